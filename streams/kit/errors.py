@@ -1,0 +1,138 @@
+"""What can go wrong, and what the worker does about it. What it does is data on the class (`then`), not a guess.
+
+    PavaneError
+    ├── WrongDeclaration      a service contradicts itself; raised at import
+    ├── WrongSetting          a setting is missing or not allowed; raised at start
+    ├── LanguageError         a schema file, or an event against it, is wrong
+    ├── Undecidable           this record cannot be handled, now or ever: it goes to the dead letters
+    │   ├── Undecodable           its bytes are not an event of the language
+    │   └── Refused               the decision refuses it, with a reason for its sender
+    ├── WorldUnavailable      an effect could not be answered for now: asked again later
+    ├── StaleEpoch            somebody else owns the partition now: drop it
+    └── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
+        ├── LogTruncated          records not heard yet are gone from the log's start
+        ├── LogShorter            the log ends before what was already heard
+        ├── SequenceGap           a speaker's fact is missing
+        ├── ForeignWriter         somebody else wrote to a single-writer topic
+        └── PartitionsChanged     the topics have another number of partitions than before
+"""
+
+from enum import Enum
+
+
+class Then(Enum):
+    """What the worker does about an error."""
+
+    STOP = "stop the process"
+    DEAD_LETTER = "put the record aside and go on"
+    RETRY = "try again later"
+    DROP = "drop the partition and everything in memory about it"
+    HALT = "halt the partition and report not ready"
+
+
+class PavaneError(Exception):
+    """Anything this project raises on purpose."""
+
+    then = Then.STOP
+
+
+class WrongDeclaration(PavaneError):
+    """A service's declarations contradict each other."""
+
+
+class WrongSetting(PavaneError):
+    """A setting is missing or has a value that is not allowed."""
+
+
+class LanguageError(PavaneError):
+    """A schema file, or what is said by it, is wrong."""
+
+
+class Undecidable(PavaneError):
+    """This record cannot be handled, now or ever."""
+
+    then = Then.DEAD_LETTER
+
+
+class Undecodable(Undecidable):
+    """The record's bytes are not an event of the language."""
+
+
+class Refused(Undecidable):
+    """A decision refuses the request: no state allows it. The message is for its sender."""
+
+
+class WorldUnavailable(PavaneError):
+    """The outside world did not answer an effect; asking again under the same key is safe."""
+
+    then = Then.RETRY
+
+
+class StaleEpoch(PavaneError):
+    """Somebody else took these partitions over."""
+
+    then = Then.DROP
+
+    def __init__(self, partitions: frozenset[int]) -> None:
+        listed = ", ".join(map(str, sorted(partitions)))
+        super().__init__(f"partitions {listed}: another instance owns them now; this one has let go of them")
+        self.partitions = partitions
+
+
+class RefusedToGuess(PavaneError):
+    """The log and the database disagree; to go on would lose or invent facts."""
+
+    then = Then.HALT
+
+
+class LogTruncated(RefusedToGuess):
+    """Records that this service had not heard yet are gone from the log."""
+
+    def __init__(self, topic: str, partition: int, position: int, log_start: int) -> None:
+        super().__init__(
+            f"{topic}/{partition}: next to hear is offset {position}, but the log starts at {log_start}: "
+            f"{log_start - position} records are gone. Restore the topic from a copy and restart; nothing was "
+            f"changed in the database."
+        )
+
+
+class LogShorter(RefusedToGuess):
+    """The log ends before what this service has already heard."""
+
+    def __init__(self, topic: str, partition: int, position: int, log_end: int) -> None:
+        super().__init__(
+            f"{topic}/{partition}: offset {position} was heard, but the log ends at {log_end}: the broker lost "
+            f"{position - log_end} records or this is another cluster. Check PAVANE_KAFKA; nothing was changed in "
+            f"the database."
+        )
+
+
+class SequenceGap(RefusedToGuess):
+    """A fact that its speaker said before this one never came."""
+
+    def __init__(self, topic: str, partition: int, offset: int, known: int, sequence: int) -> None:
+        super().__init__(
+            f"{topic}/{partition} offset {offset}: sequence {sequence} follows {known}: "
+            f"{sequence - known - 1} facts of {topic} are missing from the log. Nothing after them is applied. "
+            f"Run 'pavane audit' to see which orders they concern."
+        )
+
+
+class ForeignWriter(RefusedToGuess):
+    """A record on a single-writer topic that its owner did not write."""
+
+    def __init__(self, topic: str, partition: int, offset: int, what: str) -> None:
+        super().__init__(
+            f"{topic}/{partition} offset {offset}: {what}. Only the service {topic} may write here, in its own "
+            f"partition: find the producer and take its rights away; the partition waits."
+        )
+
+
+class PartitionsChanged(RefusedToGuess):
+    """The number of partitions is not what it was when this service first heard the topics."""
+
+    def __init__(self, topic: str, before: int, now: int) -> None:
+        super().__init__(
+            f"{topic} has {now} partitions, {before} are expected as everywhere: keys would change their partition. "
+            f"Growing is a planned migration: recreate the topic with {before}."
+        )
