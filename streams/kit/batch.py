@@ -1,0 +1,192 @@
+"""One batch: the records of several lanes become facts and rows, in one transaction or not at all.
+
+A service with shared rows folds inside the transaction, under their locks. All others fold before it, since only the
+owner of a lane changes the lane's rows: so effects are asked for while nothing is locked, and the transaction is one
+round trip.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from streams.kit.codec import Codec
+from streams.kit.errors import PavaneError, Then, Undecidable, WorldUnavailable
+from streams.kit.events import Answer, Effect, milliseconds
+from streams.kit.fold import Asked, Fold, wanted
+from streams.kit.lane import Draft
+from streams.kit.logs import logger
+from streams.kit.opening import Opened, Opener, PartitionOf
+from streams.kit.rows import RowMissing, Rows, Wanted
+from streams.kit.service import Service, World
+from streams.kit.store import BatchRefused, Found, Move, Store, Transaction
+from streams.kit.telemetry import Telemetry
+
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 5.0
+Origin = tuple[str, int, int]
+
+
+class Abandoned(PavaneError):
+    """The lanes are being let go of while the world has not answered: the batch is dropped, nothing was changed."""
+
+    then = Then.RETRY
+
+
+class Loads(Protocol):
+    """Anything that loads rows: the store, or a transaction of it."""
+
+    async def load(self, wanted: Wanted) -> Found: ...
+
+
+class Batches:
+    """Runs the batches of one service. `letting_go` interrupts a wait for the outside world."""
+
+    def __init__(
+        self,
+        service: Service,
+        codec: Codec,
+        store: Store,
+        world: World | None,
+        partition_of: PartitionOf,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._service = service
+        self._codec = codec
+        self._store = store
+        self._world = world
+        self._opener = Opener(service, codec, partition_of)
+        self._now = now
+        self._refused: dict[Origin, Undecidable] = {}
+        self._telemetry = Telemetry(service.name)
+        self.letting_go = asyncio.Event()
+
+    async def run(self, drafts: Sequence[Draft], acknowledged: Mapping[int, int]) -> Fold:
+        """Hear the drafts' deliveries and commit. Whatever is raised, nothing was changed (or, for `DatabaseAway`, the
+        lanes must be taken again to know)."""
+        await self._codec.learn(d.record.value for draft in drafts for d in draft.deliveries)
+        opened = [(draft, self._open(draft)) for draft in drafts]
+        moves = [Move(draft, acknowledged[draft.lane.partition]) for draft in drafts]
+        rows = Rows()
+        try:
+            if self._service.shares:
+                async with self._store.transaction(drafts) as transaction:
+                    await self._load_shared(transaction, rows, opened)
+                    fold = await self._fold(opened, rows, transaction)
+                    await self._commit(transaction, moves, rows)
+            else:
+                await self._load(self._store, rows, opened)
+                fold = await self._fold(opened, rows, self._store)
+                async with self._store.transaction(drafts) as transaction:
+                    await self._commit(transaction, moves, rows)
+        except BatchRefused as refusal:
+            self._note_refusal(drafts, refusal)
+            raise
+        self._report(drafts, fold)
+        return fold
+
+    # -- the steps ---------------------------------------------------------------------------------------------------
+
+    def _open(self, draft: Draft) -> list[Opened]:
+        opened = self._opener.open(draft)
+        if not self._refused:
+            return opened
+        return [
+            one._replace(event=None, problem=problem) if (problem := self._refused.get(_origin(one))) else one
+            for one in opened
+        ]
+
+    async def _load(self, loads: Loads, rows: Rows, opened: "Opening") -> None:
+        with self._telemetry.step("load"):
+            everything = [one for _, each in opened for one in each]
+            await self._give(loads, rows, wanted(self._service, everything, shared=False, rows=rows), opened)
+
+    async def _load_shared(self, transaction: Transaction, rows: Rows, opened: "Opening") -> None:
+        # Locks are taken in one order everywhere: lanes, own rows (never contended), shared rows by key.
+        await self._load(transaction, rows, opened)
+        with self._telemetry.step("lock"):
+            everything = [one for _, each in opened for one in each]
+            await self._give(transaction, rows, wanted(self._service, everything, shared=True, rows=rows), opened)
+
+    async def _give(self, loads: Loads, rows: Rows, needed: Wanted, opened: "Opening") -> None:
+        """Load what is not in memory yet. Rows that nothing was ever said about begin in the lane of their record."""
+        missing = rows.missing(needed)
+        found = await loads.load(missing) if missing or loads is not self._store else {}
+        home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
+        for state, keys in missing.items():
+            rows.give(state, found.get(state, ()), keys, home)
+
+    async def _fold(self, opened: "Opening", rows: Rows, loads: Loads) -> Fold:
+        """Fold until nothing is missing and nothing is asked any more. Folding again from the start is right because
+        decisions are pure; answers are kept, so that nothing is asked twice."""
+        answers: dict[Asked, Answer] = {}
+        timestamp = milliseconds(self._now())
+        while True:
+            rows.reset()
+            fold = Fold(self._service, self._codec, rows, answers, timestamp)
+            try:
+                with self._telemetry.step("fold"):
+                    for draft, each in opened:
+                        fold.lane(draft, each)
+            except RowMissing as missing:
+                await self._give(loads, rows, {missing.state: [missing.key]}, opened)
+                continue
+            if not fold.asked:
+                return fold
+            with self._telemetry.step("ask"):
+                answers.update(zip(fold.asked, await self._ask(list(fold.asked.values())), strict=True))
+
+    async def _ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
+        """Ask until the world answers, under the same keys each time. Raises `Abandoned` when the lanes must go."""
+        assert self._world is not None, f"{self._service.name} asks effects without a world"
+        pause = FIRST_PAUSE_SECONDS
+        for effect in effects:
+            self._telemetry.asked(type(effect).__name__)
+        while True:
+            try:
+                return await self._world.ask(effects)
+            except WorldUnavailable as error:
+                logger().warning("world_away", effects=len(effects), error=str(error), again_in_seconds=round(pause, 2))
+            try:
+                await asyncio.wait_for(self.letting_go.wait(), pause * random.uniform(0.5, 1.0))
+                raise Abandoned("the outside world does not answer, and the partitions are wanted elsewhere")
+            except TimeoutError:
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _commit(self, transaction: Transaction, moves: Sequence[Move], rows: Rows) -> None:
+        with self._telemetry.step("commit"):
+            await transaction.commit(moves, rows.changes())
+
+    # -- afterwards --------------------------------------------------------------------------------------------------
+
+    def _note_refusal(self, drafts: Sequence[Draft], refusal: BatchRefused) -> None:
+        """The database refused a value. Of a batch of one record it is known whose: that goes to the dead letters."""
+        deliveries = [delivery for draft in drafts for delivery in draft.deliveries]
+        if len(deliveries) == 1:
+            record = deliveries[0].record
+            self._refused[record.topic, record.partition, record.offset] = Undecidable(
+                f"the database refuses what follows from it: {refusal}"
+            )
+
+    def _report(self, drafts: Sequence[Draft], fold: Fold) -> None:
+        records = sum(len(draft.deliveries) for draft in drafts)
+        self._telemetry.batch_records.observe(records)
+        self._telemetry.heard.inc(records)
+        self._telemetry.known.inc(sum(sum(map(len, d.taken.values())) for d in drafts) - records)
+        for draft in drafts:
+            for name in draft.names:
+                self._telemetry.fact_said(name)
+        for one, error in fold.put_aside:
+            self._refused.pop(_origin(one), None)
+            self._telemetry.put_aside(type(error).__name__)
+            where = f"{one.delivery.record.topic}/{one.delivery.record.partition}/{one.delivery.record.offset}"
+            logger().error("put_aside", record=where, key=one.key, reason=type(error).__name__, error=str(error))
+
+
+Opening = Sequence[tuple[Draft, Sequence[Opened]]]
+
+
+def _origin(one: Opened) -> Origin:
+    record = one.delivery.record
+    return record.topic, record.partition, record.offset

@@ -1,0 +1,131 @@
+"""Events as bytes: Confluent wire format (a zero byte, the schema's id in four bytes, Avro).
+
+A writer uses the newest released schema of each event, by the id that the registry gave it. A reader resolves the
+writer's schema, found by the id in the record, into the consumer's own view, which names only the fields it reads.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from io import BytesIO
+from typing import Any, Protocol
+
+import fastavro
+import msgspec
+
+from streams.kit.errors import LanguageError, Undecodable
+from streams.kit.events import Event, Fact, Heard, Request
+from streams.kit.language import Language
+
+_HEAD = struct.Struct(">bI")
+GIVEN_BY_THE_KIT = frozenset({"at", "about"})
+
+
+class Registry(Protocol):
+    """Where schema ids are kept: the two questions that a running process asks of it."""
+
+    async def id_of(self, subject: str, schema: str) -> int:
+        """The id of a schema that was registered. Raises `LanguageError`."""
+        ...
+
+    async def schema_of(self, schema_id: int) -> str | None:
+        """The schema with that id, as JSON; None if the registry knows none."""
+        ...
+
+
+class Codec:
+    """Encodes what a process says, decodes what it hears. Ids are learned first, as that asks the registry."""
+
+    def __init__(self, language: Language, registry: Registry) -> None:
+        self._language = language
+        self._registry = registry
+        self._encoders: dict[type[Event], tuple[bytes, Any]] = {}
+        self._writers: dict[int, tuple[str, Any]] = {}
+        self._readers: dict[type[Heard], Any] = {}
+        self._unknown: set[int] = set()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    async def prepare(self, topic: str, events: Iterable[type[Event]]) -> None:
+        """Look up the ids of what will be said on `topic`. Raises `LanguageError` if a schema was not registered."""
+        for event in events:
+            schema = self._language.latest(topic, event.__name__)
+            schema_id = await self._registry.id_of(schema.subject, schema.text)
+            self._encoders[event] = (_HEAD.pack(0, schema_id), _parsed(schema.raw))
+
+    def encode(self, event: Fact | Request) -> bytes:
+        """The event's bytes. Raises `LanguageError` when a value does not fit the schema."""
+        head, schema = self._encoders[type(event)]
+        buffer = BytesIO()
+        buffer.write(head)
+        try:
+            fastavro.schemaless_writer(buffer, schema, _plain(event))
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            raise LanguageError(f"{type(event).__name__} does not fit its schema: {error}") from error
+        return buffer.getvalue()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def learn(self, values: Iterable[bytes | None]) -> None:
+        """Fetch the schemas of ids not seen before. Ids that the registry does not know stay unknown for this time."""
+        wanted = {_HEAD.unpack_from(value)[1] for value in values if value and len(value) >= 5 and value[0] == 0}
+        for schema_id in wanted - self._writers.keys():
+            text = await self._registry.schema_of(schema_id)
+            if text is None:
+                continue
+            raw = msgspec.json.decode(text)
+            self._writers[schema_id] = (str(raw["name"]).rpartition(".")[2], _parsed(raw))
+
+    def name_of(self, value: bytes | None) -> str:
+        """The name of the event in `value`. Raises `Undecodable`."""
+        return self._writer_of(value)[0]
+
+    def decode(self, value: bytes | None, view: type[Heard], given: Mapping[str, Any]) -> Heard:
+        """The consumer's view of `value`. `given`: what the kit knows besides (`at`, `about`). Raises `Undecodable`."""
+        name, writer = self._writer_of(value)
+        reader = self._readers.get(view) or self._reader_of(view)
+        assert value is not None
+        buffer = BytesIO(value)
+        buffer.seek(5)
+        try:
+            fields: dict[str, Any] = fastavro.schemaless_reader(buffer, writer, reader)  # type: ignore[assignment]
+            for extra in GIVEN_BY_THE_KIT.intersection(view.__struct_fields__):
+                fields[extra] = given[extra]
+            return msgspec.convert(fields, view)
+        except Exception as error:
+            # Bytes from outside can break an Avro reader in any way; whatever it raises, they are not an event.
+            raise Undecodable(f"the bytes are no {name} as {view.__name__} is read: {error}") from error
+
+    def _writer_of(self, value: bytes | None) -> tuple[str, Any]:
+        if value is None or len(value) < 5 or value[0] != 0:
+            start = "nothing" if value is None else repr(bytes(value[:8]))
+            raise Undecodable(f"not in Confluent wire format (a zero byte and a schema id): it starts with {start}")
+        schema_id = _HEAD.unpack_from(value)[1]
+        try:
+            return self._writers[schema_id]
+        except KeyError:
+            raise Undecodable(f"the registry knows no schema with id {schema_id}") from None
+
+    def _reader_of(self, view: type[Heard]) -> Any:
+        fields = [field for field in view.__struct_fields__ if field not in GIVEN_BY_THE_KIT]
+        reader = _parsed(self._language.reader(view.topic, view.__name__, fields))
+        self._readers[view] = reader
+        return reader
+
+
+def _parsed(raw: Any) -> Any:
+    """A schema as fastavro wants it; `uuid` stays text, since a UUID object would only be turned back into text."""
+    return fastavro.parse_schema(_without_uuid(raw), _write_hint=False)
+
+
+def _without_uuid(raw: Any) -> Any:
+    if isinstance(raw, dict):
+        return {k: _without_uuid(v) for k, v in raw.items() if not (k == "logicalType" and v == "uuid")}
+    if isinstance(raw, list):
+        return [_without_uuid(item) for item in raw]
+    return raw
+
+
+# Datetimes stay as they are: Avro's timestamp-millis takes them.
+_plain = partial(msgspec.to_builtins, builtin_types=(datetime,))

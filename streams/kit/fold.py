@@ -1,0 +1,179 @@
+"""One batch in memory: a pure function of rows, records and the world's answers.
+
+Nothing here reads a clock, a database or a network, so a fold can always be done again: for a row that turns out to be
+needed, and with the answers to the effects it asked for. A record either has all its consequences or none: when its
+decision raises, what it had changed is taken back and the record is put aside.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from streams.kit.codec import Codec
+from streams.kit.errors import Undecidable
+from streams.kit.events import Answer, Due, Effect, Event, Fact, State
+from streams.kit.lane import Draft
+from streams.kit.opening import Opened
+from streams.kit.rows import Place, RowMissing, Rows
+from streams.kit.service import Reaction, Said, Service
+
+MOST_STACK_BYTES = 4_000
+MOST_FACT_BYTES = 900_000
+"""A fact must fit into one produce request of 1 MiB with its headers."""
+
+Asked = tuple[type[Effect], str]
+Answers = Mapping[Asked, Answer]
+Want = Callable[[type[State], Iterable[str]], None]
+
+
+class Fold:
+    """Folds the lanes of one batch over `rows`.
+
+    `asked` holds the effects that `answers` does not answer yet. A lane stops before the second record about a row
+    whose effect is unanswered, so with anything asked the fold is not complete: ask, then fold again from the start.
+    """
+
+    def __init__(self, service: Service, codec: Codec, rows: Rows, answers: Answers, timestamp: int) -> None:
+        self._service = service
+        self._codec = codec
+        self._rows = rows
+        self._answers = answers
+        self._timestamp = timestamp
+        self.asked: dict[Asked, Effect] = {}
+        self.put_aside: list[tuple[Opened, Exception]] = []
+
+    def lane(self, draft: Draft, opened: Sequence[Opened]) -> None:
+        """Hear the deliveries of one lane in order. Raises `RowMissing`."""
+        draft.begin()
+        waiting: set[Place] = set()
+        for one in opened:
+            reaction = self._service.reactions.get(type(one.event)) if one.event is not None else None
+            place = (reaction.state, one.row) if reaction is not None else None
+            if place in waiting:
+                return
+            if not isinstance(one.event, Due):
+                draft.hear(one.delivery)
+            asked = self._hear(draft, one, reaction)
+            if asked and place is not None:
+                waiting.add(place)
+
+    def _hear(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
+        """One record with all its consequences, or put aside. True: it waits for an answer."""
+        rows_mark, said_mark = self._rows.mark(), draft.mark()
+        try:
+            if one.problem is not None:
+                raise one.problem
+            if one.event is None:
+                return False
+            if reaction is not None:
+                return self._decide(draft, one, one.event, reaction)
+            self._evolve(one.event, one.key, draft.lane.partition)
+        except RowMissing:
+            raise
+        except Exception as error:
+            # Whatever a decision raises is a wrong event or wrong code: no retry helps, and others must go on.
+            self._rows.undo(rows_mark)
+            draft.undo(said_mark)
+            self.put_aside.append((one, error))
+            draft.put_aside(one.delivery, self._timestamp, reasons(error))
+        return False
+
+    def _decide(self, draft: Draft, one: Opened, event: Event, reaction: Reaction) -> bool:
+        partition = draft.lane.partition
+        state = self._rows.get(reaction.state, one.row, partition)
+        to_do: deque[Said] = deque(self._service.decide(state, event, self._read(reaction, event)))
+        spoken = bool(to_do)
+        while to_do:
+            said = to_do.popleft()
+            if isinstance(said, Effect):
+                place = (type(said), said.key)
+                answer = self._answers.get(place)
+                if answer is None:
+                    self.asked[place] = said
+                    return True
+                state = self._rows.get(reaction.state, one.row, partition)
+                to_do.extendleft(reversed(self._service.answer(state, said, answer)))
+            else:
+                self._say(draft, one, said)
+        if isinstance(event, Due) and not spoken:
+            raise Undecidable(f"the deadline of {one.key} has passed, and the decision neither keeps nor clears it")
+        return False
+
+    def _read(self, reaction: Reaction, event: Event) -> dict[str, State] | None:
+        if reaction.reads is None:
+            return None
+        return {key: self._rows.get(reaction.reads.state, key) for key in reaction.reads.keys(event)}
+
+    def _say(self, draft: Draft, one: Opened, fact: Fact) -> None:
+        name = type(fact).__name__
+        if name not in self._service.says:
+            raise Undecidable(f"{self._service.name} does not declare that it says {name}")
+        if fact.key != one.key:
+            raise Undecidable(
+                f"{name} is about {fact.key!r}, but the record that it answers is about {one.key!r}: everything about "
+                f"one key stays in one partition"
+            )
+        value = self._codec.encode(fact)
+        if len(value) > MOST_FACT_BYTES:
+            raise Undecidable(f"{name} takes {len(value)} bytes; a fact may take {MOST_FACT_BYTES}")
+        self._evolve(fact, fact.key, draft.lane.partition)
+        draft.say(name, fact.key, value, self._timestamp, one.delivery.envelope)
+
+    def _evolve(self, fact: Event, key: str, partition: int) -> None:
+        for evolution in self._service.evolutions.get(type(fact), ()):
+            for row in evolution.keys_of(fact, key):
+                state = self._rows.get(evolution.state, row, partition)
+                self._rows.put(evolution.evolve(state, fact))
+
+
+def wanted(service: Service, opened: Iterable[Opened], *, shared: bool, rows: Rows) -> dict[type[State], set[str]]:
+    """The rows that the records need, as far as can be known before they are folded.
+
+    `shared=False`: own rows, and rows of other keys that decisions only read. `shared=True`: shared rows, once the own
+    rows are in memory: those that decisions read, and those that their facts will change. Decisions are pure, so the
+    facts are found by deciding once ahead of time; a row that this misses is still added to rightly, unlocked.
+    """
+    found: dict[type[State], set[str]] = {}
+
+    def want(state: type[State], keys: Iterable[str]) -> None:
+        if state.shared is shared and not state.append_only:
+            found.setdefault(state, set()).update(keys)
+
+    for one in opened:
+        if one.event is None:
+            continue
+        reaction = service.reactions.get(type(one.event))
+        try:
+            if reaction is not None:
+                _want_for_decision(service, reaction, one, want, rows if shared else None)
+            elif not shared:
+                # A projection's shared rows need no reading: they are added to.
+                for evolution in service.evolutions.get(type(one.event), ()):
+                    want(evolution.state, evolution.keys_of(one.event, one.key))
+        except RowMissing:
+            raise
+        except Exception:
+            # A key function or decision that raises will raise again in the fold, where the record is put aside.
+            continue
+    return found
+
+
+def _want_for_decision(service: Service, reaction: Reaction, one: Opened, want: Want, rows: Rows | None) -> None:
+    assert one.event is not None
+    want(reaction.state, (one.row,))
+    if reaction.reads is not None:
+        want(reaction.reads.state, reaction.reads.keys(one.event))
+    elif rows is not None:
+        for fact in service.decide(rows.get(reaction.state, one.row), one.event):
+            for evolution in service.evolutions.get(type(fact), ()):
+                want(evolution.state, evolution.keys_of(fact, one.key))
+
+
+def reasons(error: Exception) -> list[tuple[str, bytes]]:
+    """Why a record was put aside, as headers: the kind of error, its message, and where the decision raised it."""
+    stack = "" if isinstance(error, Undecidable) else "".join(traceback.format_exception(error))
+    return [
+        ("dead_letter_reason", type(error).__name__.encode()),
+        ("dead_letter_message", str(error)[:MOST_STACK_BYTES].encode(errors="replace")),
+        ("dead_letter_stack", stack[-MOST_STACK_BYTES:].encode(errors="replace")),
+    ]

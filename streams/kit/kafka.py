@@ -1,0 +1,241 @@
+"""The log on Kafka: a consumer that owns whole lanes, and an idempotent producer that keeps the order of each lane.
+
+The range assignor gives partition p of every topic to one member, as long as all members hear the same topics; a
+partition that is not assigned in every topic is no lane and is not taken. Positions are the database's: offsets are
+committed to the group for lag tools only.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.partitioner import murmur2
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from streams.kit.errors import PartitionsChanged, WrongSetting
+from streams.kit.log import Extent, Record, ToSay
+from streams.kit.logs import logger
+
+REQUEST_BYTES = 1_000_000
+READ_AHEAD_RECORDS = 2_000
+CLOSE_SECONDS = 5.0
+PAUSE_SECONDS = 0.5
+
+_fetching = {
+    "auto_offset_reset": "earliest",
+    "enable_auto_commit": False,
+    "partition_assignment_strategy": (RangePartitionAssignor,),
+    "max_partition_fetch_bytes": 2 * REQUEST_BYTES,
+    "fetch_max_wait_ms": 500,
+    "max_poll_interval_ms": 300_000,
+    "rebalance_timeout_ms": 60_000,
+}
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """The partition of a key among `count`, as Kafka's Java client chooses it (murmur2)."""
+    return int((murmur2(key) & 0x7FFFFFFF) % count)
+
+
+class KafkaLog:
+    """Implements `streams.kit.log.Log`. `let_go` is awaited before the group takes partitions away."""
+
+    def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_timeout_ms: int) -> None:
+        self._bootstrap = bootstrap
+        self._topics = tuple(topics)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            client_id=group,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=session_timeout_ms // 4,
+            **_fetching,
+        )
+        self._producer: AIOKafkaProducer | None = None
+        self._producer_lock = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._assigned: dict[int, int] = {}
+        self._given = 0
+        self._partition_count = 0
+        self.let_go: Callable[[], Awaitable[None]] | None = None
+
+    async def open(self) -> None:
+        """Join the group; waits while the broker is away. Raises `WrongSetting` when a topic does not exist."""
+        listener = _Listener(self)
+        self._consumer.subscribe(self._topics, listener=listener)
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaError, OSError)),
+            wait=wait_random_exponential(max=5),
+            before_sleep=lambda state: logger().warning("kafka_away", attempt=state.attempt_number),
+        ):
+            with attempt:
+                await self._consumer.start()
+        counts = {topic: len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
+        for topic, count in counts.items():
+            if not count:
+                await self.close()
+                raise WrongSetting(f"the topic {topic} does not exist at {self._bootstrap}: run 'pavane topics apply'")
+            if count != counts[self._topics[0]]:
+                await self.close()
+                raise PartitionsChanged(topic, counts[self._topics[0]], count)
+        self._partition_count = counts[self._topics[0]]
+
+    async def close(self) -> None:
+        """Leave the group and let go of the producer; what was not acknowledged is left to the outbox."""
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS)
+        self._retire_producer()
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @property
+    def partition_count(self) -> int:
+        return self._partition_count
+
+    def assigned(self) -> Mapping[int, int]:
+        return dict(self._assigned)
+
+    async def extents(self, partition: int) -> Mapping[str, Extent]:
+        at = [TopicPartition(topic, partition) for topic in self._topics]
+        starts = await self._consumer.beginning_offsets(at)
+        ends = await self._consumer.end_offsets(at)
+        return {each.topic: Extent(starts[each], ends[each]) for each in at}
+
+    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
+        for topic, position in positions.items():
+            # Not ours any more: the next look at `assigned` drops the lane.
+            with contextlib.suppress(IllegalStateError):
+                self._consumer.seek(TopicPartition(topic, partition), position)
+
+    async def read(self, wanted: Collection[tuple[str, int]], timeout_seconds: float) -> Iterable[Record]:
+        if not wanted:
+            await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
+            return ()
+        partitions = [TopicPartition(*each) for each in wanted]
+        try:
+            found = await self._consumer.getmany(
+                *partitions, timeout_ms=int(timeout_seconds * 1000), max_records=READ_AHEAD_RECORDS
+            )
+        except KafkaError as error:
+            logger().warning("read_failed", error=repr(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+            return ()
+        return [
+            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+            for records in found.values()
+            for r in records
+        ]
+
+    async def report(self, positions: Mapping[tuple[str, int], int]) -> Mapping[tuple[str, int], int]:
+        at = {TopicPartition(*each): position for each, position in positions.items()}
+        held = self._consumer.assignment()
+        with contextlib.suppress(KafkaError, TimeoutError):
+            ours = {each: position for each, position in at.items() if each in held}
+            if ours:
+                await asyncio.wait_for(self._consumer.commit(ours), CLOSE_SECONDS)
+        ends = {each: self._consumer.highwater(each) for each in at if each in held}
+        return {(each.topic, each.partition): max(0, end - at[each]) for each, end in ends.items() if end is not None}
+
+    # -- saying ------------------------------------------------------------------------------------------------------
+
+    async def append(self, partition: int, facts: Sequence[ToSay]) -> None:
+        producer = await self._open_producer()
+        try:
+            by_topic: dict[str, list[ToSay]] = {}
+            for fact in facts:
+                by_topic.setdefault(fact.topic, []).append(fact)
+            await asyncio.gather(*(_send(producer, topic, partition, each) for topic, each in by_topic.items()))
+        except Exception:
+            # Nobody knows what this producer still has in flight: a new one begins, and the old one is left to end.
+            if self._producer is producer:
+                self._retire_producer()
+            raise
+
+    async def _open_producer(self) -> AIOKafkaProducer:
+        async with self._producer_lock:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    acks="all",
+                    enable_idempotence=True,
+                    max_batch_size=REQUEST_BYTES,
+                    max_request_size=4 * REQUEST_BYTES,
+                    linger_ms=0,
+                )
+                await producer.start()
+                self._producer = producer
+            return self._producer
+
+    def _retire_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            task = asyncio.create_task(_close(producer), name="close-producer")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    # -- the group ---------------------------------------------------------------------------------------------------
+
+    def note_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The group gives these partitions: those that are given in every topic are lanes."""
+        by_partition: dict[int, set[str]] = {}
+        for each in assigned:
+            by_partition.setdefault(each.partition, set()).add(each.topic)
+        self._given += 1
+        whole = set(self._topics)
+        self._assigned = {partition: self._given for partition, topics in by_partition.items() if topics == whole}
+        split = sorted(partition for partition, topics in by_partition.items() if topics != whole)
+        if split:
+            logger().warning("lanes_split", partitions=split, reason="the group's members hear different topics")
+
+    async def note_revoked(self) -> None:
+        """The group takes everything back, to give it again."""
+        begun = time.monotonic()
+        self._assigned = {}
+        if self.let_go is not None:
+            await self.let_go()
+        logger().info("revoked", seconds=round(time.monotonic() - begun, 3))
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, log: KafkaLog) -> None:
+        self._log = log
+
+    async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        if revoked:
+            await self._log.note_revoked()
+
+    async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        self._log.note_assigned(assigned)
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, partition: int, facts: Sequence[ToSay]) -> None:
+    """Append to one partition in order, in as few batches as fit, one after the other."""
+    batch = producer.create_batch()
+    for fact in facts:
+        if _put(batch, fact) is None:
+            await _acknowledged(producer, batch, topic, partition)
+            batch = producer.create_batch()
+            if _put(batch, fact) is None:
+                raise ValueError(f"a fact of {len(fact.value)} bytes does not fit into a batch of {REQUEST_BYTES}")
+    await _acknowledged(producer, batch, topic, partition)
+
+
+def _put(batch: object, fact: ToSay) -> object:
+    return batch.append(  # type: ignore[attr-defined]
+        timestamp=fact.timestamp, key=fact.key, value=fact.value, headers=list(fact.headers)
+    )
+
+
+async def _acknowledged(producer: AIOKafkaProducer, batch: object, topic: str, partition: int) -> None:
+    await (await producer.send_batch(batch, topic, partition=partition))
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(KafkaError, TimeoutError, asyncio.CancelledError):
+        await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)

@@ -1,0 +1,238 @@
+"""A lane: one partition of every topic that a service hears, and of the topic it says, under one owner.
+
+The lane holds what was read and not yet heard, one queue a topic. `order` takes from the queues, in turn, what the
+clock lets through, into a `Draft`: what one batch hears and says in this lane. When the batch's transaction commits,
+the draft is adopted; when it does not, it is put back. Until then the lane's own positions and clock are what the
+database has.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from streams.kit import clock as causal
+from streams.kit import envelope
+from streams.kit.clock import Clock, Verdict
+from streams.kit.envelope import Envelope
+from streams.kit.errors import ForeignWriter, RefusedToGuess, SequenceGap
+from streams.kit.log import Record, ToSay
+
+REQUESTS = ".requests"
+DEAD_LETTERS = ".dead-letters"
+DUE = ".due"
+
+
+class Delivery(NamedTuple):
+    """One record that may be heard now, and who said it, knowing what."""
+
+    record: Record
+    envelope: Envelope
+
+
+class Holding(NamedTuple):
+    """What the database knows of a lane: the epoch of its owner, how far it has heard, and what it has said.
+
+    `positions`: the next offset to read, by topic. `row`: the number of the last outbox row; `acknowledged`: the last
+    one of which the log has acknowledged every fact.
+    """
+
+    epoch: int
+    positions: Mapping[str, int]
+    clock: Mapping[str, int]
+    row: int
+    acknowledged: int
+
+
+class Draft:
+    """What one batch hears and says in one lane. Nothing of it is true before the transaction has committed."""
+
+    def __init__(self, lane: "Lane", deliveries: list[Delivery], taken: dict[str, list[Delivery]]) -> None:
+        self.lane = lane
+        self.deliveries = deliveries
+        self.taken = taken
+        self.positions = {**lane.positions, **{topic: t[-1].record.offset + 1 for topic, t in taken.items() if t}}
+        self.begin()
+
+    def begin(self) -> None:
+        """Hear nothing and say nothing yet: the start of a fold, and of one that is folded again."""
+        self.clock: Clock = dict(self.lane.clock)
+        self.said: list[ToSay] = []
+        self.names: list[str] = []
+
+    def hear(self, delivery: Delivery) -> None:
+        """Move the clock over the delivery. Facts said from now on tell that it was heard."""
+        said = delivery.envelope
+        causal.hear(self.clock, self.lane.me, self.lane.hears, said.speaker, said.sequence, said.heard)
+
+    def say(self, name: str, key: str, value: bytes, timestamp: int, cause: Envelope) -> None:
+        """Say a fact: give it the next sequence, and the clock as it is now."""
+        me = self.lane.me
+        sequence = self.clock[me] = self.clock.get(me, 0) + 1
+        headers = envelope.write(me, self.lane.partition, sequence, name, self.spoken_clock(), cause)
+        self.said.append(ToSay(me, timestamp, key.encode(), value, headers))
+        self.names.append(name)
+
+    def mark(self) -> tuple[int, int]:
+        """A point within the fold to go back to."""
+        return len(self.names), self.clock.get(self.lane.me, 0)
+
+    def undo(self, mark: tuple[int, int]) -> None:
+        """Take back what was said since the mark."""
+        undone = len(self.names) - mark[0]
+        if undone:
+            del self.said[-undone:], self.names[-undone:]
+        if mark[1] or self.lane.me in self.clock:
+            self.clock[self.lane.me] = mark[1]
+
+    def spoken_clock(self) -> Clock:
+        """The clock as others are told it: without the count of dead letters, which concerns nobody else."""
+        return {who: known for who, known in self.clock.items() if not who.endswith(DEAD_LETTERS)}
+
+    def put_aside(self, delivery: Delivery, timestamp: int, why: Iterable[tuple[str, bytes]]) -> None:
+        """Say a dead letter: the record's own bytes and headers, and why nobody can handle it."""
+        topic = self.lane.me + DEAD_LETTERS
+        number = self.clock[topic] = self.clock.get(topic, 0) + 1
+        record = delivery.record
+        headers = [(name, value) for name, value in record.headers if not name.startswith("dead_letter_")]
+        headers += [
+            ("dead_letter_id", f"{topic}/{self.lane.partition}/{number}".encode()),
+            ("dead_letter_origin", f"{record.topic}/{record.partition}/{record.offset}".encode()),
+            ("dead_letter_clock", envelope.write_clock(self.clock)),
+            *why,
+        ]
+        self.said.append(ToSay(topic, timestamp, record.key, record.value or b"", headers))
+
+    @property
+    def moved(self) -> bool:
+        """Something was heard or passed over: the lane's row in the database has to change."""
+        return bool(self.said) or self.positions != self.lane.positions or self.clock != self.lane.clock
+
+
+class Lane:
+    """One lane, held by this instance since `epoch` was raised."""
+
+    def __init__(self, me: str, partition: int, topics: Collection[str], holding: Holding) -> None:
+        self.me = me
+        self.partition = partition
+        self.epoch = holding.epoch
+        self.positions = {topic: holding.positions.get(topic, 0) for topic in topics}
+        self.clock: Clock = dict(holding.clock)
+        self.row = holding.row
+        self.hears = frozenset(topics)
+        self.halted: RefusedToGuess | None = None
+        self._queues: dict[str, deque[Delivery | ForeignWriter]] = {topic: deque() for topic in topics}
+        self._expected = dict(self.positions)
+        self._more = False
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def push(self, record: Record) -> None:
+        """Queue a record that was read. Records that were read before, or that were heard, are passed over."""
+        topic = record.topic
+        if record.offset < self._expected[topic]:
+            return
+        self._expected[topic] = record.offset + 1
+        self._more = True
+        self._queues[topic].append(self._opened(record))
+
+    def queued(self, topic: str) -> int:
+        """How many records of the topic were read and not yet taken."""
+        return len(self._queues[topic])
+
+    @property
+    def ready(self) -> bool:
+        """More records wait to be taken, and nothing says that they must wait longer."""
+        return self._more and self.halted is None
+
+    def held_back(self) -> int:
+        """How many records were read and not yet taken, of all topics."""
+        return sum(map(len, self._queues.values()))
+
+    def _opened(self, record: Record) -> "Delivery | ForeignWriter":
+        if record.topic.endswith(REQUESTS):
+            about = envelope.of_request(record.topic, record.partition, record.offset, record.headers)
+            return Delivery(record, about)
+        try:
+            about = envelope.read(record.headers)
+        except ValueError as error:
+            return ForeignWriter(record.topic, record.partition, record.offset, f"it has no envelope of ours ({error})")
+        if about.speaker != record.topic or about.partition != record.partition:
+            what = f"it says that it is {about.id}"
+            return ForeignWriter(record.topic, record.partition, record.offset, what)
+        return Delivery(record, about)
+
+    # -- hearing -----------------------------------------------------------------------------------------------------
+
+    def order(self, limit: int) -> Draft:
+        """Take up to `limit` records that may be heard, in an order that causes allow; known ones are passed over.
+
+        A fact that must not be heard (a gap, a foreign writer) halts the lane: what came before it is still heard.
+        """
+        clock = dict(self.clock)
+        deliveries: list[Delivery] = []
+        taken: dict[str, list[Delivery]] = {topic: [] for topic in self._queues}
+        open_topics = [topic for topic, queue in self._queues.items() if queue]
+        blocked: list[str] = []
+        while open_topics and len(deliveries) < limit and self.halted is None:
+            for topic in tuple(open_topics):
+                verdict = self._take_next(topic, clock, deliveries, taken)
+                if verdict is Verdict.EARLY:
+                    open_topics.remove(topic)
+                    blocked.append(topic)
+                    continue
+                if verdict is Verdict.NEXT and blocked:
+                    # Somebody's cause may just have been heard.
+                    open_topics += blocked
+                    blocked.clear()
+                if verdict is None or self.halted:
+                    open_topics.remove(topic)
+        self._more = bool(open_topics)
+        return Draft(self, deliveries, taken)
+
+    def _take_next(
+        self, topic: str, clock: Clock, deliveries: list[Delivery], taken: dict[str, list[Delivery]]
+    ) -> Verdict | None:
+        """Take the topic's next record if it may be heard; its verdict, or None if there is no next record."""
+        queue = self._queues[topic]
+        if not queue:
+            return None
+        first = queue[0]
+        if isinstance(first, ForeignWriter):
+            self.halted = first
+            return Verdict.GAP
+        said = first.envelope
+        verdict = self._judge(topic, clock, said)
+        if verdict is Verdict.EARLY:
+            return verdict
+        if verdict is Verdict.GAP:
+            record = first.record
+            known = clock.get(said.speaker, 0)
+            self.halted = SequenceGap(topic, record.partition, record.offset, known, said.sequence)
+            return verdict
+        queue.popleft()
+        taken[topic].append(first)
+        if verdict is Verdict.NEXT:
+            causal.hear(clock, self.me, self.hears, said.speaker, said.sequence, said.heard)
+            deliveries.append(first)
+        return verdict
+
+    def _judge(self, topic: str, clock: Clock, said: Envelope) -> Verdict:
+        if topic.endswith(REQUESTS):
+            # Offsets may have holes (a foreign producer's transactions leave markers), so there is no gap to see.
+            return Verdict.NEXT if said.sequence > clock.get(topic, 0) else Verdict.KNOWN
+        return causal.judge(clock, self.hears, said.speaker, said.sequence, said.heard)
+
+    # -- what becomes of a draft ---------------------------------------------------------------------------------------
+
+    def adopt(self, draft: Draft) -> None:
+        """The draft's transaction has committed: what it says is true."""
+        self.positions = draft.positions
+        self.clock = draft.clock
+        if draft.said:
+            self.row += 1
+
+    def put_back(self, draft: Draft) -> None:
+        """The draft's transaction did not commit: its records are the next ones again."""
+        for topic, deliveries in draft.taken.items():
+            self._queues[topic].extendleft(reversed(deliveries))
+            self._more = self._more or bool(deliveries)

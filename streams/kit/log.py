@@ -1,0 +1,66 @@
+"""The log as the worker sees it: records come in by partition, facts go out by partition, in order."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Record(NamedTuple):
+    """One record as it was read. `timestamp`: milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class ToSay(NamedTuple):
+    """One record to append. `timestamp`: milliseconds since 1970."""
+
+    topic: str
+    timestamp: int
+    key: bytes | None
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Extent(NamedTuple):
+    """Where a partition of a topic starts and ends: the first offset kept and the next to be written."""
+
+    start: int
+    end: int
+
+
+class Log(Protocol):
+    """A partitioned log with single-writer topics. Implemented on Kafka; simulated, with faults, in the kit's tests."""
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions every topic has. Raises `PartitionsChanged` at the first reading if they differ."""
+        ...
+
+    def assigned(self) -> Mapping[int, int]:
+        """The partitions that the group gives to this instance now, each with a number that grows when it is given."""
+        ...
+
+    async def extents(self, partition: int) -> Mapping[str, Extent]:
+        """Start and end of the partition in every topic heard."""
+        ...
+
+    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
+        """Read the partition from these offsets on, topic by topic; what was read ahead of it is forgotten."""
+        ...
+
+    async def read(self, wanted: Collection[tuple[str, int]], timeout_seconds: float) -> Iterable[Record]:
+        """Records of the (topic, partition) pairs wanted, in offset order each; none if none came in time."""
+        ...
+
+    async def report(self, positions: Mapping[tuple[str, int], int]) -> Mapping[tuple[str, int], int]:
+        """Tell lag tools how far each (topic, partition) was heard; how many records are still to come, where known."""
+        ...
+
+    async def append(self, partition: int, facts: Sequence[ToSay]) -> None:
+        """Append in order; returns when all are acknowledged. On any error it is unknown which were appended."""
+        ...

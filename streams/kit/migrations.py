@@ -1,0 +1,104 @@
+"""Brings a service's database to the tables that its code expects.
+
+A database holds the kit's tables (`streams/kit/versions`) and its service's own (`streams/<name>/versions`). The two
+are branches of one Alembic history, migrated together in one transaction: all of it, or nothing. Only whoever deploys
+imports this module; a worker never does.
+"""
+
+import importlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from streams.kit.errors import WrongDeclaration
+from streams.kit.tables import kit_tables
+
+#: Whoever migrates this database holds it; instances that start together wait for each other.
+_LOCK = 0x7061_7662
+#: Alembic's `op` is one global of the process, so threads take turns.
+_ALEMBIC = threading.Lock()
+_STATEMENT_TIMEOUT = "-c statement_timeout=300000"
+
+
+def migrate(service_name: str, url: str) -> None:
+    """Upgrade the database at `url` (postgresql://) to the newest tables. Several may call it at once, and again."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    script = _history(service_name)
+    with (
+        _ALEMBIC,
+        _connected(url) as connection,
+        EnvironmentContext(
+            Config(), script, fn=lambda revision, _: script._upgrade_revs("heads", revision)
+        ) as environment,
+    ):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        environment.configure(connection=connection, target_metadata=_expected(service_name))
+        environment.run_migrations()
+
+
+def check(service_name: str, url: str) -> list[str]:
+    """How the live tables differ from `tables.py` of the kit and the service, one line a difference; empty: equal."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with _connected(url) as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return [_line(difference) for difference in compare_metadata(context, _expected(service_name))]
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    """One connection in one transaction: everything is committed at the end, or nothing."""
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        poolclass=NullPool,
+        connect_args={"options": _STATEMENT_TIMEOUT},
+    )
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _history(service_name: str) -> ScriptDirectory:
+    """The kit's versions and the service's, as one history."""
+    kit = Path(__file__).parent
+    own = _folder(service_name) / "versions"
+    if not own.is_dir():
+        raise WrongDeclaration(f"{own}: a service's migrations belong there; write the first as {service_name}_0001")
+    return ScriptDirectory(str(kit), version_locations=[str(kit / "versions"), str(own)])
+
+
+def _folder(service_name: str) -> Path:
+    file = importlib.import_module(f"streams.{service_name}").__file__
+    assert file is not None
+    return Path(file).parent
+
+
+def _expected(service_name: str) -> MetaData:
+    """The kit's tables and the service's."""
+    own: MetaData = importlib.import_module(f"streams.{service_name}.tables").metadata
+    expected = MetaData()
+    for metadata in (kit_tables, own):
+        for table in metadata.sorted_tables:
+            table.to_metadata(expected)
+    return expected
+
+
+def _line(difference: object) -> str:
+    """Alembic's difference as one line: `modify_nullable orders.reason ...` and the like."""
+    if isinstance(difference, list):
+        return "; ".join(_line(each) for each in difference)
+    if isinstance(difference, tuple):
+        return " ".join(str(part) for part in difference if part not in (None, {}))
+    return str(difference)

@@ -1,0 +1,101 @@
+"""From records to events: each delivery decoded into the view that the service declares, or the reason why not."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from streams.kit.codec import Codec
+from streams.kit.errors import Undecidable, Undecodable
+from streams.kit.events import About, Due, Event, Heard, from_milliseconds
+from streams.kit.lane import DUE, REQUESTS, Delivery, Draft
+from streams.kit.service import Service
+
+PartitionOf = Callable[[bytes], int]
+
+
+class Opened(NamedTuple):
+    """A delivery as the service sees it. Without an `event` there is nothing to decide: not read here, or a `problem`.
+
+    `key` is the record's key: what the event is about. `row`: the key of the row that the decision is about.
+    """
+
+    delivery: Delivery
+    event: Event | None
+    key: str
+    row: str
+    problem: Undecidable | None = None
+
+
+class Opener:
+    """Opens the deliveries of one service. `partition_of`: the partition that a record key belongs in."""
+
+    def __init__(self, service: Service, codec: Codec, partition_of: PartitionOf) -> None:
+        self._views = {(view.topic, view.__name__): view for view in service.views}
+        self._row_keys = {reaction.heard: reaction.key for reaction in service.reactions.values() if reaction.key}
+        self._codec = codec
+        self._partition_of = partition_of
+
+    def open(self, draft: Draft) -> list[Opened]:
+        """Every delivery of the draft, in its order."""
+        hears = draft.lane.hears
+        ordinal = sum(known for who, known in draft.lane.clock.items() if who in hears)
+        return [self._open(delivery, ordinal + number) for number, delivery in enumerate(draft.deliveries, 1)]
+
+    def _open(self, delivery: Delivery, ordinal: int) -> Opened:
+        record = delivery.record
+        if record.topic.endswith(DUE):
+            key = (record.key or b"").decode()
+            return Opened(delivery, Due(at=from_milliseconds(record.timestamp)), key, key)
+        try:
+            name = self._codec.name_of(record.value)
+            view = self._views.get((record.topic, name))
+            if view is None:
+                return Opened(delivery, None, "", "")
+            key = self._key_of(delivery)
+            given = _given(view, name, delivery, ordinal)
+            event = self._codec.decode(record.value, view, given)
+            return Opened(delivery, event, key, self._row_of(event, key))
+        except Undecidable as problem:
+            return Opened(delivery, None, "", "", problem)
+
+    def _row_of(self, event: Event, key: str) -> str:
+        row_key = self._row_keys.get(type(event))
+        if row_key is None:
+            return key
+        try:
+            return row_key(event)
+        except Exception as error:
+            # The service's own key function cannot cope with the event: no retry helps.
+            raise Undecidable(f"{type(event).__name__} names no row: {error}") from error
+
+    def _key_of(self, delivery: Delivery) -> str:
+        record = delivery.record
+        try:
+            key = (record.key or b"").decode()
+        except UnicodeDecodeError:
+            raise Undecodable("the record's key is not UTF-8 text") from None
+        if not record.key:
+            raise Undecodable("the record has no key, so nothing says which partition it belongs in")
+        if record.topic.endswith(REQUESTS) and self._partition_of(record.key) != record.partition:
+            raise Undecodable(
+                f"the key {key!r} belongs in partition {self._partition_of(record.key)}, not {record.partition}: the "
+                f"producer must use the Java-compatible murmur2 partitioner"
+            )
+        return key
+
+
+def _given(view: type[Heard], name: str, delivery: Delivery, ordinal: int) -> dict[str, Any]:
+    """The fields that a view may declare besides those of the event."""
+    given: dict[str, Any] = {}
+    if "at" in view.__struct_fields__:
+        given["at"] = from_milliseconds(delivery.record.timestamp)
+    if "about" in view.__struct_fields__:
+        said = delivery.envelope
+        given["about"] = About(
+            id=said.id,
+            name=name,
+            speaker=said.speaker,
+            cause=said.cause,
+            correlation=said.correlation,
+            ordinal=ordinal,
+        )
+    return given

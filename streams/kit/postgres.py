@@ -1,0 +1,237 @@
+"""The store on PostgreSQL: one connection, one statement a table, two round trips a batch.
+
+Rows travel as one JSON document a table, both ways: PostgreSQL maps it to columns by name and type, and no value is
+adapted one by one. Sequential scans are off for the worker's connection: its statements always name keys, and plans
+that were made while a table was small would stay.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, LiteralString, cast
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection, sql
+
+from streams.kit.errors import PartitionsChanged, StaleEpoch
+from streams.kit.events import State
+from streams.kit.lane import Draft, Holding
+from streams.kit.log import ToSay
+from streams.kit.rows import Changes, Wanted
+from streams.kit.store import BatchRefused, DatabaseAway, Found, Move
+
+STALE_EPOCH = "PV001"
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_SECONDS = 30
+
+
+class PostgresStore:
+    """One service's database. `transaction_seconds`: shorter than the group's session, so that an owner that froze
+    inside its transaction cannot hold up its successor."""
+
+    def __init__(self, url: str, transaction_seconds: float) -> None:
+        milliseconds = int(transaction_seconds * 1000)
+        self._url = url
+        self._options = (
+            f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c transaction_timeout={milliseconds} "
+            f"-c idle_in_transaction_session_timeout={milliseconds} -c enable_seqscan=off -c jit=off"
+        )
+        self._connection: AsyncConnection[tuple[Any, ...]] | None = None
+
+    async def take_over(
+        self, partition: int, partition_count: int
+    ) -> tuple[Holding, Sequence[tuple[int, list[ToSay]]]]:
+        async with self._connected() as connection, connection.transaction():
+            # Raise first, read second. The other way round, an owner that froze after our read could still commit a
+            # batch, and we would hear that batch again with a clock that does not know it.
+            cursor = await connection.execute(
+                "INSERT INTO lanes (partition, partition_count, epoch) VALUES (%s, %s, 1) "
+                "ON CONFLICT (partition) DO UPDATE SET epoch = lanes.epoch + 1 "
+                "RETURNING epoch, positions, clock, outbox_row, acknowledged, partition_count",
+                (partition, partition_count),
+            )
+            *known, before = cast("tuple[Any, ...]", await cursor.fetchone())
+            if before != partition_count:
+                raise PartitionsChanged("the topics heard", before, partition_count)
+            holding = Holding(*known)
+            cursor = await connection.execute(
+                "SELECT number, facts FROM outbox WHERE partition = %s AND number > %s ORDER BY number",
+                (partition, holding.acknowledged),
+            )
+            rows = [(number, _facts.decode(facts)) async for number, facts in cursor]
+        return holding, rows
+
+    async def load(self, wanted: Wanted) -> Found:
+        async with self._connected() as connection:
+            return await _load(connection, wanted)
+
+    async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> Sequence[State]:
+        query = sql.SQL(
+            "SELECT coalesce(json_agg(r), '[]')::text FROM (SELECT * FROM {} WHERE partition = ANY(%s) "
+            "AND due_at <= %s ORDER BY due_at LIMIT %s) r"
+        ).format(sql.Identifier(state.table))
+        async with self._connected() as connection:
+            cursor = await connection.execute(query, (list(partitions), now, limit))
+            [found] = cast("tuple[str]", await cursor.fetchone())
+        return msgspec.json.decode(found, type=list[state], strict=False)  # type: ignore[valid-type]
+
+    @asynccontextmanager
+    async def transaction(self, drafts: Sequence[Draft]) -> AsyncIterator["PostgresTransaction"]:
+        async with self._connected() as connection:
+            transaction = PostgresTransaction(connection, drafts)
+            try:
+                yield transaction
+            finally:
+                await transaction.end()
+
+    async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
+        async with self._connected() as connection:
+            cursor = await connection.execute(
+                "DELETE FROM outbox o USING unnest(%s::int[], %s::bigint[]) AS a (partition, number) "
+                "WHERE o.partition = a.partition AND o.number <= a.number AND o.said_at < %s",
+                (list(rows), list(rows.values()), before),
+            )
+            return cursor.rowcount
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection[tuple[Any, ...]]]:
+        """The connection, opened when there is none. Errors of the database become the kit's; then it is reopened."""
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = await AsyncConnection.connect(
+                    self._url,
+                    autocommit=True,
+                    options=self._options,
+                    connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                    application_name="pavane-worker",
+                )
+            yield self._connection
+        except psycopg.Error as error:
+            if error.sqlstate == STALE_EPOCH:
+                raise StaleEpoch(frozenset(map(int, (error.diag.message_detail or "").split(",")))) from None
+            if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+                raise BatchRefused(str(error).strip()) from error
+            with contextlib.suppress(psycopg.Error):
+                await self.close()
+            raise DatabaseAway(f"the database does not answer: {str(error).strip()}") from error
+
+
+class PostgresTransaction:
+    """One batch's transaction. It begins, with the lanes' locks, in the round trip of the first load or commit."""
+
+    def __init__(self, connection: AsyncConnection[tuple[Any, ...]], drafts: Sequence[Draft]) -> None:
+        self._connection = connection
+        self._held = msgspec.json.encode([{"partition": d.lane.partition, "epoch": d.lane.epoch} for d in drafts])
+        self._open = False
+
+    async def load(self, wanted: Wanted) -> Found:
+        if self._open:
+            return await _load(self._connection, wanted)
+        self._open = True
+        begin = ("BEGIN", None), ("SELECT move_lanes(%s)", (self._held.decode(),))
+        return await _load(self._connection, wanted, *begin)
+
+    async def commit(self, moves: Sequence[Move], changes: Sequence[Changes]) -> None:
+        said = [move.draft for move in moves if move.draft.said]
+        async with self._connection.pipeline():
+            if not self._open:
+                self._open = True
+                await self._connection.execute("BEGIN")
+            await self._connection.execute("SELECT move_lanes(%s)", (_moved(moves),))
+            for change in changes:
+                await self._connection.execute(_save(change.state), (change.documents.decode(),))
+            if said:
+                await self._connection.execute(
+                    "INSERT INTO outbox (partition, number, facts) "
+                    "SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bytea[])",
+                    (
+                        [draft.lane.partition for draft in said],
+                        [draft.lane.row + 1 for draft in said],
+                        [_facts_encoder.encode(draft.said) for draft in said],
+                    ),
+                )
+            await self._connection.execute("COMMIT")
+        self._open = False
+
+    async def end(self) -> None:
+        """Roll back what was not committed."""
+        if self._open and not self._connection.closed:
+            self._open = False
+            await self._connection.rollback()
+
+
+_facts = msgspec.msgpack.Decoder(list[ToSay])
+_facts_encoder = msgspec.msgpack.Encoder()
+
+
+def _moved(moves: Sequence[Move]) -> str:
+    return msgspec.json.encode(
+        [
+            {
+                "partition": draft.lane.partition,
+                "epoch": draft.lane.epoch,
+                "positions": draft.positions,
+                "clock": draft.clock,
+                "outbox_row": draft.lane.row + bool(draft.said),
+                "acknowledged": acknowledged,
+            }
+            for draft, acknowledged in moves
+        ]
+    ).decode()
+
+
+async def _load(
+    connection: AsyncConnection[tuple[Any, ...]], wanted: Wanted, *first: tuple[LiteralString, Any]
+) -> dict[type[State], Sequence[State]]:
+    """Run the statements of `first` and one statement a table, in one round trip."""
+    cursors = []
+    async with connection.pipeline():
+        for statement, parameters in first:
+            await connection.execute(statement, parameters)
+        for state, keys in wanted.items():
+            cursors.append((state, await connection.execute(_select(state), (sorted(keys),))))
+    found: dict[type[State], Sequence[State]] = {}
+    for state, cursor in cursors:
+        [text] = cast("tuple[str]", await cursor.fetchone())
+        found[state] = msgspec.json.decode(text, type=list[state], strict=False)  # type: ignore[valid-type]
+    return found
+
+
+_statements: dict[tuple[str, type[State]], sql.Composed] = {}
+
+
+def _select(state: type[State]) -> sql.Composed:
+    """Rows by key as one JSON text; shared rows locked in key order, so that workers wait instead of deadlocking."""
+    if ("select", state) not in _statements:
+        lock = sql.SQL("ORDER BY {key} FOR UPDATE" if state.shared else "").format(key=sql.Identifier(state.key))
+        _statements["select", state] = sql.SQL(
+            "SELECT coalesce(json_agg(r), '[]')::text "
+            "FROM (SELECT * FROM {table} WHERE {key} = ANY(%s::text[]) {lock}) r"
+        ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), lock=lock)
+    return _statements["select", state]
+
+
+def _save(state: type[State]) -> sql.Composed:
+    """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once."""
+    if ("save", state) not in _statements:
+        columns = [name for name in state.__struct_fields__ if name != state.key]
+        numbers = {field.name for field in msgspec.structs.fields(state) if field.type is int}
+        assign = "{c} = {t}.{c} + excluded.{c}", "{c} = excluded.{c}"
+        assignments = sql.SQL(", ").join(
+            sql.SQL(assign[0] if state.shared and name in numbers else assign[1]).format(
+                c=sql.Identifier(name), t=sql.Identifier(state.table)
+            )
+            for name in columns
+        )
+        action = sql.SQL("DO NOTHING") if state.append_only else sql.SQL("DO UPDATE SET {}").format(assignments)
+        _statements["save", state] = sql.SQL(
+            "INSERT INTO {table} SELECT * FROM json_populate_recordset(null::{table}, %s) ON CONFLICT ({key}) {action}"
+        ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), action=action)
+    return _statements["save", state]

@@ -1,0 +1,119 @@
+"""Runs one service as a process: everything connected, until SIGTERM or SIGINT; then drained within a bound.
+
+    python -m streams.kit.run billing
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import pkgutil
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+import streams
+from streams.kit import logs
+from streams.kit.codec import Codec
+from streams.kit.errors import PavaneError, WrongSetting
+from streams.kit.kafka import KafkaLog, partition_of
+from streams.kit.language import Language
+from streams.kit.logs import logger
+from streams.kit.management import Management
+from streams.kit.postgres import PostgresStore
+from streams.kit.registry import ConfluentRegistry
+from streams.kit.service import Service
+from streams.kit.settings import WorkerSettings
+from streams.kit.worker import Worker
+
+TRANSACTION_SHARE = 0.8
+"""A transaction must end well before the group gives the partition to somebody else."""
+
+
+def services() -> list[str]:
+    """The names of all services: the packages of `streams` that hold one."""
+    packages = (module.name for module in pkgutil.iter_modules(streams.__path__) if module.ispkg)
+    return [name for name in packages if name != "kit"]
+
+
+def find(name: str) -> Service:
+    """The service in the folder `streams/<name>`. Raises `WrongSetting` for a name without one."""
+    if name not in services():
+        raise WrongSetting(f"there is no service {name!r}; there are {', '.join(services())}")
+    service = importlib.import_module(f"streams.{name}").service
+    assert isinstance(service, Service)
+    return service
+
+
+async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -> None:
+    """Run the service until `stop` is set."""
+    async with AsyncExitStack() as stack:
+        codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
+        await codec.prepare(service.name, service.says.values())
+        world = await stack.enter_async_context(service.world()) if service.world is not None else None
+        log = KafkaLog(settings.kafka, service.name, service.topics, settings.session_timeout_ms)
+        transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
+        store = PostgresStore(settings.database, transaction_seconds)
+        worker = Worker(service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count))
+        log.let_go = worker.let_go
+        management = Management(settings.management_host, settings.management_port, lambda: readiness(worker))
+        stack.callback(management.close)
+        await log.open()
+        stack.push_async_callback(log.close)
+        logger().info("started", topics=service.topics, management=f"http://{management.address}")
+        # What was imported and connected stays; the collector need not look at it again with every batch.
+        gc.freeze()
+        await _until(stop, worker)
+    logger().info("stopped")
+
+
+def readiness(worker: Worker) -> dict[str, Any]:
+    """Is the worker ready, and if not, why. Without a lane it is ready: another instance may own them all."""
+    halted = {str(partition): str(refusal) for partition, refusal in worker.halted.items()}
+    return {
+        "ready": not halted and worker.away is None,
+        "service": worker.service.name,
+        "lanes": sorted(worker.lanes),
+        "halted": halted,
+        "database": worker.away or "ok",
+    }
+
+
+async def _until(stop: asyncio.Event, worker: Worker) -> None:
+    working = asyncio.create_task(worker.run(), name="worker")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    worker.stop()
+    stopping.cancel()
+    await working
+
+
+async def _main(name: str) -> None:
+    service = find(name)
+    settings = WorkerSettings.of(name)
+    logs.set_up(name, settings.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(service, settings, stop)
+
+
+def main() -> None:
+    """The entry of one service's process. A known error is one line of explanation and exit code 1, no stack."""
+    if len(sys.argv) != 2:
+        raise SystemExit(f"usage: python -m streams.kit.run SERVICE   (one of {', '.join(services())})")
+    runner: Any = asyncio.run
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        runner = uvloop.run
+    try:
+        runner(_main(sys.argv[1]))
+    except PavaneError as error:
+        raise SystemExit(f"{sys.argv[1]}: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What a worker asks of its database, and nothing more: rows, lanes and outbox, moved together in one transaction.
+
+The invariant: positions, clock, rows and outbox of a lane change in the same transaction, and only while the lane's
+epoch is the one that the batch was read under. `PostgresStore` keeps it; the kit's simulation has a store with faults.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from streams.kit.errors import PavaneError, Then
+from streams.kit.events import State
+from streams.kit.lane import Draft, Holding
+from streams.kit.log import ToSay
+from streams.kit.rows import Changes, Wanted
+
+
+class DatabaseAway(PavaneError):
+    """The database cannot be asked now, or it is unknown whether the last batch was committed: take the lanes again."""
+
+    then = Then.RETRY
+
+
+class BatchRefused(PavaneError):
+    """The database refuses a value of the batch, whoever asks: one of its records is to be put aside."""
+
+    then = Then.DEAD_LETTER
+
+
+class Move(NamedTuple):
+    """What a batch does to one lane: the draft, and the last outbox row that is known to be in the log."""
+
+    draft: Draft
+    acknowledged: int
+
+
+Found = Mapping[type[State], Sequence[State]]
+
+
+class Transaction(Protocol):
+    """The one transaction of a batch. Left without `commit`, it changes nothing."""
+
+    async def load(self, wanted: Wanted) -> Found:
+        """Own rows as they are; shared rows locked, in key order."""
+        ...
+
+    async def commit(self, moves: Sequence[Move], changes: Sequence[Changes]) -> None:
+        """Write everything and commit, durably. Raises `StaleEpoch`, `BatchRefused`, `DatabaseAway`."""
+        ...
+
+
+class Store(Protocol):
+    """Raises `DatabaseAway` from anything when the database does not answer."""
+
+    async def take_over(
+        self, partition: int, partition_count: int
+    ) -> tuple[Holding, Sequence[tuple[int, list[ToSay]]]]:
+        """Raise the lane's epoch; what the database knows of it, and the outbox rows not known to be in the log."""
+        ...
+
+    async def load(self, wanted: Wanted) -> Found:
+        """Rows as they are, outside of any transaction."""
+        ...
+
+    async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> Sequence[State]:
+        """Rows of these partitions whose `due_at` is not after `now`, the oldest first."""
+        ...
+
+    def transaction(self, drafts: Sequence[Draft]) -> AbstractAsyncContextManager[Transaction]:
+        """Begin, and lock the lanes of the drafts. Raises `StaleEpoch` when one of them has another owner."""
+        ...
+
+    async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
+        """Delete outbox rows up to a number in each partition that were said before a time; how many there were."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+

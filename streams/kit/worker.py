@@ -1,0 +1,290 @@
+"""The worker: records in, batches, facts out, for the lanes that the group gives to this instance.
+
+1. Read records into the lanes (`log`), and take from them what may be heard (`lane`, `clock`).
+2. Open them as events (`opening`), load the rows they need (`rows`), fold them (`fold`), ask the world, commit rows,
+   positions, clocks and outbox at once under the lanes' epochs (`batch`, `store`).
+3. Say the facts, in order, until the log has acknowledged them (`outbox`).
+
+Whatever goes wrong before the commit changes nothing: the records are the next ones again. Whatever goes wrong after
+it is made good from the outbox, by this worker or by the next owner of the lane.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from streams.kit.batch import Abandoned, Batches
+from streams.kit.codec import Codec
+from streams.kit.envelope import Envelope
+from streams.kit.errors import LogShorter, LogTruncated, RefusedToGuess, StaleEpoch
+from streams.kit.events import milliseconds
+from streams.kit.fold import Fold
+from streams.kit.lane import DUE, Delivery, Draft, Lane
+from streams.kit.log import Log, Record
+from streams.kit.logs import logger
+from streams.kit.opening import PartitionOf
+from streams.kit.outbox import Outbox
+from streams.kit.service import Service, World
+from streams.kit.settings import WorkerSettings
+from streams.kit.store import BatchRefused, DatabaseAway, Store
+from streams.kit.telemetry import Telemetry
+
+DRAIN_SECONDS = 2.0
+LOOK_AFTER_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Worker:
+    """Runs one service over the lanes that `log` assigns. Everything it knows of a lane, the database knows too."""
+
+    def __init__(
+        self,
+        service: Service,
+        log: Log,
+        store: Store,
+        codec: Codec,
+        world: World | None,
+        settings: WorkerSettings,
+        partition_of: PartitionOf,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.service = service
+        self.lanes: dict[int, Lane] = {}
+        self.outboxes: dict[int, Outbox] = {}
+        self.halted: dict[int, RefusedToGuess] = {}
+        self.away: str | None = None
+        self._log = log
+        self._store = store
+        self._settings = settings
+        self._now = now
+        self._batches = Batches(service, codec, store, world, partition_of, now)
+        self._telemetry = Telemetry(service.name)
+        self._taken: dict[int, int] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._one_record_for = 0
+        self._stuck: set[tuple[int, str]] = set()
+        self._due_at = self._look_after_at = datetime.min.replace(tzinfo=UTC)
+        self._pause = 0.0
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until `stop`, then say what is still to be said and let go of everything."""
+        while not self._stopping.is_set():
+            try:
+                await self.step(wait_seconds=self._settings.due_poll_seconds)
+                self.away, self._pause = None, 0.0
+            except DatabaseAway as error:
+                await self._wait_for_database(error)
+        await self.let_go()
+        await self._store.close()
+
+    def stop(self) -> None:
+        """Ask the loop to end. The batch under way is finished; what it says is waited for, for a bounded time."""
+        self._stopping.set()
+        self._batches.letting_go.set()
+
+    async def step(self, wait_seconds: float = 0.0) -> int:
+        """Read, and run one batch if there is anything to hear. How many records were heard."""
+        await self._take_assigned()
+        await self._read(wait_seconds)
+        async with self._one_at_a_time:
+            drafts = self._drafts()
+            await self._add_due(drafts)
+            drafts = [draft for draft in drafts if draft.moved or draft.deliveries]
+            heard = await self._run(drafts) if drafts else 0
+            await self._look_after()
+        return heard
+
+    async def let_go(self) -> None:
+        """Let go of all lanes: finish the batch under way, say what is to be said if that is quickly done."""
+        self._batches.letting_go.set()
+        async with self._one_at_a_time:
+            await asyncio.gather(*(outbox.drained(DRAIN_SECONDS) for outbox in self.outboxes.values()))
+            for partition in tuple(self.lanes):
+                self._drop(partition)
+            self.halted.clear()
+            if not self._stopping.is_set():
+                self._batches.letting_go.clear()
+
+    # -- owning lanes ------------------------------------------------------------------------------------------------
+
+    async def _take_assigned(self) -> None:
+        assigned = self._log.assigned()
+        for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
+            self._drop(partition)
+        for partition, given in assigned.items():
+            if partition not in self._taken:
+                async with self._one_at_a_time:
+                    await self._take_over(partition)
+                    self._taken[partition] = given
+
+    async def _take_over(self, partition: int) -> None:
+        """Become the lane's owner: raise its epoch, then read what the database knows, and go on from there."""
+        try:
+            holding, unsaid = await self._store.take_over(partition, self._log.partition_count)
+            lane = Lane(self.service.name, partition, self.service.topics, holding)
+            for topic, extent in (await self._log.extents(partition)).items():
+                position = lane.positions[topic]
+                if position < extent.start:
+                    raise LogTruncated(topic, partition, position, extent.start)
+                if position > extent.end:
+                    raise LogShorter(topic, partition, position, extent.end)
+        except RefusedToGuess as refusal:
+            self._halt(partition, refusal)
+            return
+        self._log.seek(partition, lane.positions)
+        self.lanes[partition] = lane
+        self.outboxes[partition] = Outbox(partition, self._log, holding.acknowledged, self._room.set)
+        self.outboxes[partition].add(unsaid)
+        logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
+        self._telemetry.lanes_held.set(len(self.lanes))
+
+    def _drop(self, partition: int) -> None:
+        """Forget everything in memory about a lane; the database has it for the next owner."""
+        self._taken.pop(partition, None)
+        if self.lanes.pop(partition, None) is not None:
+            logger().info("lane_dropped", partition=partition)
+        outbox = self.outboxes.pop(partition, None)
+        if outbox is not None:
+            outbox.drop()
+        self._telemetry.lanes_held.set(len(self.lanes))
+
+    def _halt(self, partition: int, refusal: RefusedToGuess) -> None:
+        if partition not in self.halted:
+            self.halted[partition] = refusal
+            logger().error("lane_halted", partition=partition, reason=type(refusal).__name__, error=str(refusal))
+        self._telemetry.lanes_halted.set(len(self.halted))
+
+    async def _wait_for_database(self, error: DatabaseAway) -> None:
+        """It is unknown what was committed: take all lanes again, once the database answers."""
+        self.away = str(error)
+        self._telemetry.again("database_away")
+        for partition in tuple(self.lanes):
+            self._drop(partition)
+        self._taken.clear()
+        self._pause = min(max(self._pause * 2, 0.1), LONGEST_PAUSE_SECONDS)
+        logger().warning("database_away", error=str(error), again_in_seconds=round(self._pause, 2))
+        await self._wait(self._stopping, self._pause * random.uniform(0.5, 1.0))
+
+    # -- reading and hearing -----------------------------------------------------------------------------------------
+
+    async def _read(self, wait_seconds: float) -> None:
+        """Read what there is room for. With facts unacknowledged over the bound, wait for the log instead."""
+        unacknowledged = sum(outbox.unacknowledged_facts for outbox in self.outboxes.values())
+        self._telemetry.unacknowledged.set(unacknowledged)
+        if unacknowledged > self._settings.unacknowledged_facts:
+            self._room.clear()
+            await self._wait(self._room, wait_seconds)
+        wanted = [
+            (topic, lane.partition)
+            for lane in self.lanes.values()
+            for topic in self.service.topics
+            if lane.halted is None and lane.queued(topic) < self._settings.queue_records
+        ]
+        ready = any(lane.ready for lane in self.lanes.values())
+        with self._telemetry.step("read"):
+            for record in await self._log.read(wanted, 0.0 if ready else wait_seconds):
+                lane = self.lanes.get(record.partition)
+                if lane is not None:
+                    lane.push(record)
+        self._telemetry.held_back.set(sum(lane.held_back() for lane in self.lanes.values()))
+
+    def _drafts(self) -> list[Draft]:
+        room = self._settings.unacknowledged_facts - sum(o.unacknowledged_facts for o in self.outboxes.values())
+        if room <= 0:
+            return []
+        lanes = [lane for lane in self.lanes.values() if lane.halted is None]
+        if self._one_record_for > 0:
+            lanes = [lane for lane in lanes if lane.held_back()][:1]
+            limit = 1
+        else:
+            limit = max(1, self._settings.batch_records // max(1, len(lanes)))
+        drafts = [lane.order(limit) for lane in lanes]
+        for lane in lanes:
+            if lane.halted is not None:
+                self._halt(lane.partition, lane.halted)
+        return drafts
+
+    async def _add_due(self, drafts: Sequence[Draft]) -> None:
+        """Add the deadlines that have passed, as events of their rows' lanes, after what was read."""
+        now = self._now()
+        if not self.service.timed or not drafts or now < self._due_at or self._one_record_for:
+            return
+        self._due_at = now + timedelta(seconds=self._settings.due_poll_seconds)
+        by_partition = {draft.lane.partition: draft for draft in drafts}
+        for state in self.service.timed:
+            for row in await self._store.due(state, list(by_partition), now, self._settings.batch_records):
+                partition = int(getattr(row, "partition"))  # noqa: B009
+                if (partition, row.row_key) in self._stuck:
+                    continue
+                topic = self.service.name + DUE
+                record = Record(topic, partition, 0, milliseconds(now), row.row_key.encode(), None, ())
+                own_id = f"{topic}/{partition}/{row.row_key}"
+                cause = Envelope(own_id, topic, partition, 0, {}, "", row.row_key, None)
+                by_partition[partition].deliveries.append(Delivery(record, cause))
+
+    async def _run(self, drafts: list[Draft]) -> int:
+        acknowledged = {partition: outbox.acknowledged for partition, outbox in self.outboxes.items()}
+        try:
+            fold = await self._batches.run(drafts, acknowledged)
+        except BaseException as error:
+            for draft in drafts:
+                draft.lane.put_back(draft)
+            if not isinstance(error, StaleEpoch | BatchRefused | Abandoned):
+                raise
+            self._do_again(drafts, error)
+            return 0
+        for draft in drafts:
+            draft.lane.adopt(draft)
+            if draft.said:
+                self.outboxes[draft.lane.partition].add([(draft.lane.row, draft.said)])
+        self._one_record_for = max(0, self._one_record_for - 1)
+        self._note_stuck(fold)
+        return sum(len(draft.deliveries) for draft in drafts)
+
+    def _do_again(self, drafts: Sequence[Draft], error: Exception) -> None:
+        self._telemetry.again(type(error).__name__)
+        if isinstance(error, StaleEpoch):
+            logger().warning("stale_epoch", partitions=sorted(error.partitions))
+            for partition in error.partitions:
+                # Taken again only on a new assignment: until then somebody else owns it.
+                given = self._taken.get(partition)
+                self._drop(partition)
+                if given is not None:
+                    self._taken[partition] = given
+        elif isinstance(error, BatchRefused):
+            records = sum(len(draft.deliveries) for draft in drafts)
+            if records > 1:
+                # One of them is refused; go on one by one until it has shown itself.
+                self._one_record_for = records
+            logger().warning("batch_refused", records=records, error=str(error))
+
+    def _note_stuck(self, fold: Fold) -> None:
+        """A deadline whose decision fails would come again with every poll: leave it until the next start."""
+        for one, _ in fold.put_aside:
+            record = one.delivery.record
+            if record.topic.endswith(DUE):
+                self._stuck.add((record.partition, one.key))
+
+    async def _look_after(self) -> None:
+        """Now and then: delete outbox rows that are acknowledged and old enough, and tell how far was heard."""
+        now = self._now()
+        if now < self._look_after_at or not self.lanes:
+            return
+        self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
+        before = now - timedelta(seconds=self._settings.outbox_keep_seconds)
+        await self._store.forget_said({p: outbox.acknowledged for p, outbox in self.outboxes.items()}, before)
+        heard = {(topic, p): position for p, lane in self.lanes.items() for topic, position in lane.positions.items()}
+        for (topic, partition), records in (await self._log.report(heard)).items():
+            self._telemetry.lag(topic, partition, records)
+
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(event.wait(), seconds)
+        except TimeoutError:
+            return
