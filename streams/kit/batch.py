@@ -173,7 +173,7 @@ class Batches:
         records = sum(len(draft.deliveries) for draft in drafts)
         self._telemetry.batch_records.observe(records)
         self._telemetry.heard.inc(records)
-        self._telemetry.known.inc(sum(sum(map(len, d.taken.values())) for d in drafts) - records)
+        self._telemetry.known.inc(sum(draft.passed_over for draft in drafts))
         for draft in drafts:
             for name in draft.names:
                 self._telemetry.fact_said(name)

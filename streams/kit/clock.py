@@ -38,9 +38,7 @@ def judge(
     return Verdict.NEXT
 
 
-def hear(
-    clock: Clock, me: str, hears: Collection[str], speaker: str, sequence: int, heard: Mapping[str, int]
-) -> None:
+def hear(clock: Clock, me: str, hears: Collection[str], speaker: str, sequence: int, heard: Mapping[str, int]) -> None:
     """Note in `clock` that the fact was heard, and what is known through it of speakers not listened to here."""
     for other, known in heard.items():
         if known > clock.get(other, 0) and other not in hears and other != me:

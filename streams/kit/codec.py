@@ -42,7 +42,7 @@ class Codec:
         self._registry = registry
         self._encoders: dict[type[Event], tuple[bytes, Any]] = {}
         self._writers: dict[int, tuple[str, Any]] = {}
-        self._readers: dict[type[Heard], Any] = {}
+        self._readers: dict[type[Heard], tuple[Any, tuple[str, ...]]] = {}
         self._unknown: set[int] = set()
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -84,13 +84,13 @@ class Codec:
     def decode(self, value: bytes | None, view: type[Heard], given: Mapping[str, Any]) -> Heard:
         """The consumer's view of `value`. `given`: what the kit knows besides (`at`, `about`). Raises `Undecodable`."""
         name, writer = self._writer_of(value)
-        reader = self._readers.get(view) or self._reader_of(view)
+        reader, extras = self._readers.get(view) or self._reader_of(view)
         assert value is not None
         buffer = BytesIO(value)
         buffer.seek(5)
         try:
             fields: dict[str, Any] = fastavro.schemaless_reader(buffer, writer, reader)  # type: ignore[assignment]
-            for extra in GIVEN_BY_THE_KIT.intersection(view.__struct_fields__):
+            for extra in extras:
                 fields[extra] = given[extra]
             return msgspec.convert(fields, view)
         except Exception as error:
@@ -107,11 +107,13 @@ class Codec:
         except KeyError:
             raise Undecodable(f"the registry knows no schema with id {schema_id}") from None
 
-    def _reader_of(self, view: type[Heard]) -> Any:
-        fields = [field for field in view.__struct_fields__ if field not in GIVEN_BY_THE_KIT]
-        reader = _parsed(self._language.reader(view.topic, view.__name__, fields))
-        self._readers[view] = reader
-        return reader
+    def _reader_of(self, view: type[Heard]) -> tuple[Any, tuple[str, ...]]:
+        """The reader schema of a view, and which of its fields the kit gives: those that the event itself lacks."""
+        own = self._language.latest(view.topic, view.__name__).fields
+        extras = tuple(field for field in view.__struct_fields__ if field in GIVEN_BY_THE_KIT and field not in own)
+        read = [field for field in view.__struct_fields__ if field not in extras]
+        self._readers[view] = _parsed(self._language.reader(view.topic, view.__name__, read)), extras
+        return self._readers[view]
 
 
 def _parsed(raw: Any) -> Any:

@@ -1,20 +1,21 @@
 """What can go wrong, and what the worker does about it. What it does is data on the class (`then`), not a guess.
 
-    PavaneError
-    ├── WrongDeclaration      a service contradicts itself; raised at import
-    ├── WrongSetting          a setting is missing or not allowed; raised at start
-    ├── LanguageError         a schema file, or an event against it, is wrong
-    ├── Undecidable           this record cannot be handled, now or ever: it goes to the dead letters
-    │   ├── Undecodable           its bytes are not an event of the language
-    │   └── Refused               the decision refuses it, with a reason for its sender
-    ├── WorldUnavailable      an effect could not be answered for now: asked again later
-    ├── StaleEpoch            somebody else owns the partition now: drop it
-    └── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
-        ├── LogTruncated          records not heard yet are gone from the log's start
-        ├── LogShorter            the log ends before what was already heard
-        ├── SequenceGap           a speaker's fact is missing
-        ├── ForeignWriter         somebody else wrote to a single-writer topic
-        └── PartitionsChanged     the topics have another number of partitions than before
+PavaneError
+├── WrongDeclaration      a service contradicts itself; raised at import
+├── WrongSetting          a setting is missing or not allowed; raised at start
+├── LanguageError         a schema file, or an event against it, is wrong
+├── Undecidable           this record cannot be handled, now or ever: it goes to the dead letters
+│   ├── Undecodable           its bytes are not an event of the language
+│   └── Refused               the decision refuses it, with a reason for its sender
+├── WorldUnavailable      an effect could not be answered for now: asked again later
+├── RegistryAway          the schema registry does not answer: the batch is done again later
+├── StaleEpoch            somebody else owns the partition now: drop it
+└── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
+    ├── LogTruncated          records not heard yet are gone from the log's start
+    ├── LogShorter            the log ends before what was already heard
+    ├── SequenceGap           a speaker's fact is missing
+    ├── ForeignWriter         somebody else wrote to a single-writer topic
+    └── PartitionsChanged     the topics have another number of partitions than before
 """
 
 from enum import Enum
@@ -64,6 +65,12 @@ class Refused(Undecidable):
 
 class WorldUnavailable(PavaneError):
     """The outside world did not answer an effect; asking again under the same key is safe."""
+
+    then = Then.RETRY
+
+
+class RegistryAway(PavaneError):
+    """The schema registry does not answer."""
 
     then = Then.RETRY
 

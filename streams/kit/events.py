@@ -78,8 +78,8 @@ class About(Value):
 class Heard(Event):
     """A consumer's view of an event of another service or of a producer outside: `class X(Heard, topic="orders")`.
 
-    The class bears the event's name. Two fields are not read from the event but given by the kit where a view
-    declares them: `at: datetime`, the time (UTC) at which it was said, so that decisions need no clock, and
+    The class bears the event's name. Two fields are given by the kit where a view declares them and the event has none
+    of that name: `at: datetime`, the time (UTC) at which it was said, so that decisions need no clock, and
     `about: About`, what its envelope says.
     """
 

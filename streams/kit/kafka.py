@@ -61,6 +61,7 @@ class KafkaLog:
         self._assigned: dict[int, int] = {}
         self._given = 0
         self._partition_count = 0
+        self.away: str | None = None
         self.let_go: Callable[[], Awaitable[None]] | None = None
 
     async def open(self) -> None:
@@ -135,10 +136,13 @@ class KafkaLog:
     async def report(self, positions: Mapping[tuple[str, int], int]) -> Mapping[tuple[str, int], int]:
         at = {TopicPartition(*each): position for each, position in positions.items()}
         held = self._consumer.assignment()
-        with contextlib.suppress(KafkaError, TimeoutError):
-            ours = {each: position for each, position in at.items() if each in held}
+        ours = {each: position for each, position in at.items() if each in held}
+        try:
             if ours:
                 await asyncio.wait_for(self._consumer.commit(ours), CLOSE_SECONDS)
+            self.away = None
+        except (KafkaError, TimeoutError) as error:
+            self.away = f"Kafka at {self._bootstrap} does not take offsets: {error!r}"
         ends = {each: self._consumer.highwater(each) for each in at if each in held}
         return {(each.topic, each.partition): max(0, end - at[each]) for each, end in ends.items() if end is not None}
 

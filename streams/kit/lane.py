@@ -103,6 +103,12 @@ class Draft:
         self.said.append(ToSay(topic, timestamp, record.key, record.value or b"", headers))
 
     @property
+    def passed_over(self) -> int:
+        """How many records were taken that had been heard before."""
+        taken = sum(map(len, self.taken.values()))
+        return taken - sum(not delivery.record.topic.endswith(DUE) for delivery in self.deliveries)
+
+    @property
     def moved(self) -> bool:
         """Something was heard or passed over: the lane's row in the database has to change."""
         return bool(self.said) or self.positions != self.lane.positions or self.clock != self.lane.clock
@@ -116,7 +122,9 @@ class Lane:
         self.partition = partition
         self.epoch = holding.epoch
         self.positions = {topic: holding.positions.get(topic, 0) for topic in topics}
-        self.clock: Clock = dict(holding.clock)
+        # Of a topic that was never heard here something may be known through others: it is heard from its start.
+        new = {topic for topic in topics if topic not in holding.positions}
+        self.clock: Clock = {who: known for who, known in holding.clock.items() if who not in new}
         self.row = holding.row
         self.hears = frozenset(topics)
         self.halted: RefusedToGuess | None = None
@@ -175,6 +183,8 @@ class Lane:
         blocked: list[str] = []
         while open_topics and len(deliveries) < limit and self.halted is None:
             for topic in tuple(open_topics):
+                if len(deliveries) >= limit:
+                    break
                 verdict = self._take_next(topic, clock, deliveries, taken)
                 if verdict is Verdict.EARLY:
                     open_topics.remove(topic)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
@@ -49,7 +49,7 @@ class Management:
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                return self._metrics(environ, start)
+                return cast("Iterable[bytes]", self._metrics(environ, start))
             case "/health/live":
                 idle = time.monotonic() - self._turned
                 alive = idle < LOOP_SECONDS

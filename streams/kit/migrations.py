@@ -27,7 +27,7 @@ from streams.kit.tables import kit_tables
 _LOCK = 0x7061_7662
 #: Alembic's `op` is one global of the process, so threads take turns.
 _ALEMBIC = threading.Lock()
-_STATEMENT_TIMEOUT = "-c statement_timeout=300000"
+_STATEMENT_TIMEOUT_SECONDS = 300
 
 
 def migrate(service_name: str, url: str) -> None:
@@ -58,13 +58,10 @@ def check(service_name: str, url: str) -> list[str]:
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
     """One connection in one transaction: everything is committed at the end, or nothing."""
-    engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
-        poolclass=NullPool,
-        connect_args={"options": _STATEMENT_TIMEOUT},
-    )
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     try:
         with engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT_SECONDS}s'"))
             yield connection
     finally:
         engine.dispose()
@@ -100,5 +97,5 @@ def _line(difference: object) -> str:
     if isinstance(difference, list):
         return "; ".join(_line(each) for each in difference)
     if isinstance(difference, tuple):
-        return " ".join(str(part) for part in difference if part not in (None, {}))
+        return " ".join(str(part) for part in difference if not isinstance(part, dict | None))
     return str(difference)

@@ -25,6 +25,13 @@ from streams.kit.store import BatchRefused, DatabaseAway, Found, Move
 STALE_EPOCH = "PV001"
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30
+KEEPALIVES: dict[str, Any] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 11_000,
+}
+"""A server that vanished without a word is noticed within about ten seconds."""
 
 
 class PostgresStore:
@@ -110,6 +117,7 @@ class PostgresStore:
                     autocommit=True,
                     options=self._options,
                     connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                    **KEEPALIVES,
                     application_name="pavane-worker",
                 )
             yield self._connection

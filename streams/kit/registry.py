@@ -8,16 +8,16 @@ from confluent_kafka.schema_registry import AsyncSchemaRegistryClient, Schema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from streams.kit.errors import LanguageError
+from streams.kit.errors import LanguageError, RegistryAway
 from streams.kit.logs import logger
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
 _NOT_FOUND = 404
 T = TypeVar("T")
 
 
 class ConfluentRegistry:
-    """Any registry that speaks Confluent's API. Away for a while: waited for; away for a minute: its own error."""
+    """Any registry that speaks Confluent's API. Away for a while: waited for; away for longer: `RegistryAway`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -51,7 +51,17 @@ class ConfluentRegistry:
             before_sleep=lambda state: logger().warning("registry_away", url=self._url, attempt=state.attempt_number),
             reraise=True,
         )
-        return await patient(question)
+
+        async def asked() -> T:
+            return await question()
+
+        try:
+            return await patient(asked)
+        except SchemaRegistryError:
+            raise
+        except Exception as error:
+            # Whatever the client's transport raises: after all this trying, nobody answers there.
+            raise RegistryAway(f"the schema registry at {self._url} does not answer: {error}") from error
 
 
 def _is_passing(error: BaseException) -> bool:

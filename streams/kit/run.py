@@ -1,6 +1,6 @@
 """Runs one service as a process: everything connected, until SIGTERM or SIGINT; then drained within a bound.
 
-    python -m streams.kit.run billing
+python -m streams.kit.run billing
 """
 
 import asyncio
@@ -57,7 +57,7 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
         store = PostgresStore(settings.database, transaction_seconds)
         worker = Worker(service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count))
         log.let_go = worker.let_go
-        management = Management(settings.management_host, settings.management_port, lambda: readiness(worker))
+        management = Management(settings.management_host, settings.management_port, lambda: readiness(worker, log))
         stack.callback(management.close)
         await log.open()
         stack.push_async_callback(log.close)
@@ -68,15 +68,15 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
     logger().info("stopped")
 
 
-def readiness(worker: Worker) -> dict[str, Any]:
+def readiness(worker: Worker, log: KafkaLog) -> dict[str, Any]:
     """Is the worker ready, and if not, why. Without a lane it is ready: another instance may own them all."""
     halted = {str(partition): str(refusal) for partition, refusal in worker.halted.items()}
     return {
-        "ready": not halted and worker.away is None,
+        "ready": not halted and worker.away is None and log.away is None,
         "service": worker.service.name,
         "lanes": sorted(worker.lanes),
         "halted": halted,
-        "database": worker.away or "ok",
+        "away": [each for each in (worker.away, log.away) if each],
     }
 
 

@@ -104,7 +104,7 @@ class Service:
             if heard in self.reactions:
                 raise WrongDeclaration(f"{self._at(decide)}: {self.name} already reacts to {heard.__name__}")
             if issubclass(heard, Heard) and not heard.topic:
-                raise WrongDeclaration(f"{self._at(decide)}: {heard.__name__} names no topic: write topic=\"...\"")
+                raise WrongDeclaration(f'{self._at(decide)}: {heard.__name__} names no topic: write topic="..."')
             if reads is not None and reads.state not in self.states:
                 raise WrongDeclaration(f"{self._at(decide)}: {reads.state.__name__} is not among {self.name}'s states")
             self.reactions[heard] = Reaction(heard, decide, state, key, reads)

@@ -74,12 +74,16 @@ class SimulatedWorld(Generic[R]):
     @classmethod
     @asynccontextmanager
     async def playing(
-        cls, script: Script[R], environment: Mapping[str, str] = os.environ
+        cls,
+        script: Script[R],
+        environment: Mapping[str, str] = os.environ,
+        connection_seconds: float = CONNECTION_SECONDS,
     ) -> "AsyncIterator[SimulatedWorld[R]]":
         """Connect to the database that `PAVANE_DATABASE_WORLD` names; it may be away and come later."""
         url, latency_ms = _settings(environment)
 
-        async def make_tables(connection: Connection) -> None:
+        async def configure(connection: Connection) -> None:
+            await connection.execute(f"SET statement_timeout = '{ROUND_SECONDS}s'".encode())
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TABLES_LOCK])
                 await connection.execute(script.ddl.encode())
@@ -88,9 +92,10 @@ class SimulatedWorld(Generic[R]):
             url,
             min_size=1,
             max_size=4,
-            timeout=CONNECTION_SECONDS,
-            kwargs={"autocommit": True, "options": "-c statement_timeout=30000"},
-            configure=make_tables,
+            timeout=connection_seconds,
+            kwargs={"autocommit": True},
+            configure=configure,
+            check=AsyncConnectionPool.check_connection,
             open=False,
             name=script.table,
         )

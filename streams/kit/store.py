@@ -78,5 +78,3 @@ class Store(Protocol):
     async def close(self) -> None:
         """Let go of the connection."""
         ...
-
-

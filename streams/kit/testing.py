@@ -90,6 +90,11 @@ class Story:
         """The row as it is now."""
         return cast("S", self._rows.get((state, key)) or state.new(key, self._partition))
 
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """What was said or asked last."""
+        return self._said
+
     def rows(self, state: type[S]) -> dict[str, S]:
         """Every row of a table that something was said about, by key."""
         return {key: cast("S", row) for (kind, key), row in self._rows.items() if kind is state}

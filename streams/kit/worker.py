@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from streams.kit.batch import Abandoned, Batches
 from streams.kit.codec import Codec
 from streams.kit.envelope import Envelope
-from streams.kit.errors import LogShorter, LogTruncated, RefusedToGuess, StaleEpoch
+from streams.kit.errors import LogShorter, LogTruncated, RefusedToGuess, RegistryAway, StaleEpoch
 from streams.kit.events import milliseconds
 from streams.kit.fold import Fold
 from streams.kit.lane import DUE, Delivery, Draft, Lane
@@ -79,6 +79,10 @@ class Worker:
                 self.away, self._pause = None, 0.0
             except DatabaseAway as error:
                 await self._wait_for_database(error)
+            except RegistryAway as error:
+                self.away = str(error)
+                logger().warning("registry_away", error=str(error))
+                await self._wait(self._stopping, LONGEST_PAUSE_SECONDS)
         await self.let_go()
         await self._store.close()
 
@@ -107,6 +111,7 @@ class Worker:
             for partition in tuple(self.lanes):
                 self._drop(partition)
             self.halted.clear()
+            self._telemetry.lanes_halted.set(0)
             if not self._stopping.is_set():
                 self._batches.letting_go.clear()
 
@@ -197,16 +202,18 @@ class Worker:
         room = self._settings.unacknowledged_facts - sum(o.unacknowledged_facts for o in self.outboxes.values())
         if room <= 0:
             return []
-        lanes = [lane for lane in self.lanes.values() if lane.halted is None]
-        if self._one_record_for > 0:
-            lanes = [lane for lane in lanes if lane.held_back()][:1]
-            limit = 1
-        else:
-            limit = max(1, self._settings.batch_records // max(1, len(lanes)))
-        drafts = [lane.order(limit) for lane in lanes]
-        for lane in lanes:
+        # Lanes with little to hear first: what they leave of their share goes to the others.
+        lanes = sorted((lane for lane in self.lanes.values() if lane.halted is None), key=Lane.held_back)
+        drafts: list[Draft] = []
+        left = 1 if self._one_record_for else self._settings.batch_records
+        for number, lane in enumerate(lanes):
+            draft = lane.order(left if self._one_record_for else max(1, left // (len(lanes) - number)))
+            drafts.append(draft)
+            left -= len(draft.deliveries)
             if lane.halted is not None:
                 self._halt(lane.partition, lane.halted)
+            if self._one_record_for and draft.moved:
+                break
         return drafts
 
     async def _add_due(self, drafts: Sequence[Draft]) -> None:

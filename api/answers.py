@@ -1,0 +1,96 @@
+"""What the gateway answers when all is well."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+
+class Accepted(BaseModel):
+    """The order is on the log; follow it at `status_url`."""
+
+    order_id: str
+    status_url: str
+
+
+class ItemAccepted(BaseModel):
+    """What was asked about a SKU is on the log. `request_id`: asking again with it changes nothing."""
+
+    sku: str
+    request_id: str
+    status_url: str
+
+
+class Line(BaseModel):
+    sku: str
+    quantity: int
+    unit_price_minor: int
+
+
+class Entry(BaseModel):
+    """One fact: said by `speaker` at that time (UTC), in answer to the event `cause`."""
+
+    id: str
+    ordinal: int
+    fact: str
+    speaker: str
+    at: datetime
+    cause: str
+    correlation: str
+    detail: dict[str, Any]
+
+
+class Order(BaseModel):
+    """How an order stands, and its story so far: no entry comes before what caused it.
+
+    `status`: accepted (on the log, not yet heard of), placed, then one of rejected, confirmed, cancelled. `stage`: the
+    furthest step that was reached.
+    """
+
+    order_id: str
+    status: str
+    stage: str
+    reason: str = ""
+    lines: list[Line] = []
+    total_minor: int = 0
+    currency: str = ""
+    placed_at: datetime | None = None
+    updated_at: datetime | None = None
+    settled_at: datetime | None = None
+    story: list[Entry] = []
+
+
+class Stock(BaseModel):
+    """Pieces of one SKU, as far as the timeline has heard."""
+
+    sku: str
+    available: int
+    reserved: int
+    dispatched: int
+
+
+class Price(BaseModel):
+    """What one piece costs, in minor units."""
+
+    sku: str
+    amount_minor: int
+    currency: str
+
+
+class Health(BaseModel):
+    """`status`: ready, degraded (works without what is missing) or unready. `missing`: what did not answer, and why."""
+
+    status: str
+    missing: dict[str, str]
+
+
+def answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return json_answer(model.model_dump_json().encode(), status, headers)
+
+
+def json_answer(body: bytes, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer of JSON that was written already."""
+    return Response(body, status, headers, media_type="application/json")

@@ -1,0 +1,82 @@
+"""What callers may send.
+
+Every field is bounded, text is NFC without control characters, unknown fields are refused.
+"""
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+SAFE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MOST_LINES = 100
+MOST_PIECES = 10_000
+MOST_RECEIVED = 1_000_000_000
+MOST_AMOUNT_MINOR = 1_000_000_000_000
+
+# Control, surrogate, private and line-breaking characters, and those that turn the reading direction: none belongs in a
+# name or a street. Other format characters stay, since Persian and Indic names are written with joiners.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Co", "Zl", "Zp"})
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain_text(text: str) -> str:
+    """`text` in NFC (Unicode Annex 15) without blanks around it; refused if it is empty or has control characters."""
+    text = unicodedata.normalize("NFC", text).strip()
+    if not text:
+        raise PydanticCustomError("blank", "must not be blank")
+    for character in text:
+        if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _DIRECTIONS:
+            raise PydanticCustomError("unprintable", "must not have control characters")
+    return text
+
+
+Safe = Annotated[str, StringConstraints(pattern=SAFE_PATTERN)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(plain_text)]
+PostalCode = Annotated[str, StringConstraints(min_length=1, max_length=16), AfterValidator(plain_text)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class OrderLine(Body):
+    """How many of one SKU are wanted."""
+
+    sku: Safe
+    quantity: int = Field(ge=1, le=MOST_PIECES)
+
+
+class Address(Body):
+    """Where the parcel goes; `country` as in ISO 3166-1 alpha-2."""
+
+    recipient: Text
+    street: Text
+    postal_code: PostalCode
+    city: Text
+    country: Country
+
+
+class NewOrder(Body):
+    """An order. Prices are the shop's own; `currency` (ISO 4217) must be the one that its prices are in."""
+
+    lines: list[OrderLine] = Field(min_length=1, max_length=MOST_LINES)
+    currency: Currency
+    payment_method: Safe
+    ship_to: Address
+
+
+class Receipt(Body):
+    """Pieces that came in."""
+
+    quantity: int = Field(ge=1, le=MOST_RECEIVED)
+
+
+class NewPrice(Body):
+    """What one piece costs, in minor units of an ISO 4217 currency; 0 is free."""
+
+    amount_minor: int = Field(ge=0, le=MOST_AMOUNT_MINOR)
+    currency: Currency

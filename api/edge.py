@@ -1,0 +1,112 @@
+"""The outermost layer, pure ASGI: correlation id, bounds on the body, measurements, the answer to our own mistakes."""
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from api.correlation import CORRELATION_HEADER, correlation_of, traceparent_of
+from api.errors import BodyTooLarge, BodyTooSlow, Problem, Unexpected
+from api.problems import render
+from api.telemetry import ANSWERED, SECONDS
+from streams.kit.logs import logger
+
+MOST_BODY_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
+
+# Answers are about one caller's orders, and never a page to be guessed at.
+_ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+class Edge:
+    """Wraps the application. Puts `correlation` and `traceparent` into the scope of every request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        correlation = correlation_of(scope["headers"])
+        scope["correlation"] = correlation
+        scope["traceparent"] = traceparent_of(scope["headers"])
+        clear_contextvars()
+        bind_contextvars(correlation=correlation)
+        answer = _Answer(scope, send, correlation)
+        try:
+            body = await _whole_body(scope, receive)
+            if body is None:
+                return
+            await self._app(scope, _once(body, receive), answer.send)
+        except Problem as problem:
+            await render(problem, correlation)(scope, receive, answer.send)
+        except Exception:
+            logger().exception("unexpected", method=scope["method"], route=answer.route)
+            if not answer.started:
+                await render(Unexpected(), correlation)(scope, receive, answer.send)
+
+
+class _Answer:
+    """The answer on its way out: stamped and measured as it starts."""
+
+    def __init__(self, scope: Scope, send: Send, correlation: str) -> None:
+        self._scope = scope
+        self._send = send
+        self._stamp = [(CORRELATION_HEADER, correlation.encode()), *_ALWAYS]
+        self._began = time.perf_counter()
+        self.started = False
+
+    @property
+    def route(self) -> str:
+        """The route's template, such as `/v1/orders/{order_id}`."""
+        return str(getattr(self._scope.get("route"), "path", "none"))
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            message = {**message, "headers": [*message.get("headers", ()), *self._stamp]}
+            method = self._scope["method"] if self.route != "none" else "any"
+            SECONDS.labels(self.route, method).observe(time.perf_counter() - self._began)
+            ANSWERED.labels(self.route, method, message["status"]).inc()
+        await self._send(message)
+
+
+async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
+    """The body, read at once; None if the caller went away meanwhile. Raises `BodyTooLarge` and `BodyTooSlow`."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    if length == b"0" and b"transfer-encoding" not in headers:
+        return b""
+    # A length that is no number was refused by the server already.
+    if int(length) > MOST_BODY_BYTES:
+        raise BodyTooLarge(MOST_BODY_BYTES)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MOST_BODY_BYTES:
+                    raise BodyTooLarge(MOST_BODY_BYTES)
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise BodyTooSlow(BODY_SECONDS) from None
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """Gives the whole body, and then what the connection has to say."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

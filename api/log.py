@@ -1,0 +1,189 @@
+"""Requests onto the log: each one acknowledged by all in-sync replicas in time, or refused.
+
+The producer is idempotent, so its own retries neither double nor reorder. They also never end by themselves: the time
+is bounded here. A record whose time ran out after it was handed over may still come onto the log later. It then names
+the same order as the caller's retry, which is placed once, so it does no harm.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from api.correlation import new_id
+from api.errors import NotAccepted, OutcomeUnknown
+from api.events import ALL
+from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
+from streams.kit.codec import Codec
+from streams.kit.events import Request
+from streams.kit.logs import logger
+
+PATIENCE_SECONDS = 5.0
+RECONNECT_SECONDS = 1.0
+_REQUEST_TIMEOUT_MS = 5_000
+_CLOSE_SECONDS = 1.0
+
+OpenCodec = Callable[[], Awaitable[Codec]]
+
+
+class RequestLog:
+    """The gateway's way onto the log. It connects in the background and again after every failure of the producer.
+
+    What waits while the broker is away is bounded: one batch of 16 KiB a partition; a record that finds no room is
+    refused when its time is over.
+    """
+
+    def __init__(self, bootstrap: str, open_codec: OpenCodec, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._bootstrap = bootstrap
+        self._open_codec = open_codec
+        self._patience_seconds = patience_seconds
+        self._codec: Codec | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._connected = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._missing = "not connected yet"
+        self._keeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._keeper = asyncio.create_task(self._keep_connected(), name="request log")
+
+    async def close(self) -> None:
+        """Send what is under way, for a second at most, and let go."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._drop_producer()
+
+    async def append(self, request: Request, correlation: str, traceparent: bytes | None) -> None:
+        """Return once the log has acknowledged `request`.
+
+        Raises `NotAccepted` when it is certain that it did not come onto the log, and `OutcomeUnknown` when it is not.
+        """
+        began = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + self._patience_seconds
+        producer, acknowledged = await self._hand_over(request, correlation, traceparent, deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                # Shielded, because a batch that others wait for as well must not be cancelled by one of them.
+                await asyncio.shield(acknowledged)
+        except TimeoutError:
+            raise self._refused(request, OutcomeUnknown()) from None
+        except KafkaError as error:
+            # A batch that failed leaves a gap in the producer's sequence numbers: the log would refuse all that follow.
+            self._break_off(producer, error)
+            raise self._refused(request, OutcomeUnknown()) from error
+        ACKNOWLEDGED.labels(request.topic).observe(time.monotonic() - began)
+
+    async def _hand_over(
+        self, request: Request, correlation: str, traceparent: bytes | None, deadline: float
+    ) -> tuple[AIOKafkaProducer, asyncio.Future[object]]:
+        producer = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._connected.wait()
+                producer, codec = self._producer, self._codec
+                assert producer is not None
+                assert codec is not None
+                acknowledged: asyncio.Future[object] = await producer.send(
+                    request.topic,
+                    value=codec.encode(request),
+                    key=request.key.encode(),
+                    headers=_headers(type(request).__name__, correlation, traceparent),
+                )
+                return producer, acknowledged
+        except TimeoutError:
+            raise self._refused(request, NotAccepted()) from None
+        except KafkaError as error:
+            if not error.retriable:
+                self._break_off(producer, error)
+            raise self._refused(request, NotAccepted()) from error
+
+    async def reachable(self) -> None:
+        """Raises when the log does not answer, with what is missing."""
+        producer = self._producer
+        if not self._connected.is_set() or producer is None:
+            raise ConnectionError(self._missing)
+        if not await producer.client.force_metadata_update():
+            raise ConnectionError(f"no broker of {self._bootstrap} answers")
+
+    # -- staying connected -------------------------------------------------------------------------------------------
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                await self._connect()
+            except Exception as error:
+                # Whatever stands in the way of connecting, there is one thing to do: say so and try again.
+                self._missing = str(error)
+                logger().warning("log_away", error=str(error), next_try_seconds=RECONNECT_SECONDS)
+                await self._drop_producer()
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            logger().info("log_connected", kafka=self._bootstrap)
+            await self._broken.wait()
+            self._broken.clear()
+            await self._drop_producer()
+
+    async def _connect(self) -> None:
+        if self._codec is None:
+            self._missing = "waiting for the schema registry"
+            codec = await self._open_codec()
+            for topic, events in _by_topic().items():
+                await codec.prepare(topic, events)
+            self._codec = codec
+        self._missing = f"waiting for {self._bootstrap}"
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id="pavane-gateway",
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=2,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        )
+        await self._producer.start()
+        self._connected.set()
+
+    def _break_off(self, producer: AIOKafkaProducer | None, error: KafkaError) -> None:
+        """Let a new producer take over; what the old one still holds ends as unknown."""
+        if producer is self._producer and self._connected.is_set():
+            self._connected.clear()
+            self._missing = str(error)
+            self._broken.set()
+            logger().error("producer_given_up", error=repr(error))
+
+    async def _drop_producer(self) -> None:
+        self._connected.clear()
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await producer.stop()
+        except (TimeoutError, KafkaError):
+            logger().warning("producer_not_closed", consequence="records under way are in an unknown state")
+
+    def _refused(self, request: Request, problem: NotAccepted | OutcomeUnknown) -> NotAccepted | OutcomeUnknown:
+        NOT_ACKNOWLEDGED.labels(request.topic, problem.slug).inc()
+        return problem
+
+
+def _by_topic() -> dict[str, list[type[Request]]]:
+    topics: dict[str, list[type[Request]]] = defaultdict(list)
+    for request in ALL:
+        topics[request.topic].append(request)
+    return topics
+
+
+def _headers(name: str, correlation: str, traceparent: bytes | None) -> list[tuple[str, bytes]]:
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", new_id().encode()),
+        ("ce_source", b"gateway"),
+        ("ce_type", name.encode()),
+        ("correlation", correlation.encode()),
+    ]
+    return headers if traceparent is None else [*headers, ("traceparent", traceparent)]

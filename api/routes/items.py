@@ -1,0 +1,80 @@
+"""Stock and prices of a SKU: everybody of the tenant may look, operators may write."""
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from api.answers import ItemAccepted, Price, Stock, answer
+from api.bodies import SAFE_PATTERN, NewPrice, Receipt
+from api.correlation import new_id
+from api.errors import NoSuchItem
+from api.events import ReceiveStock, SetPrice
+from api.gateway import Key, KeyIfSent, Parts, Traced, caller_with
+from api.idempotency import Answer, claim, name_of
+from api.routes.orders import replayable
+from api.tokens import Caller
+from streams.kit.money import Money
+
+router = APIRouter(prefix="/v1", tags=["items"])
+
+Sku = Annotated[str, Path(pattern=SAFE_PATTERN)]
+StockReader = Annotated[Caller, caller_with("stock:read")]
+StockWriter = Annotated[Caller, caller_with("stock:write")]
+PriceReader = Annotated[Caller, caller_with("prices:read")]
+PriceWriter = Annotated[Caller, caller_with("prices:write")]
+
+
+@router.get("/stock/{sku}", response_model=Stock)
+async def stock_of(caller: StockReader, sku: Sku, parts: Parts) -> Response:
+    """How many are there, as far as the timeline has heard."""
+    stock = await parts.timeline.stock(caller.tenant, sku)
+    if stock is None:
+        raise NoSuchItem("No stock of this SKU was ever received.")
+    return answer(stock)
+
+
+@router.post("/stock/{sku}/receipts", status_code=202, response_model=ItemAccepted)
+async def receive_stock(
+    caller: StockWriter, sku: Sku, key: Key, receipt: Receipt, parts: Parts, trace: Traced
+) -> Response:
+    """Pieces came in. The `Idempotency-Key` is the receipt's own id: a retry with it counts nothing twice."""
+
+    async def receive() -> Answer:
+        request = ReceiveStock(tenant=caller.tenant, sku=sku, quantity=receipt.quantity, request_id=key)
+        await parts.log.append(request, trace.correlation, trace.traceparent)
+        location = f"/v1/stock/{sku}"
+        accepted = ItemAccepted(sku=sku, request_id=key, status_url=location)
+        return Answer(202, location, msgspec.Raw(accepted.model_dump_json().encode()))
+
+    # The empty part keeps receipts apart from orders, whose names begin with a tenant. The claim is the tenant's, not
+    # one operator's: any of them may repeat what another could not finish.
+    wanted = claim(name_of("", caller.tenant, sku, key), caller.tenant, receipt.model_dump_json())
+    return replayable(*await parts.idempotency.once(wanted, receive))
+
+
+@router.get("/prices/{sku}", response_model=Price)
+async def price_of(caller: PriceReader, sku: Sku, parts: Parts) -> Response:
+    """What one costs, as far as the timeline has heard."""
+    price = await parts.timeline.price(caller.tenant, sku)
+    if price is None:
+        raise NoSuchItem("No price of this SKU was ever set.")
+    return answer(price)
+
+
+@router.put("/prices/{sku}", status_code=202, response_model=ItemAccepted)
+async def set_price(
+    caller: PriceWriter, sku: Sku, key: KeyIfSent, price: NewPrice, parts: Parts, trace: Traced
+) -> Response:
+    """From now on one costs this. Needs no `Idempotency-Key`, as setting a price twice changes nothing."""
+    request = SetPrice(
+        tenant=caller.tenant,
+        sku=sku,
+        price=Money(amount_minor=price.amount_minor, currency=price.currency),
+        request_id=key or new_id(),
+    )
+    await parts.log.append(request, trace.correlation, trace.traceparent)
+    location = f"/v1/prices/{sku}"
+    accepted = ItemAccepted(sku=sku, request_id=request.request_id, status_url=location)
+    return answer(accepted, 202, {"Location": location})

@@ -1,0 +1,6 @@
+"""Who may say what to whom, checked: versions against versions, code against schemas, schemas against the registry.
+
+- `compatibility`: every released version of an event can read every other (FULL_TRANSITIVE), offline.
+- `views`: what services declare in Python is what the schemas say.
+- `registry`: what a live registry has, against what was released; and bringing it there.
+"""

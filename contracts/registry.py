@@ -1,0 +1,134 @@
+"""The live registry against the released schemas: what differs, and bringing it there.
+
+Each event is one subject, `<topic>-<record's full name>`; its versions are registered in their order, so that the
+registry checks each against all before it, by the same rule as `compatibility`: FULL_TRANSITIVE. Pushing again changes
+nothing. Any registry that speaks Confluent's API will do.
+"""
+
+import json
+from typing import NamedTuple
+
+from confluent_kafka.schema_registry import ConfigCompatibilityLevel, SchemaRegistryClient, ServerConfig
+from confluent_kafka.schema_registry import Schema as Registered
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from contracts.finding import Finding
+from streams.kit.errors import LanguageError
+from streams.kit.language import Language, Schema
+
+RULE = ConfigCompatibilityLevel.FULL_TRANSITIVE
+TIMEOUT_SECONDS = 10
+_NOT_FOUND = 404
+_CONFLICT = 409
+
+
+class Pushed(NamedTuple):
+    """One version that the registry has now, under which id, and whether it was new to it."""
+
+    schema: Schema
+    schema_id: int
+    new: bool
+
+
+def push(url: str, language: Language) -> list[Pushed]:
+    """Register every released version, in order. Raises `LanguageError` when the registry refuses one."""
+    client = _client(url)
+    client.set_config(config=ServerConfig(compatibility=RULE))
+    subjects = set(client.get_subjects())
+    pushed = []
+    for schema in language:
+        known = _lookup(client, schema) if schema.subject in subjects else None
+        if known is None:
+            pushed.append(Pushed(schema, _register(client, schema), new=True))
+            if schema.subject not in subjects:
+                client.set_config(schema.subject, ServerConfig(compatibility=RULE))
+                subjects.add(schema.subject)
+        else:
+            pushed.append(Pushed(schema, known, new=False))
+    return pushed
+
+
+def diff(url: str, language: Language) -> list[Finding]:
+    """How the registry differs from what was released; empty when a deploy may go on."""
+    client = _client(url)
+    subjects = set(client.get_subjects())
+    rule = _rule(client)
+    findings = [] if rule == RULE.value else [_wrong_rule(url, rule)]
+    for topic in language.topics:
+        for name in language.names(topic):
+            versions = language.versions(topic, name)
+            known = versions[0].subject in subjects
+            lacking = [schema for schema in versions if not known or _lookup(client, schema) is None]
+            findings += [_not_there(url, schema) for schema in lacking]
+            if known:
+                findings += _not_released(client, versions, len(versions) - len(lacking))
+    return findings
+
+
+def _client(url: str) -> SchemaRegistryClient:
+    return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS})
+
+
+def _rule(client: SchemaRegistryClient) -> str | None:
+    try:
+        config = client.get_config()
+    except SchemaRegistryError as error:
+        if error.http_status_code == _NOT_FOUND:
+            return None
+        raise
+    level = config.compatibility or config.compatibility_level
+    return str(getattr(level, "value", level)) if level else None
+
+
+def _lookup(client: SchemaRegistryClient, schema: Schema) -> int | None:
+    """The id under which the registry knows this version in its subject."""
+    try:
+        return client.lookup_schema(schema.subject, Registered(schema.text, "AVRO")).schema_id
+    except SchemaRegistryError as error:
+        if error.http_status_code == _NOT_FOUND:
+            return None
+        raise
+
+
+def _register(client: SchemaRegistryClient, schema: Schema) -> int:
+    try:
+        return client.register_schema(schema.subject, Registered(schema.text, "AVRO"))
+    except SchemaRegistryError as error:
+        if error.http_status_code == _CONFLICT:
+            raise LanguageError(
+                f"{schema.file}: the registry refuses it as {schema.subject}, as it breaks a version that is already "
+                f"there: {error.error_message}. See 'pavane schemas check'; correct the new version."
+            ) from error
+        raise
+
+
+def _wrong_rule(url: str, rule: str | None) -> Finding:
+    return Finding(url, f"checks new versions by {rule or 'no rule'}, not {RULE.value}.", "Run 'pavane schemas push'.")
+
+
+def _not_there(url: str, schema: Schema) -> Finding:
+    return Finding(
+        url,
+        f"does not know {schema.name} v{schema.version} of {schema.topic}: nobody can say it.",
+        "Run 'pavane schemas push' before the deploy.",
+    )
+
+
+def _not_released(client: SchemaRegistryClient, versions: tuple[Schema, ...], common: int) -> list[Finding]:
+    """The versions in the registry that are no released file, when it has more than the `common` ones."""
+    subject, newest = versions[0].subject, versions[-1]
+    numbers = client.get_versions(subject)
+    if len(numbers) <= common:
+        return []
+    released = [schema.raw for schema in versions]
+    texts = {number: client.get_version(subject, number).schema.schema_str or "{}" for number in numbers}
+    return [
+        Finding(
+            subject,
+            f"has a version {number} (fields: {', '.join(field['name'] for field in json.loads(text)['fields'])}) that "
+            f"is not among the released files.",
+            f"It was pushed from elsewhere: add it as {newest.name}.v{newest.version + 1}.avsc, or delete it there.",
+        )
+        for number, text in texts.items()
+        if json.loads(text) not in released
+    ]

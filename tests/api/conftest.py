@@ -1,0 +1,246 @@
+"""A gateway to ask: on doubles for what is pure, and on the embedded stack for what is real."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import httpx
+import pytest
+import uvicorn
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.schema_registry import AsyncSchemaRegistryClient, Schema
+from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
+
+from api.answers import Order, Price, Stock
+from api.app import application, build
+from api.gateway import Gateway
+from api.idempotency import Idempotency
+from api.log import RequestLog
+from api.settings import GatewaySettings
+from api.timeline import Timeline
+from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
+from streams.kit.events import Request
+from streams.kit.language import Language
+from streams.kit.migrations import migrate
+
+KEY = make_key()
+NOWHERE = "127.0.0.1:1"
+ORDER = {
+    "lines": [{"sku": "lamp", "quantity": 2}],
+    "currency": "EUR",
+    "payment_method": "card-ok",
+    "ship_to": {
+        "recipient": "Ada Lovelace",
+        "street": "12 St James's Square",
+        "postal_code": "SW1Y 4JH",
+        "city": "London",
+        "country": "GB",
+    },
+}
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    """An order's body with some fields changed."""
+    return {**ORDER, **changes}
+
+
+def token(subject: str = "c7", tenant: str = "shop", scopes: tuple[str, ...] = SHOPPER, lifetime: int = 60) -> str:
+    return issue(KEY, tenant, subject, scopes, lifetime)
+
+
+def as_customer(subject: str = "c7", **headers: str) -> dict[str, str]:
+    """Request headers of a customer; `idempotency_key="x"` becomes the header Idempotency-Key."""
+    return _headers(token(subject), headers)
+
+
+def as_operator(**headers: str) -> dict[str, str]:
+    return _headers(token("op1", scopes=OPERATOR), headers)
+
+
+def _headers(bearer: str, more: Mapping[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {bearer}", **{name.replace("_", "-"): value for name, value in more.items()}}
+
+
+# -- on doubles: what needs no server --------------------------------------------------------------------------------
+
+
+@dataclass
+class HeardLog:
+    """Stands in for the log: keeps what was appended, or refuses."""
+
+    requests: list[tuple[Request, str, bytes | None]] = field(default_factory=list)
+    refuses_with: Exception | None = None
+
+    def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def reachable(self) -> None: ...
+
+    async def append(self, request: Request, correlation: str, traceparent: bytes | None) -> None:
+        if self.refuses_with is not None:
+            raise self.refuses_with
+        self.requests.append((request, correlation, traceparent))
+
+    @property
+    def last(self) -> Any:
+        return self.requests[-1][0]
+
+
+@dataclass
+class KnownTimeline:
+    """Stands in for the timeline's database: knows what it is told."""
+
+    orders: dict[tuple[str, str, str], Order] = field(default_factory=dict)
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def reachable(self) -> None: ...
+
+    async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
+        return self.orders.get((order_id, tenant, customer))
+
+    async def stock(self, tenant: str, sku: str) -> Stock | None:
+        return None
+
+    async def price(self, tenant: str, sku: str) -> Price | None:
+        return None
+
+
+@dataclass
+class Door:
+    """A gateway without servers (Redis is away), and what stands behind it."""
+
+    app: Any
+    http: httpx.AsyncClient
+    log: HeardLog
+    timeline: KnownTimeline
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    log, timeline = HeardLog(), KnownTimeline()
+    gateway = Gateway(
+        verifier=Verifier(public_jwks(KEY)),
+        log=cast("RequestLog", log),
+        idempotency=Idempotency(f"redis://{NOWHERE}"),
+        timeline=cast("Timeline", timeline),
+    )
+
+    app = application(gateway)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        yield Door(app, http, log, timeline)
+    await gateway.close()
+
+
+# -- on the embedded stack -------------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """The application on a free port of this process, as the real server serves it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    served = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        assert not served.done(), "the server ended before it started"
+        await asyncio.sleep(0.01)
+    try:
+        yield "http://{}:{}".format(*listener.getsockname())
+    finally:
+        server.should_exit = True
+        await served
+
+
+@pytest.fixture(scope="session")
+async def environment(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The settings of a gateway on the stack, with its topics, schemas and tables in place."""
+    addresses = stack.addresses
+    language = Language.load()
+    await asyncio.to_thread(_create_topics, addresses.kafka_bootstrap, language.topics)
+    registry = AsyncSchemaRegistryClient({"url": addresses.registry_url})
+    for schema in language:
+        await registry.register_schema(schema.subject, Schema(schema.text, "AVRO"))
+    await asyncio.to_thread(migrate, "timeline", addresses.postgres["timeline"])
+    jwks = tmp_path_factory.mktemp("gateway") / "jwks.json"
+    await asyncio.to_thread(Path(jwks).write_text, json.dumps(public_jwks(KEY)))
+    return {
+        "PAVANE_KAFKA": addresses.kafka_bootstrap,
+        "PAVANE_REGISTRY": addresses.registry_url,
+        "PAVANE_REDIS": addresses.redis_url,
+        "PAVANE_DATABASE_TIMELINE": addresses.postgres["timeline"],
+        "PAVANE_JWKS": str(jwks),
+    }
+
+
+def _create_topics(bootstrap: str, topics: tuple[str, ...]) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    missing = set(topics) - admin.list_topics(timeout=10).topics.keys()
+    if missing:
+        for made in admin.create_topics([NewTopic(topic, 4, 1) for topic in missing]).values():
+            made.result(timeout=10)
+
+
+@pytest.fixture(scope="session")
+async def shop(environment: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway on the stack that is ready."""
+    async with (
+        serving(build(GatewaySettings.read(environment))) as address,
+        httpx.AsyncClient(base_url=address) as http,
+    ):
+        await eventually(lambda: _is_ready(http))
+        yield http
+
+
+async def _is_ready(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/health/ready")).json()["status"] == "ready"
+
+
+async def eventually(condition: Any, seconds: float = 15.0) -> None:
+    """Wait until `condition` (an async function) is true."""
+
+    async def holds() -> bool:
+        return bool(await condition())
+
+    retrying = AsyncRetrying(
+        retry=retry_if_result(lambda held: not held), wait=wait_fixed(0.05), stop=stop_after_delay(seconds)
+    )
+    await retrying(holds)
+
+
+async def records_of(bootstrap: str, topic: str, key: str) -> list[Any]:
+    """Every record of `key` that is on the log now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        partitions = await partitions_of(bootstrap, topic)
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        records = []
+        while any([await consumer.position(each) < ends[each] for each in partitions]):
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records += [record for record in batch if record.key == key.encode()]
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def partitions_of(bootstrap: str, topic: str) -> list[TopicPartition]:
+    found = await asyncio.to_thread(AdminClient({"bootstrap.servers": bootstrap}).list_topics, topic, 10)
+    return [TopicPartition(topic, number) for number in found.topics[topic].partitions]
+
+
+def new_key() -> str:
+    return f"key-{uuid4()}"

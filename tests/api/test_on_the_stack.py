@@ -1,0 +1,324 @@
+"""The gateway on real Kafka, registry, Redis and PostgreSQL."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.partitioner import murmur2
+from psycopg.types.json import Jsonb
+from redis.asyncio import Redis
+
+from api.errors import NotAccepted, OutcomeUnknown, Unavailable
+from api.events import ReceiveStock
+from api.idempotency import name_of
+from api.log import RequestLog
+from api.timeline import Timeline
+from streams.kit.codec import Codec
+from streams.kit.events import Heard
+from streams.kit.language import Language
+from streams.kit.registry import ConfluentRegistry
+from tests.api.conftest import NOWHERE, as_customer, as_operator, eventually, new_key, order, partitions_of, records_of
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class PlaceOrder(Heard, topic="orders.requests"):
+    """What a consumer of the request reads."""
+
+    tenant: str
+    order_id: str
+    customer: str
+
+
+def codec(environment: dict[str, str]) -> Codec:
+    return Codec(Language.load(), ConfluentRegistry(environment["PAVANE_REGISTRY"]))
+
+
+@asynccontextmanager
+async def request_log(environment: dict[str, str], bootstrap: str, patience: float) -> AsyncIterator[RequestLog]:
+    async def open_codec() -> Codec:
+        return codec(environment)
+
+    log = RequestLog(bootstrap, open_codec, patience_seconds=patience)
+    log.start()
+    yield log
+    await log.close()
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """The process stands still, as in a long pause of its machine."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def receipt(sku: str) -> ReceiveStock:
+    return ReceiveStock(tenant="shop", sku=sku, quantity=1, request_id="r1")
+
+
+# -- onto the log ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_accepted_order_is_on_the_log_for_any_consumer(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    key = new_key()
+    headers = as_customer(idempotency_key=key, x_correlation_id="web-42", traceparent=TRACEPARENT)
+    answer = await shop.post("/v1/orders", json=order(), headers=headers)
+
+    order_id = answer.json()["order_id"]
+    (record,) = await records_of(environment["PAVANE_KAFKA"], "orders.requests", order_id)
+    told = dict(record.headers)
+    assert (told["ce_specversion"], told["ce_type"], told["ce_source"]) == (b"1.0", b"PlaceOrder", b"gateway")
+    assert (told["correlation"], told["traceparent"]) == (b"web-42", TRACEPARENT.encode())
+    assert len(told["ce_id"]) == 36
+    reader = codec(environment)
+    await reader.learn([record.value])
+    assert reader.decode(record.value, PlaceOrder, {}) == PlaceOrder(tenant="shop", order_id=order_id, customer="c7")
+
+
+async def test_records_lie_where_java_clients_look_for_them(shop: httpx.AsyncClient, environment: dict[str, str]):
+    answer = await shop.post("/v1/orders", json=order(), headers=as_customer(idempotency_key=new_key()))
+
+    order_id, bootstrap = answer.json()["order_id"], environment["PAVANE_KAFKA"]
+    (record,) = await records_of(bootstrap, "orders.requests", order_id)
+    assert record.partition == java_partition(order_id, len(await partitions_of(bootstrap, "orders.requests")))
+
+
+def test_the_partitioner_is_javas():
+    """Values of org.apache.kafka.common.utils.UtilsTest.testMurmur2."""
+    known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+
+    assert {key: (murmur2(key) + 2**31) % 2**32 - 2**31 for key in known} == known
+
+
+async def test_a_retry_is_answered_from_memory_and_appends_nothing(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    headers = as_customer(idempotency_key=new_key())
+
+    first = await shop.post("/v1/orders", json=order(), headers=headers)
+    second = await shop.post("/v1/orders", json=order(), headers=headers)
+
+    assert (second.status_code, second.content) == (202, first.content)
+    assert second.headers["location"] == first.headers["location"]
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert len(await records_of(environment["PAVANE_KAFKA"], "orders.requests", first.json()["order_id"])) == 1
+
+
+async def test_a_key_belongs_to_its_body_and_its_customer(shop: httpx.AsyncClient):
+    key = new_key()
+    await shop.post("/v1/orders", json=order(), headers=as_customer(idempotency_key=key))
+
+    other_body = await shop.post("/v1/orders", json=order(currency="USD"), headers=as_customer(idempotency_key=key))
+    other_customer = await shop.post("/v1/orders", json=order(), headers=as_customer("c8", idempotency_key=key))
+
+    assert [other_body.status_code, other_customer.status_code] == [422, 422]
+    assert other_body.json()["type"] == "urn:pavane:problem:idempotency-key-reused"
+
+
+async def test_a_retry_after_redis_forgot_everything_names_the_same_order(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    headers = as_customer(idempotency_key=new_key())
+    first = await shop.post("/v1/orders", json=order(), headers=headers)
+    async with Redis.from_url(environment["PAVANE_REDIS"]) as redis:
+        assert await redis.delete(f"pavane:gateway:once:{first.json()['order_id']}") == 1
+
+    second = await shop.post("/v1/orders", json=order(), headers=headers)
+
+    assert "idempotency-replayed" not in second.headers
+    assert second.json() == first.json()
+
+
+async def test_connections_that_redis_closed_are_replaced_unnoticed(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    headers = as_customer(idempotency_key=new_key())
+    await shop.post("/v1/orders", json=order(), headers=headers)
+    async with Redis.from_url(environment["PAVANE_REDIS"]) as redis:
+        assert await redis.client_kill_filter(_type="normal", skipme=True) > 0
+
+    again = await shop.post("/v1/orders", json=order(), headers=headers)
+
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_receipt_sent_again_is_answered_again(shop: httpx.AsyncClient, environment: dict[str, str]):
+    sku, headers = f"lamp-{uuid4()}", as_operator(idempotency_key=new_key())
+
+    for _ in range(2):
+        answer = await shop.post(f"/v1/stock/{sku}/receipts", json={"quantity": 5}, headers=headers)
+
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert len(await records_of(environment["PAVANE_KAFKA"], "inventory.requests", f"shop/{sku}")) == 1
+
+
+async def test_a_broker_that_is_not_there_takes_nothing(environment: dict[str, str]):
+    async with request_log(environment, NOWHERE, patience=0.3) as log:
+        with pytest.raises(NotAccepted):
+            await log.append(receipt("lamp"), "c-1", None)
+        with pytest.raises(ConnectionError):
+            await log.reachable()
+
+
+async def test_a_broker_that_stands_still_leaves_the_outcome_unknown_and_takes_the_record_later(
+    stack: Any, environment: dict[str, str]
+):
+    if not stack.kafka:
+        pytest.skip("the broker is not ours to freeze")
+    sku, bootstrap = f"lamp-{uuid4()}", environment["PAVANE_KAFKA"]
+    async with request_log(environment, bootstrap, patience=1.0) as log:
+        await eventually(lambda: _accepts(log, receipt(sku)))
+        with frozen(stack.kafka[0].pid), pytest.raises(OutcomeUnknown):
+            await log.append(receipt(sku), "c-1", None)
+
+        async def came_later() -> bool:
+            return len(await records_of(bootstrap, "inventory.requests", f"shop/{sku}")) == 2
+
+        await eventually(came_later)
+        await eventually(lambda: _accepts(log, receipt(sku)))
+
+
+async def test_after_a_failure_that_is_not_retried_a_new_producer_takes_over(environment: dict[str, str]):
+    sku = f"lamp-{uuid4()}"
+    async with request_log(environment, environment["PAVANE_KAFKA"], patience=5.0) as log:
+        await eventually(lambda: _accepts(log, receipt(sku)))
+        broken = log._producer
+        # The broker must refuse this record: a thousand before it seem to be lost.
+        place = await _place_of(broken, "inventory.requests", f"shop/{sku}")
+        broken._txn_manager.increment_sequence_number(place, 1_000)
+
+        with pytest.raises(OutcomeUnknown):
+            await log.append(receipt(sku), "c-1", None)
+
+        await log.append(receipt(sku), "c-1", None)
+        assert log._producer is not broken
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_order_not_heard_of_yet_is_accepted_for_its_owner_and_unknown_to_others(shop: httpx.AsyncClient):
+    placed = await shop.post("/v1/orders", json=order(), headers=as_customer(idempotency_key=new_key()))
+    address = placed.headers["location"]
+
+    mine = await shop.get(address, headers=as_customer("c7"))
+    theirs = await shop.get(address, headers=as_customer("c8"))
+
+    assert (mine.json()["status"], mine.json()["stage"], mine.json()["story"]) == ("accepted", "asked", [])
+    assert theirs.status_code == 404
+
+
+async def test_an_order_not_heard_of_yet_can_be_cancelled(shop: httpx.AsyncClient, environment: dict[str, str]):
+    placed = await shop.post("/v1/orders", json=order(), headers=as_customer(idempotency_key=new_key()))
+    order_id = placed.json()["order_id"]
+
+    asked = await shop.post(f"/v1/orders/{order_id}/cancellation", headers=as_customer())
+
+    assert (asked.status_code, asked.headers["location"]) == (202, f"/v1/orders/{order_id}")
+    records = await records_of(environment["PAVANE_KAFKA"], "orders.requests", order_id)
+    assert [dict(record.headers)["ce_type"] for record in records] == [b"PlaceOrder", b"CancelOrder"]
+
+
+async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncClient, environment: dict[str, str]):
+    order_id = name_of("shop", new_key())
+    async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
+        lines = Jsonb([{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}])
+        await database.execute(
+            "INSERT INTO stories VALUES (%s, 'shop', 'c7', 'placed', 'reserved', %s, 1200, 'EUR', '', now(), now(),"
+            " NULL, 2)",
+            (order_id, lines),
+        )
+        for ordinal, fact, speaker in ((9, "OrderPlaced", "orders"), (12, "StockReserved", "inventory")):
+            await database.execute(
+                "INSERT INTO entries VALUES (%s, %s, %s, %s, %s, now(), 'cause', 'c-1', '{}')",
+                (f"{speaker}/0/{uuid4()}", order_id, ordinal, fact, speaker),
+            )
+
+    mine = (await shop.get(f"/v1/orders/{order_id}", headers=as_customer("c7"))).json()
+    theirs = await shop.get(f"/v1/orders/{order_id}", headers=as_customer("c8"))
+
+    assert (mine["status"], mine["stage"], mine["total_minor"], mine["currency"]) == ("placed", "reserved", 1200, "EUR")
+    assert mine["lines"] == [{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}]
+    assert [entry["fact"] for entry in mine["story"]] == ["OrderPlaced", "StockReserved"]
+    assert theirs.status_code == 404
+
+
+async def test_stock_and_prices_are_the_tenants_own(shop: httpx.AsyncClient, environment: dict[str, str]):
+    sku = f"lamp-{uuid4()}"
+    async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
+        await database.execute("INSERT INTO shelves VALUES (%s, -1, 3, 4)", (f"shop/{sku}",))
+        await database.execute("INSERT INTO tags VALUES (%s, 600, 'EUR')", (f"shop/{sku}",))
+        await database.execute("INSERT INTO tags VALUES (%s, 700, 'USD')", (f"other/{sku}",))
+
+    stock = await shop.get(f"/v1/stock/{sku}", headers=as_customer())
+    price = await shop.get(f"/v1/prices/{sku}", headers=as_customer())
+
+    assert stock.json() == {"sku": sku, "available": 0, "reserved": 3, "dispatched": 4}
+    assert price.json() == {"sku": sku, "amount_minor": 600, "currency": "EUR"}
+
+
+async def test_connections_that_the_database_closed_are_replaced_unnoticed(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
+        ended = await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pavane-gateway'"
+        )
+        assert await ended.fetchall()
+
+    answer = await shop.get(f"/v1/orders/{uuid4()}", headers=as_customer())
+
+    assert answer.status_code == 404
+
+
+async def test_a_database_that_is_not_there_is_told_as_it_is():
+    timeline = Timeline(f"postgresql://x@{NOWHERE}/timeline")
+    await timeline.open()
+
+    with pytest.raises(Unavailable):
+        await timeline.stock("shop", "lamp")
+    await timeline.close()
+
+
+async def test_a_ready_gateway_says_so(shop: httpx.AsyncClient):
+    answer = await shop.get("/health/ready")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready", "missing": {}})
+
+
+async def test_a_broker_that_stands_still_makes_the_gateway_unready(stack: Any, shop: httpx.AsyncClient):
+    if not stack.kafka:
+        pytest.skip("the broker is not ours to freeze")
+    with frozen(stack.kafka[0].pid):
+        answer = await shop.get("/health/ready")
+
+    assert (answer.status_code, list(answer.json()["missing"])) == (503, ["kafka"])
+
+
+async def _accepts(log: RequestLog, request: ReceiveStock) -> bool:
+    try:
+        await log.append(request, "c-1", None)
+    except (NotAccepted, OutcomeUnknown):
+        return False
+    return True
+
+
+async def _place_of(producer: Any, topic: str, key: str) -> TopicPartition:
+    return TopicPartition(topic, java_partition(key, len(await producer.partitions_for(topic))))
+
+
+def java_partition(key: str, partitions: int) -> int:
+    return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,53 @@
+"""Every service's migrations lead to the tables that its code expects, on a real database."""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from contracts.views import services
+from streams.kit.migrations import check, migrate
+
+NAMES = [service.name for service in services()]
+
+
+@pytest.fixture
+def empty(world_database: str) -> Callable[[str], str]:
+    """An empty place in a database of its own name; its URL."""
+
+    def make(name: str) -> str:
+        place = sql.Identifier(f"migrated_{name}")
+        with psycopg.connect(world_database, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(place))
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(place))
+        return f"{world_database}?options=-csearch_path%3Dmigrated_{name}"
+
+    return make
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_migrations_lead_to_the_tables_of_the_code(name: str, empty: Callable[[str], str]) -> None:
+    url = empty(name)
+    assert any(f"add_table {table}" in " ".join(check(name, url)) for table in ("lanes", "outbox"))
+    migrate(name, url)
+    assert check(name, url) == []
+    migrate(name, url)
+    assert check(name, url) == []
+
+
+async def test_instances_that_start_together_migrate_once(empty: Callable[[str], str]) -> None:
+    url = empty("orders")
+    await asyncio.gather(*(asyncio.to_thread(migrate, "orders", url) for _ in range(4)))
+    assert check("orders", url) == []
+
+
+def test_tables_that_differ_are_told(empty: Callable[[str], str]) -> None:
+    url = empty("billing")
+    migrate("billing", url)
+    with psycopg.connect(url) as connection:
+        connection.execute("ALTER TABLE invoices DROP COLUMN method, ADD COLUMN note text")
+    told = " ".join(check("billing", url))
+    assert "add_column invoices" in told
+    assert "remove_column invoices" in told

@@ -1,0 +1,77 @@
+"""Pushing the language to a real registry: once, in order, under the strictest rule."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from contracts import registry
+from streams.kit.errors import LanguageError
+from streams.kit.language import Language
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic of this test alone: the registry is shared and forgets nothing."""
+    return f"t{uuid4().hex[:12]}"
+
+
+def release(folder: Path, topic: str, version: int, *fields: dict[str, Any]) -> Language:
+    tenant = {"name": "tenant", "type": "string", "doc": "d"}
+    schema = {
+        "type": "record",
+        "name": "Told",
+        "namespace": f"pavane.{topic}",
+        "doc": "d",
+        "fields": [tenant, *fields],
+    }
+    (folder / topic).mkdir(exist_ok=True)
+    (folder / topic / f"Told.v{version}.avsc").write_text(json.dumps(schema))
+    return Language.load(folder)
+
+
+def differences(url: str, language: Language) -> str:
+    return " ".join(str(finding) for finding in registry.diff(url, language))
+
+
+NOTE = {"name": "note", "type": ["null", "string"], "default": None, "doc": "d"}
+STRICT = {"name": "note", "type": "string", "doc": "d"}
+
+
+def test_what_was_pushed_is_known_and_not_new_again(stack: Any, tmp_path: Path, topic: str) -> None:
+    url = stack.addresses.registry_url
+    language = release(tmp_path, topic, 1)
+    assert f"does not know Told v1 of {topic}" in differences(url, language)
+    (first,) = registry.push(url, language)
+    assert (first.new, first.schema.subject) == (True, f"{topic}-pavane.{topic}.Told")
+    (again,) = registry.push(url, language)
+    assert (again.new, again.schema_id) == (False, first.schema_id)
+    assert differences(url, language) == ""
+
+
+def test_a_new_version_that_breaks_an_old_one_is_refused(stack: Any, tmp_path: Path, topic: str) -> None:
+    url = stack.addresses.registry_url
+    registry.push(url, release(tmp_path, topic, 1))
+    with pytest.raises(LanguageError, match=r"Told\.v2\.avsc: the registry refuses it"):
+        registry.push(url, release(tmp_path, topic, 2, STRICT))
+    assert [pushed.new for pushed in registry.push(url, release(tmp_path, topic, 2, NOTE))] == [False, True]
+
+
+def test_a_version_pushed_from_elsewhere_is_told(stack: Any, tmp_path: Path, topic: str) -> None:
+    url = stack.addresses.registry_url
+    registry.push(url, release(tmp_path, topic, 1))
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}-elsewhere")
+    shutil.copytree(tmp_path, elsewhere)
+    registry.push(url, release(elsewhere, topic, 2, NOTE))
+    told = differences(url, Language.load(tmp_path))
+    assert "has a version 2 (fields: tenant, note) that is not among the released files" in told
+
+
+def test_the_whole_language_is_accepted_by_a_real_registry(stack: Any) -> None:
+    url = stack.addresses.registry_url
+    pushed = registry.push(url, Language.load())
+    assert len(pushed) == len(list(Language.load()))
+    assert differences(url, Language.load()) == ""
