@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from api import problems
+from api import openapi, problems
 from api.edge import Edge
 from api.gateway import Gateway
 from api.idempotency import Idempotency
@@ -61,4 +61,5 @@ def application(gateway: Gateway) -> ASGIApp:
     for router in (orders.router, items.router, health.router):
         app.include_router(router)
     problems.install(app)
+    openapi.install(app)
     return Edge(app)

@@ -7,13 +7,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from api.correlation import CORRELATION_HEADER, correlation_of, traceparent_of
-from api.errors import BodyTooLarge, BodyTooSlow, Problem, Unexpected
+from api.errors import BodyTooLarge, BodyTooSlow, Overloaded, Problem, Unexpected
 from api.problems import render
 from api.telemetry import ANSWERED, SECONDS
 from streams.kit.logs import logger
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
+MOST_UNDER_WAY = 1_000
+"""While the log is away every request waits for it; this bounds how many do."""
 
 # Answers are about one caller's orders, and never a page to be guessed at.
 _ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
@@ -24,6 +26,7 @@ class Edge:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,7 +38,10 @@ class Edge:
         clear_contextvars()
         bind_contextvars(correlation=correlation)
         answer = _Answer(scope, send, correlation)
+        self._under_way += 1
         try:
+            if self._under_way > MOST_UNDER_WAY and scope["path"].startswith("/v1/"):
+                raise Overloaded
             body = await _whole_body(scope, receive)
             if body is None:
                 return
@@ -46,6 +52,8 @@ class Edge:
             logger().exception("unexpected", method=scope["method"], route=answer.route)
             if not answer.started:
                 await render(Unexpected(), correlation)(scope, receive, answer.send)
+        finally:
+            self._under_way -= 1
 
 
 class _Answer:

@@ -12,6 +12,7 @@
     ├── MalformedBody         400  not JSON         ├── InvalidRequest        422  not what the route takes
     ├── BodyTooSlow           408                   ├── BodyTooLarge          413
     ├── Unavailable           503  cannot be answered for now
+    │   ├── Overloaded            more requests are under way than are good for anybody
     │   ├── NotAccepted           the request is not on the log and will not come onto it
     │   └── OutcomeUnknown        the request may or may not have come onto the log
     └── Unexpected            500  a mistake of ours; the log has the trace, the answer has the correlation id
@@ -165,6 +166,14 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Overloaded(Unavailable):
+    slug = "overloaded"
+    title = "Too many requests are under way"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing was done. Try again later, with the same Idempotency-Key.")
 
 
 class NotAccepted(Unavailable):

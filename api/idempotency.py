@@ -41,7 +41,8 @@ REDIS_TIMEOUT_SECONDS = 0.25
 REDIS_PAUSE_SECONDS = 1.0
 """After Redis failed, requests go on without it for so long, rather than each waiting for the timeout."""
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_QUOTED = re.compile(r'"(.*)"')
+_KEY = re.compile(r"[!#-~]{1,255}")
 
 _BEGIN = """
 local found = redis.call('HMGET', KEYS[1], 'state', 'fingerprint', 'owner', 'answer')
@@ -93,9 +94,10 @@ def read_key(header: str | None) -> str:
     """The key in the header, with or without the quotes of a structured field. Raises `BadIdempotencyKey`."""
     if header is None:
         raise BadIdempotencyKey("Send a header Idempotency-Key: a new one for each order, the same one for a retry.")
-    key = header[1:-1] if len(header) >= 2 and header[0] == header[-1] == '"' else header
+    quoted = _QUOTED.fullmatch(header)
+    key = quoted[1] if quoted else header
     if not _KEY.fullmatch(key):
-        raise BadIdempotencyKey("An Idempotency-Key has 1 to 255 printable ASCII characters without blanks.")
+        raise BadIdempotencyKey("An Idempotency-Key has 1 to 255 printable ASCII characters, no blanks and no quotes.")
     return key
 
 

@@ -82,7 +82,6 @@ class Fold:
         partition = draft.lane.partition
         state = self._rows.get(reaction.state, one.row, partition)
         to_do: deque[Said] = deque(self._service.decide(state, event, self._read(reaction, event)))
-        spoken = bool(to_do)
         while to_do:
             said = to_do.popleft()
             if isinstance(said, Effect):
@@ -95,8 +94,11 @@ class Fold:
                 to_do.extendleft(reversed(self._service.answer(state, said, answer)))
             else:
                 self._say(draft, one, said)
-        if isinstance(event, Due) and not spoken:
-            raise Undecidable(f"the deadline of {one.key} has passed, and the decision neither keeps nor clears it")
+        if isinstance(event, Due):
+            row = self._rows.get(reaction.state, one.row, partition)
+            due_at = getattr(row, "due_at")  # noqa: B009
+            if due_at is not None and due_at <= event.at:
+                raise Undecidable(f"the deadline of {one.key} has passed, and the decision neither moves nor clears it")
         return False
 
     def _read(self, reaction: Reaction, event: Event) -> dict[str, State] | None:

@@ -9,6 +9,7 @@ from streams.kit.events import About, Due, Event, Heard, from_milliseconds
 from streams.kit.lane import DUE, REQUESTS, Delivery, Draft
 from streams.kit.service import Service
 
+MOST_KEY_BYTES = 512
 PartitionOf = Callable[[bytes], int]
 
 
@@ -75,6 +76,8 @@ class Opener:
             raise Undecodable("the record's key is not UTF-8 text") from None
         if not record.key:
             raise Undecodable("the record has no key, so nothing says which partition it belongs in")
+        if len(record.key) > MOST_KEY_BYTES or not key.isprintable():
+            raise Undecodable(f"the record's key has control characters or over {MOST_KEY_BYTES} bytes: {key[:40]!r}...")
         if record.topic.endswith(REQUESTS) and self._partition_of(record.key) != record.partition:
             raise Undecodable(
                 f"the key {key!r} belongs in partition {self._partition_of(record.key)}, not {record.partition}: the "

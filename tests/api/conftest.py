@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -240,6 +242,16 @@ async def records_of(bootstrap: str, topic: str, key: str) -> list[Any]:
 async def partitions_of(bootstrap: str, topic: str) -> list[TopicPartition]:
     found = await asyncio.to_thread(AdminClient({"bootstrap.servers": bootstrap}).list_topics, topic, 10)
     return [TopicPartition(topic, number) for number in found.topics[topic].partitions]
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """The process stands still, as in a long pause of its machine."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def new_key() -> str:

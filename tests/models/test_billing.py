@@ -94,7 +94,8 @@ def test_declined_money_is_told() -> None:
 
 def test_money_is_taken_once_a_carrier_has_the_parcel() -> None:
     story = given(opened(), authorized()).when(BOOKED).then(CAPTURE)
-    story.answered(Captured(reference="ref-1")).then(captured()).remembers(status=Status.CAPTURED)
+    story.answered(Captured(reference="ref-2")).then(captured(reference="ref-2"))
+    story.remembers(status=Status.CAPTURED, reference="ref-2")
 
 
 def test_money_refused_at_capture_is_told() -> None:

@@ -113,6 +113,7 @@ class Dance:
         return found
 
     def _move(self, service: Service, said: Said | None) -> None:
+        event: Event | None
         if said is None:
             event, key = self.requests[0]
         else:

@@ -38,7 +38,8 @@ class Amount(Value):
 
 def view(topic: str, name: str, **fields: Any) -> type[Heard]:
     """A view that a consumer might declare."""
-    heard: type[Heard] = type(Heard)(name, (Heard,), {"__annotations__": fields, "__module__": __name__}, topic=topic)
+    make: Any = type(Heard)
+    heard: type[Heard] = make(name, (Heard,), {"__annotations__": fields, "__module__": __name__}, topic=topic)
     return heard
 
 

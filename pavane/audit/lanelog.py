@@ -1,0 +1,135 @@
+"""One partition of a single-writer topic as numbers: what is needed of every fact once its record was read and dropped.
+
+Some 60 bytes a fact, in flat arrays; in right data the fact with sequence n stands at place n - 1.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from enum import Enum
+
+NO_CAUSE = -1
+
+
+class Place(Enum):
+    """How a record's sequence goes with those before it in the log."""
+
+    NEXT = "the next one"
+    REPEAT = "said again"
+    GAP = "one or more before it are missing"
+    LATE = "its first appearance is after a later one"
+
+
+class LaneLog:
+    """The facts of one speaker in one partition, in the order of their sequences."""
+
+    def __init__(self, speaker: str, partition: int) -> None:
+        self.speaker = speaker
+        self.partition = partition
+        self.end = 0
+        self.sequences = array("q")
+        self.offsets = array("q")
+        self.digests = array("q")
+        self.keys = array("l")
+        self.names = array("h")
+        self.cause_topics = array("h")
+        self.cause_numbers = array("q")
+        self.clocks: dict[str, array[int]] = {}
+        self.latest: Mapping[str, int] = {}
+
+    @property
+    def last(self) -> int:
+        """The highest sequence; 0 when there is none."""
+        return self.sequences[-1] if self.sequences else 0
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def index(self, sequence: int) -> int | None:
+        """Where the fact with that sequence stands; None when the log does not hold it."""
+        at = sequence - 1
+        if 0 <= at < len(self.sequences) and self.sequences[at] == sequence:
+            return at
+        at = bisect_left(self.sequences, sequence)
+        return at if at < len(self.sequences) and self.sequences[at] == sequence else None
+
+    def judge(self, sequence: int) -> Place:
+        """How this sequence goes with what was added."""
+        last = self.last
+        if sequence == last + 1:
+            return Place.NEXT
+        if sequence > last:
+            return Place.GAP
+        return Place.REPEAT if self.index(sequence) is not None else Place.LATE
+
+    def add(
+        self,
+        sequence: int,
+        offset: int,
+        digest: int,
+        key: int,
+        name: int,
+        cause: tuple[int, int],
+        clock: Mapping[str, int],
+    ) -> None:
+        """Add the first appearance of a fact. `key`, `name` and the cause's topic are numbers of an `Index`."""
+        size = len(self.sequences)
+        at = size if sequence > self.last else bisect_left(self.sequences, sequence)
+        for column, value in (
+            (self.sequences, sequence),
+            (self.offsets, offset),
+            (self.digests, digest),
+            (self.keys, key),
+            (self.names, name),
+            (self.cause_topics, cause[0]),
+            (self.cause_numbers, cause[1]),
+        ):
+            column.insert(at, value)
+        for who in clock:
+            if who not in self.clocks:
+                self.clocks[who] = array("q", bytes(8 * size))
+        for who, column in self.clocks.items():
+            column.insert(at, clock.get(who, 0))
+
+    def missing(self, up_to: int) -> Iterator[tuple[int, int]]:
+        """The ranges (first, last) of sequences from 1 to `up_to` that are not here."""
+        if up_to <= 0 or (up_to <= len(self.sequences) and self.sequences[up_to - 1] == up_to):
+            return
+        expected = 1
+        for sequence in self.sequences:
+            if sequence > up_to:
+                break
+            if sequence > expected:
+                yield expected, sequence - 1
+            expected = sequence + 1
+        if expected <= up_to:
+            yield expected, up_to
+
+    def last_before(self, offset: int) -> int:
+        """The highest sequence that appeared first below `offset`."""
+        at = bisect_left(self.offsets, offset)
+        return self.sequences[at - 1] if at else 0
+
+
+class Index:
+    """Numbers for texts that come again and again."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._texts: list[bytes] = []
+
+    def number(self, text: bytes) -> int:
+        """The text's number, a new one for a new text."""
+        number = self._numbers.get(text)
+        if number is None:
+            number = self._numbers[text] = len(self._texts)
+            self._texts.append(text)
+        return number
+
+    def known(self, text: bytes) -> int | None:
+        """The text's number, if it has one."""
+        return self._numbers.get(text)
+
+    def text(self, number: int) -> str:
+        """The text with that number."""
+        return self._texts[number].decode(errors="replace") if number >= 0 else "(no key)"

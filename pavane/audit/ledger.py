@@ -1,0 +1,294 @@
+"""What the log holds, read once from its start: facts by lane, requests by offset, dead letters.
+
+Every record is judged as it goes by (who wrote it, where, with which sequence, knowing what), kept as a few numbers, and
+handed on decoded if it is the first appearance of a fact. Facts that are committed but not yet in the log follow from
+the outboxes.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from pavane.audit.decoding import Decoder
+from pavane.audit.lanelog import NO_CAUSE, Index, LaneLog, Place
+from pavane.audit.report import Tally, Verdict
+from streams.kit import envelope
+from streams.kit.envelope import Envelope
+from streams.kit.errors import Undecodable
+from streams.kit.lane import DEAD_LETTERS, DUE, REQUESTS
+from streams.kit.log import Record, ToSay
+
+Where = tuple[str, int]
+PartitionOf = Callable[[bytes], int]
+
+PROMISE = (
+    "Every lane's sequences have no gap, first appear in order and in the partition of their key, are repeated byte by "
+    "byte, and their clocks never go back."
+)
+
+
+class Said(NamedTuple):
+    """One fact at its first appearance. `fields`: all of the event's, decoded."""
+
+    topic: str
+    partition: int
+    sequence: int
+    timestamp: int
+    name: str
+    key: str
+    envelope: Envelope
+    fields: dict[str, Any]
+
+
+class DeadLetter(NamedTuple):
+    """One record that a service put aside. `origin`: topic/partition/offset of the record; `id`: its own."""
+
+    id: str
+    origin: str
+    key: str
+    reason: str
+    message: str
+
+
+class RequestLog:
+    """The requests in one partition: offset, key and event of each. `end`: the first offset that was not looked at."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.offsets = array("q")
+        self.keys = array("l")
+        self.names = array("h")
+
+    def last_before(self, position: int) -> int:
+        """The sequence (offset + 1) of the last request below `position`; 0 when there is none."""
+        at = bisect_left(self.offsets, position)
+        return self.offsets[at - 1] + 1 if at else 0
+
+    def index(self, offset: int) -> int | None:
+        """Where the request at that offset stands."""
+        at = bisect_left(self.offsets, offset)
+        return at if at < len(self.offsets) and self.offsets[at] == offset else None
+
+
+class Ledger:
+    """Filled by `note` for every record of the log, topic by topic, and then by `unsaid` for what is in the outboxes.
+
+    `speakers`: the services that say facts. `partition_of`: where a key belongs.
+    """
+
+    def __init__(self, speakers: Collection[str], decoder: Decoder, partition_of: PartitionOf) -> None:
+        self.lanes: dict[Where, LaneLog] = {}
+        self.requests: dict[Where, RequestLog] = {}
+        self.dead_letters: list[DeadLetter] = []
+        self.waiting: dict[Where, set[int]] = {}
+        """Sequences that are committed and not in the log, by lane."""
+        self.keys = Index()
+        self.names = Index()
+        self._speakers = frozenset(speakers)
+        self._decoder = decoder
+        self._partition_of = partition_of
+        self._homes: dict[int, int] = {}
+        self._topics = Index()
+        self._sequences = Tally("sequences", PROMISE)
+        self._repeats = 0
+
+    def verdict(self) -> Verdict:
+        """Of the sequences seen so far."""
+        if self._repeats:
+            self._sequences.note(f"{self._repeats:,} facts were said again after a failed send; listeners know them")
+            self._repeats = 0
+        return self._sequences.verdict()
+
+    def topic(self, number: int) -> str:
+        """The topic that a cause names by this number."""
+        return self._topics.text(number)
+
+    def lane(self, topic: str, partition: int) -> LaneLog:
+        """The lane's facts; an empty one for a lane of which nothing was read."""
+        return self.lanes.get((topic, partition)) or LaneLog(topic, partition)
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    def note(self, record: Record) -> Said | None:
+        """Take a record; what it says, if it is a fact that was not said before."""
+        if record.topic.endswith(REQUESTS):
+            self._note_request(record)
+            return None
+        if record.topic.endswith(DEAD_LETTERS):
+            self._note_dead_letter(record)
+            return None
+        lane = self._lane(record)
+        said = self._envelope(record)
+        if said is None:
+            return None
+        digest = hash((record.timestamp, record.key, record.value, tuple(record.headers)))
+        if not self._place(lane, record, said, digest, record.key):
+            return None
+        self._judge_key(lane, record, said)
+        return self._decoded(record, said)
+
+    def unsaid(self, partition: int, fact: ToSay) -> Said | None:
+        """Take a fact from an outbox; what it says, if the log does not hold it."""
+        record = Record(fact.topic, partition, -1, fact.timestamp, fact.key, fact.value, fact.headers)
+        try:
+            said = _of_dead_letter(record) if fact.topic.endswith(DEAD_LETTERS) else envelope.read(fact.headers)
+        except ValueError:
+            return None
+        if self.lane(fact.topic, partition).index(said.sequence) is not None:
+            return None
+        self.waiting.setdefault((fact.topic, partition), set()).add(said.sequence)
+        if fact.topic.endswith(DEAD_LETTERS):
+            self.dead_letters.append(_letter(record))
+            return None
+        return self._decoded(record, said)
+
+    def _lane(self, record: Record) -> LaneLog:
+        lane = self.lanes.get((record.topic, record.partition))
+        if lane is None:
+            lane = self.lanes[record.topic, record.partition] = LaneLog(record.topic, record.partition)
+        lane.end = record.offset + 1
+        return lane
+
+    def _envelope(self, record: Record) -> Envelope | None:
+        """Who says it; None, and a violation, when it is not the topic's owner in its own partition."""
+        try:
+            said = envelope.read(record.headers)
+        except ValueError as error:
+            self._broken(record, f"it has no envelope of ours ({error}): somebody else than {record.topic} wrote it")
+            return None
+        if said.speaker != record.topic or said.partition != record.partition:
+            self._broken(record, f"it says that it is {said.id}: it was written to the wrong topic or partition")
+            return None
+        return said
+
+    def _place(self, lane: LaneLog, record: Record, said: Envelope, digest: int, key: bytes | None) -> bool:
+        """Add the fact to its lane, unless it was there before."""
+        place = lane.judge(said.sequence)
+        if place is Place.REPEAT:
+            self._repeats += 1
+            if lane.digests[lane.index(said.sequence) or 0] != digest:
+                self._broken(record, f"{said.id} is said again, but with other bytes than the first time")
+            return False
+        self._sequences.checked += 1
+        if place is Place.GAP:
+            gap = said.sequence - lane.last - 1
+            self._broken(record, f"{said.id} follows {lane.last}: {gap} facts of {said.speaker} are missing", gap)
+        elif place is Place.LATE:
+            self._broken(record, f"{said.id} appears for the first time after {lane.last}")
+        else:
+            self._judge_clock(lane, record, said)
+        lane.latest = said.heard
+        lane.add(
+            said.sequence,
+            record.offset,
+            digest,
+            self.keys.number(key) if key is not None else -1,
+            -1,
+            self._cause(said.cause),
+            said.heard,
+        )
+        return True
+
+    def _judge_clock(self, lane: LaneLog, record: Record, said: Envelope) -> None:
+        for who, known in lane.latest.items():
+            if said.heard.get(who, 0) < known:
+                self._broken(
+                    record,
+                    f"{said.id} claims to know {who} up to {said.heard.get(who, 0)}, the fact before it knew {known}",
+                )
+
+    def _judge_key(self, lane: LaneLog, record: Record, said: Envelope) -> None:
+        if record.key is None:
+            self._broken(record, f"{said.id} has no key")
+            return
+        number = self.keys.number(record.key)
+        home = self._homes.get(number)
+        if home is None:
+            home = self._homes[number] = self._partition_of(record.key)
+        if home != record.partition:
+            self._broken(record, f"{said.id} is about {_text(record.key)!r}, which belongs in partition {home}")
+
+    def _cause(self, cause: str) -> tuple[int, int]:
+        """The cause as numbers: its topic, and its sequence, offset or, for a deadline, its key."""
+        topic, _, rest = cause.partition("/")
+        _, _, number = rest.partition("/")
+        if topic.endswith(DUE):
+            return self._topics.number(topic.encode()), self.keys.number(number.encode())
+        if not number.isdecimal():
+            return NO_CAUSE, 0
+        return self._topics.number(topic.encode()), int(number)
+
+    def _decoded(self, record: Record, said: Envelope) -> Said | None:
+        try:
+            name = self._decoder.name_of(record.value)
+            fields = self._decoder.fields(record.topic, record.value)
+        except Undecodable as error:
+            self._broken(record, f"{said.id} cannot be read: {error}")
+            return None
+        lane = self.lanes.get((record.topic, record.partition))
+        at = lane.index(said.sequence) if lane is not None else None
+        if lane is not None and at is not None:
+            lane.names[at] = self.names.number(name.encode())
+        return Said(
+            record.topic, record.partition, said.sequence, record.timestamp, name, _text(record.key), said, fields
+        )
+
+    # -- what is not a fact --------------------------------------------------------------------------------------------
+
+    def _note_request(self, record: Record) -> None:
+        requests = self.requests.setdefault((record.topic, record.partition), RequestLog())
+        requests.end = record.offset + 1
+        try:
+            name = self.names.number(self._decoder.name_of(record.value).encode())
+        except Undecodable:
+            name = -1
+        requests.offsets.append(record.offset)
+        requests.keys.append(self.keys.number(record.key) if record.key is not None else -1)
+        requests.names.append(name)
+
+    def _note_dead_letter(self, record: Record) -> None:
+        lane = self._lane(record)
+        try:
+            said = _of_dead_letter(record)
+        except ValueError as error:
+            self._broken(record, f"it is no dead letter of ours ({error})")
+            return
+        if said.speaker != record.topic or said.partition != record.partition:
+            self._broken(record, f"it says that it is {said.id}: it was written to the wrong topic or partition")
+            return
+        digest = hash((record.timestamp, record.key, record.value, tuple(record.headers)))
+        if self._place(lane, record, said, digest, record.key):
+            self.dead_letters.append(_letter(record))
+
+    def _broken(self, record: Record, what: str, count: int = 1) -> None:
+        where = f"offset {record.offset}" if record.offset >= 0 else "in the outbox"
+        self._sequences.violation(f"{record.topic}/{record.partition} {where}: {what}", count)
+
+
+def _of_dead_letter(record: Record) -> Envelope:
+    """The envelope that a dead letter has of its own, besides the headers of the record put aside. `ValueError`."""
+    found = dict(record.headers)
+    try:
+        own_id, origin = found["dead_letter_id"].decode(), found["dead_letter_origin"].decode()
+        clock = envelope.read_clock(found["dead_letter_clock"])
+    except KeyError as error:
+        raise ValueError(f"the header {error} is missing") from None
+    speaker, partition, number = own_id.rsplit("/", 2)
+    heard = {who: known for who, known in clock.items() if who != speaker}
+    return Envelope(own_id, speaker, int(partition), int(number), heard, origin, "", None)
+
+
+def _letter(record: Record) -> DeadLetter:
+    found: Mapping[str, bytes] = dict(record.headers)
+    return DeadLetter(
+        _text(found.get("dead_letter_id")),
+        _text(found.get("dead_letter_origin")),
+        _text(record.key),
+        _text(found.get("dead_letter_reason")),
+        _text(found.get("dead_letter_message")),
+    )
+
+
+def _text(found: bytes | None) -> str:
+    return found.decode(errors="replace") if found is not None else ""

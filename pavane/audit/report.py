@@ -1,0 +1,151 @@
+"""What an audit found: one verdict an invariant, each with its count, and what to look at where it is broken."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+MOST_EXAMPLES = 20
+SHOWN_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One invariant. `checked`: how many things it was asked of; `unsettled`: how many of which nobody can know yet.
+
+    `violations` are the first few in words, `violation_count` is how many there are. `notes` are worth seeing and
+    break nothing.
+    """
+
+    name: str
+    promise: str
+    checked: int
+    unsettled: int
+    violation_count: int
+    violations: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """The invariant holds for everything that was checked."""
+        return self.violation_count == 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts of one audit, begun `at` (UTC); `seconds`: how long it took."""
+
+    at: datetime
+    seconds: float
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def clean(self) -> bool:
+        """No invariant is broken."""
+        return all(verdict.clean for verdict in self.verdicts)
+
+    @property
+    def unsettled(self) -> int:
+        """How many things were still on their way, over all invariants; 0: everything has come to rest."""
+        return sum(verdict.unsettled for verdict in self.verdicts)
+
+    def verdict(self, name: str) -> Verdict:
+        """The verdict of that name. Raises `KeyError`."""
+        for verdict in self.verdicts:
+            if verdict.name == name:
+                return verdict
+        raise KeyError(name)
+
+    def as_json(self) -> str:
+        """The report as one JSON document."""
+        document = {
+            "at": self.at.isoformat(),
+            "seconds": round(self.seconds, 3),
+            "clean": self.clean,
+            "verdicts": [{**asdict(verdict), "clean": verdict.clean} for verdict in self.verdicts],
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+class Tally:
+    """Counts towards one verdict. Any number of violations may be noted; only the first few are kept in words."""
+
+    def __init__(self, name: str, promise: str) -> None:
+        self._name = name
+        self._promise = promise
+        self._examples: list[str] = []
+        self._notes: list[str] = []
+        self.checked = 0
+        self.unsettled = 0
+        self.violations = 0
+
+    def violation(self, what: str, count: int = 1) -> None:
+        """The invariant is broken here, `count` times."""
+        self.violations += count
+        if len(self._examples) < MOST_EXAMPLES:
+            self._examples.append(what)
+
+    def note(self, what: str) -> None:
+        """Something to be seen that breaks nothing."""
+        if len(self._notes) < MOST_EXAMPLES:
+            self._notes.append(what)
+
+    def verdict(self) -> Verdict:
+        """What was counted so far."""
+        return Verdict(
+            self._name,
+            self._promise,
+            self.checked,
+            self.unsettled,
+            self.violations,
+            tuple(self._examples),
+            tuple(self._notes),
+        )
+
+
+def table(report: Report) -> RenderableType:
+    """The report for a terminal: a line an invariant, then what is wrong, then what is worth seeing."""
+    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    lines.add_column("")
+    lines.add_column("invariant", overflow="fold")
+    for name in ("checked", "not settled", "violations"):
+        lines.add_column(name, justify="right")
+    for verdict in report.verdicts:
+        lines.add_row(
+            Text("ok", style="green") if verdict.clean else Text("BROKEN", style="bold red"),
+            Text(verdict.promise),
+            f"{verdict.checked:,}",
+            f"{verdict.unsettled:,}" if verdict.unsettled else "-",
+            Text(f"{verdict.violation_count:,}", style="bold red") if verdict.violation_count else Text("0"),
+        )
+    return Group(lines, *_details(report), _closing(report))
+
+
+def _details(report: Report) -> Iterator[RenderableType]:
+    for verdict in report.verdicts:
+        if not verdict.clean:
+            yield Text(f"{verdict.name}: {verdict.violation_count:,} violations", style="bold red")
+            yield from _some(verdict.violations, verdict.violation_count)
+        if verdict.notes:
+            yield Text(f"{verdict.name}:", style="bold")
+            yield from _some(verdict.notes, len(verdict.notes))
+
+
+def _some(lines: tuple[str, ...], of: int) -> Iterator[RenderableType]:
+    for line in lines[:SHOWN_EXAMPLES]:
+        yield Text(f"  {line}", overflow="fold")
+    if of > SHOWN_EXAMPLES:
+        yield Text(f"  and {of - SHOWN_EXAMPLES:,} more", style="dim")
+
+
+def _closing(report: Report) -> Text:
+    if not report.clean:
+        broken = sum(not verdict.clean for verdict in report.verdicts)
+        return Text(f"{broken} of {len(report.verdicts)} invariants are broken.", style="bold red")
+    rest = f" {report.unsettled:,} things were still on their way." if report.unsettled else ""
+    return Text(f"All {len(report.verdicts)} invariants hold ({report.seconds:.1f} s).{rest}", style="green")

@@ -1,0 +1,60 @@
+"""How commands end: a known error is one clear message, Ctrl-C a clean stop; never a stack trace."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import typer
+
+from infra.errors import InfraError
+from streams.kit.errors import PavaneError
+
+FAILED = 1
+INTERRUPTED = 130
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(work: Coroutine[Any, Any, int]) -> None:
+    """Run a command to its exit code. Ctrl-C (or SIGTERM) stops everything in order; a second one does so at once."""
+    runner: Any = asyncio.run
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        runner = uvloop.run
+    with explained():
+        raise typer.Exit(runner(_stoppable(work)))
+
+
+@contextlib.contextmanager
+def explained(code: int = FAILED) -> Any:
+    """Turns what is known to go wrong into its message on standard error, and the exit code."""
+    try:
+        yield
+    except (PavaneError, InfraError, TimeoutError) as error:
+        sys.stderr.write(f"pavane: {error}\n")
+        raise typer.Exit(code) from None
+
+
+async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping:
+            # What still runs is bound to this process and ends with it.
+            os._exit(INTERRUPTED)
+        stopping = True
+        task.cancel()
+
+    for number in _STOPPING:
+        loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return INTERRUPTED

@@ -1,0 +1,188 @@
+"""The whole platform on a stack: databases migrated, topics and schemas there, services and gateway running.
+
+    async with Stack(Path("data")) as stack, Platform(stack, instances={"billing": 2}) as platform:
+        token = platform.issuer.token("shop", "customer-1")
+        platform.children["billing"][0].kill()
+        await platform.start("billing")
+
+Nothing is restarted silently: a process that ends by itself is told once, by `next_death`.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from infra import topics
+from infra.errors import NotReady
+from infra.server import first_error
+from infra.stack import Stack
+from pavane import prepare, settled
+from pavane.instance import GATEWAY, Instance
+from pavane.issuer import Issuer
+from streams.kit.run import services
+
+READY_SECONDS = 60.0
+HEARD_SECONDS = 60.0
+BETWEEN_QUESTIONS_SECONDS = 0.05
+BETWEEN_DEATH_WATCHES_SECONDS = 0.2
+
+
+class Step(NamedTuple):
+    """One thing that is done, for the table shown to the user."""
+
+    name: str
+    detail: str
+    seconds: float
+
+
+OnStep = Callable[[Step], None]
+
+
+class Platform:
+    """Everything that runs on a started stack, from the block's beginning to its end.
+
+    `instances`: how many processes of a service, or of the gateway (default 1). `environment`: settings for all of
+    them, such as `PAVANE_SESSION_TIMEOUT_MS`. Raises an `InfraError` or a `PavaneError` when something does not come
+    up, and then leaves nothing of its own running.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        instances: Mapping[str, int] | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_step: OnStep = lambda step: None,
+    ) -> None:
+        self.stack = stack
+        #: Every process ever started, by service (and "gateway"), in the order of their starts.
+        self.children: dict[str, list[Instance]] = {}
+        self._instances = instances or {}
+        self._environment = environment or {}
+        self._on_step = on_step
+        self._jwks_file = stack.data.path / "jwks.json"
+        self._issuer: Issuer | None = None
+        self._told: set[int] = set()
+
+    @property
+    def issuer(self) -> Issuer:
+        """Signs the tokens that the gateway takes."""
+        assert self._issuer is not None, "the platform is not started"
+        return self._issuer
+
+    @property
+    def gateway_url(self) -> str:
+        """Where the gateway that was started last takes requests, http://host:port."""
+        return self.children[GATEWAY][-1].url
+
+    async def start(self, name: str) -> Instance:
+        """One more process of a service, or another gateway; ready when this returns."""
+        instance = self._launch(name)
+        await self._until_ready(name)
+        return instance
+
+    async def next_death(self) -> Instance:
+        """Return when a process has ended that nobody asked to; each is told once."""
+        while True:
+            for instance in self._all():
+                if not instance.is_running and not instance.asked_to_end and instance.pid not in self._told:
+                    self._told.add(instance.pid)
+                    return instance
+            await asyncio.sleep(BETWEEN_DEATH_WATCHES_SECONDS)
+
+    async def heard(self, *names: str, timeout_seconds: float = HEARD_SECONDS) -> None:
+        """Return once all who hear these topics have heard what is in them now. `TimeoutError` says who has not."""
+        await settled.wait_until_heard(self.stack.addresses, names, timeout_seconds)
+
+    async def settled(self, timeout_seconds: float = HEARD_SECONDS) -> None:
+        """Return once everything that was said was heard by all. `TimeoutError` says by whom it was not."""
+        await settled.wait_until_settled(self.stack.addresses, timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._come_up()
+        except BaseException as error:
+            await self._stop()
+            raise first_error(error) from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    # -- coming up, and down -----------------------------------------------------------------------------------------
+
+    async def _come_up(self) -> None:
+        self._issuer = Issuer(self._jwks_file)
+        addresses = self.stack.addresses
+        # An embedded registry keeps its schemas in this folder, so a note in the folder is as true as the registry.
+        note = self.stack.data.path / "schemas.registered" if self.stack.apicurio is not None else None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._step("databases", lambda: prepare.migrate_databases(addresses.postgres)))
+            group.create_task(self._step("topics", lambda: prepare.apply_topics(addresses.kafka_bootstrap)))
+            group.create_task(self._step("schemas", lambda: prepare.push_schemas(addresses.registry_url, note)))
+        names = [*services(), GATEWAY]
+        started = time.monotonic()
+        for name in names:
+            for _ in range(self._instances.get(name, 1)):
+                self._launch(name)
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(self._tell_when_ready(name, started))
+
+    async def _step(self, name: str, work: Callable[[], str]) -> None:
+        started = time.monotonic()
+        detail = await asyncio.to_thread(work)
+        self._on_step(Step(name, detail, time.monotonic() - started))
+
+    def _launch(self, name: str) -> Instance:
+        of_service = self.children.setdefault(name, [])
+        number = len(of_service) + 1
+        log_file = self.stack.data.path / "logs" / f"{name}-{number}.log"
+        instance = Instance(name, number, self._settings(), log_file)
+        of_service.append(instance)
+        return instance
+
+    def _settings(self) -> dict[str, str]:
+        """What every process is started with; free ports, as several share the machine."""
+        return {
+            **os.environ,
+            "PAVANE_JWKS": str(self._jwks_file),
+            **self.stack.addresses.environment(),
+            **self._environment,
+            "PAVANE_MANAGEMENT_PORT": "0",
+        }
+
+    async def _tell_when_ready(self, name: str, started: float) -> None:
+        await self._until_ready(name)
+        pids = ", ".join(str(each.pid) for each in self.children[name] if each.is_running)
+        detail = self.gateway_url if name == GATEWAY else f"pid {pids}"
+        self._on_step(Step(name, detail, time.monotonic() - started))
+
+    async def _until_ready(self, name: str) -> None:
+        """Wait until every running process of that name is ready, and every lane of the service is owned."""
+        wanted = set() if name == GATEWAY else set(range(topics.load()[0].partitions))
+        running = [each for each in self.children[name] if not each.asked_to_end]
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            found = [await each.health() for each in running]
+            ready = [health for health in found if health is not None and health["ready"]]
+            owned = {lane for health in ready for lane in health.get("lanes", ())}
+            if len(ready) == len(running) and owned >= wanted:
+                return
+            if time.monotonic() > deadline:
+                why = f"{len(ready)} of {len(running)} ready, lanes {sorted(owned)} of {sorted(wanted)} owned"
+                log_file, tail = running[-1].log_file, running[-1].child.log_tail()
+                raise NotReady(name, READY_SECONDS, why, log_file, tail)
+            await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)
+
+    async def _stop(self) -> None:
+        # The gateway first: what it took is then on the log.
+        await asyncio.gather(*(each.stop() for each in self.children.get(GATEWAY, ())))
+        await asyncio.gather(*(each.stop() for each in self._all()))
+
+    def _all(self) -> list[Instance]:
+        return [each for of_service in self.children.values() for each in of_service]

@@ -1,0 +1,62 @@
+"""What must be there before services start: tables, topics, schemas. Each says in some words what it found and did."""
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from infra.errors import InfraError
+from streams.kit.language import Language
+from streams.kit.run import services
+
+
+class LanguageBroken(InfraError):
+    """The schemas do not go together, or services contradict them."""
+
+    def __init__(self, findings: list[str]) -> None:
+        listed = "\n".join(f"    {finding}" for finding in findings)
+        super().__init__(f"The schemas are not in order, so nothing was registered:\n{listed}")
+
+
+def migrate_databases(urls: Mapping[str, str]) -> str:
+    """Bring every service's database to the tables of its code, side by side."""
+    from streams.kit.migrations import migrate
+
+    names = services()
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: migrate(name, urls[name]), names))
+    return ", ".join(names)
+
+
+def apply_topics(bootstrap: str) -> str:
+    """Make the topics of `topics.yaml`. Raises `TopicsDiffer`."""
+    from infra import topics
+
+    wanted = topics.load()
+    done = topics.apply(bootstrap, wanted)
+    parts = [f"{len(wanted)} with {wanted[0].partitions} partitions each"]
+    parts += [f"{len(done.missing)} made"] if done.missing else []
+    parts += [f"{len(done.differing)} settings changed"] if done.differing else []
+    return ", ".join(parts)
+
+
+def push_schemas(registry_url: str, note: Path | None = None) -> str:
+    """Check all schemas against each other and the code, then register them. Raises `LanguageBroken`.
+
+    `note`: a file beside the registry's own data that remembers what was registered; equal schemas are then neither
+    checked nor pushed again. None where somebody else may write to the registry.
+    """
+    language = Language.load()
+    digest = hashlib.sha256("\n".join(schema.text for schema in language).encode()).hexdigest()
+    count = sum(1 for _ in language)
+    if note is not None and note.exists() and note.read_text().strip() == digest:
+        return f"{count} registered before, unchanged"
+    from contracts import compatibility, registry, views
+
+    findings = [*compatibility.check(language), *views.check(language)]
+    if findings:
+        raise LanguageBroken([str(finding) for finding in findings])
+    pushed = registry.push(registry_url, language)
+    if note is not None:
+        note.write_text(digest + "\n")
+    return f"{count} checked, {sum(each.new for each in pushed)} registered"

@@ -1,0 +1,111 @@
+"""Has everything been heard? Asked of the log's ends and of every service's own positions; nothing is written.
+
+A service's positions move in the transaction that commits what it heard, so "heard" means "committed". What was
+committed but is not in the log yet is seen by the service's own entry in its clock: the sequence of its last fact.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import psycopg
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # hidden from type checkers
+
+from infra.addresses import Addresses
+from streams.kit.run import find, services
+
+ASK_SECONDS = 10.0
+BETWEEN_LOOKS_SECONDS = 0.1
+#: A fact that was said twice makes its topic longer than its sequence: one look alone could come a moment too early.
+LOOKS = 2
+
+Ends = Mapping[tuple[str, int], int]
+
+
+class Heard(NamedTuple):
+    """One lane of one service, as its database has it: next offset by topic, last sequence by speaker."""
+
+    service: str
+    partition: int
+    positions: Mapping[str, int]
+    clock: Mapping[str, int]
+
+
+async def wait_until_heard(addresses: Addresses, topics: Sequence[str], timeout_seconds: float) -> None:
+    """Return once every service has heard what is in `topics` now. `TimeoutError` says who has not."""
+    ends = await asyncio.to_thread(_ends, addresses.kafka_bootstrap, topics)
+
+    async def look() -> list[str]:
+        return list(_unheard(await lanes(addresses), ends))
+
+    await _until_nothing(look, 1, timeout_seconds)
+
+
+async def wait_until_settled(addresses: Addresses, timeout_seconds: float) -> None:
+    """Return once every service has heard everything there is and has nothing left to say. `TimeoutError` says who."""
+    topics = sorted({topic for name in services() for topic in find(name).topics})
+
+    async def look() -> list[str]:
+        # The positions first: what is said after that is seen at the ends.
+        found = await lanes(addresses)
+        ends = await asyncio.to_thread(_ends, addresses.kafka_bootstrap, topics)
+        return [*_unheard(found, ends), *_unsaid(found, ends)]
+
+    await _until_nothing(look, LOOKS, timeout_seconds)
+
+
+async def lanes(addresses: Addresses) -> list[Heard]:
+    """Every lane of every service."""
+
+    async def of(name: str) -> list[Heard]:
+        async with await psycopg.AsyncConnection.connect(addresses.postgres[name]) as connection:
+            cursor = await connection.execute("SELECT partition, positions, clock FROM lanes")
+            return [Heard(name, *row) for row in await cursor.fetchall()]
+
+    return [each for found in await asyncio.gather(*map(of, services())) for each in found]
+
+
+def _unheard(found: Iterable[Heard], ends: Ends) -> Iterable[str]:
+    positions = {(each.service, each.partition): each.positions for each in found}
+    for name in services():
+        heard = find(name).topics
+        for (topic, partition), end in ends.items():
+            missing = end - positions.get((name, partition), {}).get(topic, 0)
+            if topic in heard and missing > 0:
+                yield f"{name} has {missing:,} records of {topic}/{partition} to hear"
+
+
+def _unsaid(found: Iterable[Heard], ends: Ends) -> Iterable[str]:
+    for each in found:
+        unsaid = each.clock.get(each.service, 0) - ends.get((each.service, each.partition), 0)
+        if unsaid > 0:
+            yield f"{each.service} has {unsaid:,} facts of lane {each.partition} to say"
+
+
+async def _until_nothing(look: Callable[[], Awaitable[list[str]]], looks: int, timeout_seconds: float) -> None:
+    """Look until nothing was found so many times in a row."""
+    deadline = time.monotonic() + timeout_seconds
+    still = 0
+    while True:
+        waiting = await look()
+        still = 0 if waiting else still + 1
+        if still == looks:
+            return
+        if waiting and time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout_seconds:.0f} seconds: {'; '.join(waiting[:5])}")
+        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+
+
+def _ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    known = client.list_topics(timeout=ASK_SECONDS).topics
+    wanted = {
+        TopicPartition(topic, partition): OffsetSpec.latest()
+        for topic in topics
+        if topic in known
+        for partition in known[topic].partitions
+    }
+    found = client.list_offsets(wanted) if wanted else {}
+    return {(at.topic, at.partition): int(future.result(ASK_SECONDS).offset) for at, future in found.items()}

@@ -1,0 +1,59 @@
+"""What the gateway takes and refuses of stock and prices, before any server is asked."""
+
+
+
+from api.events import ReceiveStock, SetPrice
+from streams.kit.money import Money
+from tests.api.conftest import Door, as_customer, as_operator
+
+
+async def test_customers_change_neither_stock_nor_prices(door: Door):
+    receipt = await door.http.post(
+        "/v1/stock/lamp/receipts", json={"quantity": 1}, headers=as_customer(idempotency_key="k1")
+    )
+    price = await door.http.put("/v1/prices/lamp", json={"amount_minor": 1, "currency": "EUR"}, headers=as_customer())
+
+    assert [receipt.status_code, price.status_code] == [403, 403]
+    assert 'scope="stock:write"' in receipt.headers["www-authenticate"]
+    assert not door.log.requests
+
+
+async def test_operators_receive_stock_under_their_own_receipt_id(door: Door):
+    answer = await door.http.post(
+        "/v1/stock/lamp/receipts", json={"quantity": 5}, headers=as_operator(idempotency_key="r-1")
+    )
+
+    assert (answer.status_code, answer.headers["location"]) == (202, "/v1/stock/lamp")
+    assert answer.json() == {"sku": "lamp", "request_id": "r-1", "status_url": "/v1/stock/lamp"}
+    assert door.log.last == ReceiveStock(tenant="shop", sku="lamp", quantity=5, request_id="r-1")
+    assert door.log.last.key == "shop/lamp"
+
+
+async def test_operators_set_prices(door: Door):
+    price = {"amount_minor": 600, "currency": "EUR"}
+    answer = await door.http.put("/v1/prices/lamp", json=price, headers=as_operator(idempotency_key="p-1"))
+
+    assert (answer.status_code, answer.headers["location"]) == (202, "/v1/prices/lamp")
+    assert door.log.last == SetPrice(tenant="shop", sku="lamp", price=Money(**price), request_id="p-1")
+
+
+async def test_a_price_set_without_a_key_has_a_request_id_of_its_own(door: Door):
+    for _ in range(2):
+        await door.http.put("/v1/prices/lamp", json={"amount_minor": 0, "currency": "EUR"}, headers=as_operator())
+
+    first, second = (request.request_id for request, _, _ in door.log.requests)
+    assert first != second
+
+
+async def test_a_sku_in_the_address_is_checked_as_in_a_body(door: Door):
+    answer = await door.http.put("/v1/prices/a b", json={"amount_minor": 1, "currency": "EUR"}, headers=as_operator())
+
+    assert answer.status_code == 422
+    assert [error["parameter"] for error in answer.json()["errors"]] == ["path/sku"]
+
+
+async def test_unknown_items_are_not_found(door: Door):
+    for address in ("/v1/stock/lamp", "/v1/prices/lamp"):
+        answer = await door.http.get(address, headers=as_customer())
+
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:pavane:problem:no-such-item")

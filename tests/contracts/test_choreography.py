@@ -1,0 +1,81 @@
+"""What the documents tell of the dance is what the services declare."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contracts.choreography import example, listeners, mermaid, play
+from contracts.views import services
+from streams.kit.language import Language
+from streams.kit.service import Service
+
+ROOT = Path(__file__).parents[2]
+SERVICES = list(services())
+
+
+def test_the_picture_in_the_readme_is_the_saga_that_the_services_dance() -> None:
+    picture = mermaid(list(play(example(), SERVICES)))
+
+    assert picture in (ROOT / "README.md").read_text(), "run 'python -m contracts.choreography' and paste its output"
+
+
+def test_a_happy_saga_takes_nine_facts() -> None:
+    said = [step.event for step in play(example(), SERVICES)][1:]
+
+    assert said[-2:] == ["OrderConfirmed", "StockDispatched"]
+    assert len(said) == 9
+
+
+@pytest.mark.parametrize(
+    ("order", "undone"),
+    [
+        (example(method="card-declined"), {"StockReleased", "InvoiceCancelled", "ShipmentCancelled"}),
+        (example(method="card-declined-at-capture"), {"StockReleased", "PaymentVoided", "ShipmentCancelled"}),
+        (example(country="XX"), {"StockReleased", "PaymentVoided"}),
+    ],
+    ids=["declined", "declined at capture", "refused by the carrier"],
+)
+def test_a_failed_saga_undoes_what_was_done(order: object, undone: set[str]) -> None:
+    said = [step.event for step in play(order, SERVICES)]  # type: ignore[arg-type]
+
+    assert "OrderCancelled" in said
+    assert undone <= set(said)
+
+
+def test_every_fact_is_heard_by_somebody() -> None:
+    heard = listeners(SERVICES)
+    said = [(service.name, fact) for service in SERVICES for fact in service.says]
+
+    assert [fact for fact in said if fact not in heard] == []
+
+
+def test_every_request_and_fact_that_is_heard_has_a_schema_of_its_topic() -> None:
+    language = Language.load()
+
+    for topic, event in listeners(SERVICES):
+        assert event in language.names(topic)
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_a_canvas_names_what_its_service_hears_and_says(service: Service) -> None:
+    canvas = (ROOT / "streams" / service.name / "README.md").read_text()
+    hears, says = _names(canvas, "Hears"), _names(canvas, "Says")
+
+    assert says == set(service.says)
+    if not service.is_projection:
+        assert hears == {view.__name__ for view in service.views}
+
+
+@pytest.mark.parametrize("service", [s for s in SERVICES if s.is_projection], ids=lambda service: service.name)
+def test_a_projection_hears_every_fact_of_the_topics_it_follows(service: Service) -> None:
+    language = Language.load()
+    heard = {(view.topic, view.__name__) for view in service.views}
+
+    assert heard == {(topic, name) for topic in service.topics for name in language.names(topic)}
+
+
+def _names(canvas: str, row: str) -> set[str]:
+    """The events named in one row of a canvas."""
+    [line] = re.findall(rf"^\| \*\*{row}\*\* \|(.*)\|$", canvas, re.MULTILINE)
+    return set(re.findall(r"`([A-Z]\w+)`", line))
