@@ -3,14 +3,17 @@
     Problem
     ├── Unauthenticated       401  no token, or one that proves nothing
     ├── Forbidden             403  the token lacks the scope
-    ├── NoSuchRoute           404  ├── MethodNotAllowed      405
+    ├── NoSuchRoute           404  nothing at this address
+    ├── MethodNotAllowed      405  nothing that takes this method
     ├── NoSuchOrder           404  unknown, or somebody else's: the same answer
     ├── NoSuchItem            404  no stock or no price was ever told of the SKU
     ├── BadIdempotencyKey     400  missing or not usable
     ├── StillRunning          409  the first request with this key has no answer yet
     ├── KeyReused             422  the key was used with another body
-    ├── MalformedBody         400  not JSON         ├── InvalidRequest        422  not what the route takes
-    ├── BodyTooSlow           408                   ├── BodyTooLarge          413
+    ├── MalformedBody         400  not JSON
+    ├── InvalidRequest        422  not what the route takes
+    ├── BodyTooSlow           408  not all there in time
+    ├── BodyTooLarge          413  longer than any order
     ├── Unavailable           503  cannot be answered for now
     │   ├── Overloaded            more requests are under way than are good for anybody
     │   ├── NotAccepted           the request is not on the log and will not come onto it

@@ -26,7 +26,6 @@ class LaneLog:
     def __init__(self, speaker: str, partition: int) -> None:
         self.speaker = speaker
         self.partition = partition
-        self.end = 0
         self.sequences = array("q")
         self.offsets = array("q")
         self.digests = array("q")

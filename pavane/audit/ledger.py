@@ -52,10 +52,9 @@ class DeadLetter(NamedTuple):
 
 
 class RequestLog:
-    """The requests in one partition: offset, key and event of each. `end`: the first offset that was not looked at."""
+    """The requests in one partition: offset, key and event of each; -1 for a key or an event that cannot be read."""
 
     def __init__(self) -> None:
-        self.end = 0
         self.offsets = array("q")
         self.keys = array("l")
         self.names = array("h")
@@ -147,7 +146,6 @@ class Ledger:
         lane = self.lanes.get((record.topic, record.partition))
         if lane is None:
             lane = self.lanes[record.topic, record.partition] = LaneLog(record.topic, record.partition)
-        lane.end = record.offset + 1
         return lane
 
     def _envelope(self, record: Record) -> Envelope | None:
@@ -178,7 +176,8 @@ class Ledger:
             self._broken(record, f"{said.id} appears for the first time after {lane.last}")
         else:
             self._judge_clock(lane, record, said)
-        lane.latest = said.heard
+        if place is not Place.LATE:
+            lane.latest = said.heard
         lane.add(
             said.sequence,
             record.offset,
@@ -238,7 +237,6 @@ class Ledger:
 
     def _note_request(self, record: Record) -> None:
         requests = self.requests.setdefault((record.topic, record.partition), RequestLog())
-        requests.end = record.offset + 1
         try:
             name = self.names.number(self._decoder.name_of(record.value).encode())
         except Undecodable:

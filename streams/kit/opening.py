@@ -77,7 +77,7 @@ class Opener:
         if not record.key:
             raise Undecodable("the record has no key, so nothing says which partition it belongs in")
         if len(record.key) > MOST_KEY_BYTES or not key.isprintable():
-            raise Undecodable(f"the record's key has control characters or over {MOST_KEY_BYTES} bytes: {key[:40]!r}...")
+            raise Undecodable(f"the record's key has control characters or over {MOST_KEY_BYTES} bytes: {key[:40]!r}")
         if record.topic.endswith(REQUESTS) and self._partition_of(record.key) != record.partition:
             raise Undecodable(
                 f"the key {key!r} belongs in partition {self._partition_of(record.key)}, not {record.partition}: the "

@@ -93,9 +93,7 @@ async def test_addresses_and_methods_that_are_not_there_are_problems_too(door: D
     assert wrong_method.headers["allow"] == "GET"
 
 
-async def test_too_many_at_once_are_turned_away_but_health_still_answers(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-):
+async def test_too_many_at_once_are_turned_away_but_health_still_answers(door: Door, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edge, "MOST_UNDER_WAY", 0)
 
     placed = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))

@@ -1,7 +1,5 @@
 """What the gateway takes and refuses of stock and prices, before any server is asked."""
 
-
-
 from api.events import ReceiveStock, SetPrice
 from streams.kit.money import Money
 from tests.api.conftest import Door, as_customer, as_operator

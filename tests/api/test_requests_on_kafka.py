@@ -60,9 +60,7 @@ def receipt(sku: str) -> ReceiveStock:
     return ReceiveStock(tenant="shop", sku=sku, quantity=1, request_id="r1")
 
 
-async def test_an_accepted_order_is_on_the_log_for_any_consumer(
-    shop: httpx.AsyncClient, environment: dict[str, str]
-):
+async def test_an_accepted_order_is_on_the_log_for_any_consumer(shop: httpx.AsyncClient, environment: dict[str, str]):
     key = new_key()
     headers = as_customer(idempotency_key=key, x_correlation_id="web-42", traceparent=TRACEPARENT)
     answer = await shop.post("/v1/orders", json=order(), headers=headers)

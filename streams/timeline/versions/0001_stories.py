@@ -27,9 +27,7 @@ def upgrade() -> None:
         sa.Column("settled_at", sa.DateTime(timezone=True)),
         sa.Column("length", sa.Integer, nullable=False),
     )
-    op.create_index(
-        "stories_of_customer", "stories", ["tenant", "customer", sa.text("placed_at DESC"), "order_id"]
-    )
+    op.create_index("stories_of_customer", "stories", ["tenant", "customer", sa.text("placed_at DESC"), "order_id"])
     op.create_table(
         "entries",
         sa.Column("id", sa.Text, primary_key=True),

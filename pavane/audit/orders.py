@@ -1,0 +1,122 @@
+"""How orders begin and end, as the topic `orders` tells it; and that every request to place one was answered."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pavane.audit.ledger import Ledger, Said
+from pavane.audit.report import Tally, Verdict
+from pavane.audit.snapshot import Snapshot
+
+TOPIC = "orders"
+REQUESTS = "orders.requests"
+PLACED, REJECTED, CONFIRMED, CANCELLED = "OrderPlaced", "OrderRejected", "OrderConfirmed", "OrderCancelled"
+BEGINNINGS = frozenset({PLACED, REJECTED})
+ENDINGS = frozenset({REJECTED, CONFIRMED, CANCELLED})
+GRACE = timedelta(seconds=60)
+"""How long after its deadline an order may still be open: deadlines are looked for, not waited for."""
+
+
+@dataclass(slots=True)
+class OrderFacts:
+    """What was said about one order on the topic `orders`, in order: names and sequences."""
+
+    partition: int
+    said: list[tuple[str, int]] = field(default_factory=list)
+    total_minor: int = 0
+    currency: str = ""
+    deadline: datetime | None = None
+
+    @property
+    def ending(self) -> tuple[str, int] | None:
+        """The first fact that ended the order, and its sequence."""
+        return next((each for each in self.said if each[0] in ENDINGS), None)
+
+    def count(self, names: Collection[str]) -> int:
+        """How many of its facts have one of these names."""
+        return sum(name in names for name, _ in self.said)
+
+
+class Orders:
+    """Collects the facts of every order."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, OrderFacts] = {}
+
+    def hear(self, said: Said) -> None:
+        """Note a fact that begins or ends an order."""
+        if said.topic != TOPIC or said.name not in BEGINNINGS | ENDINGS:
+            return
+        order = self.by_id.get(said.key)
+        if order is None:
+            order = self.by_id[said.key] = OrderFacts(said.partition)
+        order.said.append((said.name, said.sequence))
+        if said.name == PLACED:
+            total: dict[str, Any] = said.fields["total"]
+            order.total_minor, order.currency = total["amount_minor"], total["currency"]
+            order.deadline = said.fields["deadline"]
+
+
+def ends_once(orders: Mapping[str, OrderFacts], now: datetime) -> Verdict:
+    """Every order was placed or rejected once, first, and ended at most once; open ones are within their deadline."""
+    tally = Tally("orders-end", "Every accepted order ends exactly once: rejected, confirmed or cancelled.")
+    for order_id, order in orders.items():
+        tally.checked += 1
+        story = ", ".join(f"{name} ({TOPIC}/{order.partition}/{sequence})" for name, sequence in order.said)
+        if order.count(BEGINNINGS) != 1:
+            what = "was begun more than once" if order.count(BEGINNINGS) else "ended without having begun"
+            tally.violation(f"order {order_id} {what}: {story}")
+        elif order.said[0][0] not in BEGINNINGS:
+            tally.violation(f"order {order_id} ended before it began: {story}")
+        elif order.count(ENDINGS) > 1:
+            tally.violation(f"order {order_id} ended more than once: {story}")
+        elif order.count(ENDINGS) == 0:
+            overdue = now - order.deadline if order.deadline is not None else timedelta()
+            if overdue > GRACE:
+                tally.violation(
+                    f"order {order_id} is open {overdue.total_seconds():.0f} s after its deadline: see whether "
+                    f"orders works on lane {order.partition} (/health/ready), and what is in the dead letters"
+                )
+            else:
+                tally.unsettled += 1
+    return tally.verdict()
+
+
+def requests_answered(ledger: Ledger, snapshot: Snapshot, orders: Mapping[str, OrderFacts]) -> Verdict:
+    """Every PlaceOrder that `orders` has heard, and whatever nobody can read, was answered."""
+    tally = Tally("requests-answered", "Every PlaceOrder was answered by a fact or put aside as a dead letter.")
+    put_aside = {letter.origin for letter in ledger.dead_letters}
+    place = ledger.names.known(b"PlaceOrder")
+    for (topic, partition), requests in ledger.requests.items():
+        if topic != REQUESTS:
+            continue
+        position = snapshot.position(topic, partition)
+        for offset, key, name in zip(requests.offsets, requests.keys, requests.names, strict=True):
+            if name not in (place, -1):
+                continue
+            tally.checked += 1
+            if offset >= position:
+                tally.unsettled += 1
+                continue
+            answered = name != -1 and ledger.keys.text(key) in orders
+            if not answered and f"{topic}/{partition}/{offset}" not in put_aside:
+                what = "PlaceOrder" if name != -1 else "a record that is no event"
+                tally.violation(
+                    f"{topic}/{partition}/{offset}: {what} about {ledger.keys.text(key)} was heard, but no fact and "
+                    f"no dead letter answers it"
+                )
+    return tally.verdict()
+
+
+def dead_letters(ledger: Ledger) -> Verdict:
+    """How many records were put aside, and why. They break no invariant; what they hold up may."""
+    tally = Tally("dead-letters", "Dead letters: records that a service could not handle, each with its reason.")
+    tally.checked = len(ledger.dead_letters)
+    for letter in _newest(ledger):
+        tally.note(f"{letter.id}: {letter.origin} about {letter.key}: {letter.reason}: {letter.message[:200]}")
+    return tally.verdict()
+
+
+def _newest(ledger: Ledger) -> Iterable[Any]:
+    return reversed(ledger.dead_letters)

@@ -1,0 +1,179 @@
+"""What an ended order leaves behind: everything if it was confirmed, nothing if it was cancelled or rejected.
+
+A service's rows are judged once the service has heard, in its snapshot, how the order ended: whatever follows from that
+is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked by then.
+An order whose end somebody has still to hear is not settled yet.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, cast
+
+from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts
+from pavane.audit.report import Tally, Verdict
+from pavane.audit.world import World
+from streams.billing.model import Invoice
+from streams.billing.model import Status as InvoiceStatus
+from streams.billing.simulator import Status as ChargeStatus
+from streams.inventory.model import Reservation
+from streams.inventory.model import Status as ReservationStatus
+from streams.shipping.model import Shipment
+from streams.shipping.model import Status as ShipmentStatus
+from streams.shipping.simulator import Status as ParcelStatus
+
+HasHeard = Callable[[str, int, int], bool]
+"""Had this service heard the fact of `orders` with that partition and sequence?"""
+
+CONCERNED = ("inventory", "billing", "shipping")
+UNDONE_INVOICES = {InvoiceStatus.VOIDED, InvoiceStatus.REFUNDED, InvoiceStatus.CANCELLED}
+UNDONE_RESERVATIONS = {ReservationStatus.REJECTED, ReservationStatus.RELEASED}
+UNDONE_SHIPMENTS = {ShipmentStatus.REJECTED, ShipmentStatus.CANCELLED}
+UNDONE_CHARGES = {ChargeStatus.DECLINED, ChargeStatus.VOIDED, ChargeStatus.REFUNDED, ChargeStatus.CLOSED}
+UNDONE_PARCELS = {ParcelStatus.REFUSED, ParcelStatus.CANCELLED, ParcelStatus.CLOSED}
+#: What the provider must say where an invoice says this.
+AGREEING: Mapping[InvoiceStatus, set[ChargeStatus]] = {
+    InvoiceStatus.VOIDED: {ChargeStatus.VOIDED},
+    InvoiceStatus.REFUNDED: {ChargeStatus.REFUNDED},
+    InvoiceStatus.CANCELLED: {ChargeStatus.DECLINED, ChargeStatus.CLOSED},
+}
+
+
+class Remains(NamedTuple):
+    """What there is of orders in all places, by order id."""
+
+    reservations: Mapping[str, Reservation]
+    invoices: Mapping[str, Invoice]
+    shipments: Mapping[str, Shipment]
+    world: World
+
+
+def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) -> Verdict:
+    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other."""
+    tally = Tally(
+        "confirmed-paid-and-sent",
+        "An order is confirmed exactly if its total was captured once, its stock dispatched and its parcel booked.",
+    )
+    for order_id, order in orders.items():
+        if order.ending is None or order.ending[0] != CONFIRMED:
+            continue
+        _judge(tally, order_id, order, heard, _unpaid_or_unsent(order_id, order, remains))
+    for order_id, reservation in remains.reservations.items():
+        ending = _ending(orders, order_id)
+        if reservation.status is ReservationStatus.DISPATCHED and ending != CONFIRMED:
+            tally.violation(f"order {order_id} is {ending or 'open'}, but its stock was dispatched: see reservations")
+    for order_id, charges in remains.world.charges.items():
+        if (captures := sum(charge.captures for charge in charges)) > 1:
+            tally.violation(
+                f"order {order_id}: money was captured {captures} times: see the provider's payment_calls under "
+                f"{', '.join(charge.key for charge in charges)}"
+            )
+        elif captures == 1 and _ending(orders, order_id) == REJECTED:
+            tally.violation(f"order {order_id} was rejected, but its money was captured")
+    return tally.verdict()
+
+
+def undone(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) -> Verdict:
+    """Of a cancelled order everything is undone; of a rejected one, or one that nobody placed, nothing was done."""
+    tally = Tally(
+        "cancelled-undone",
+        "Of a cancelled or rejected order nothing is left reserved, authorised, captured or booked, in any record.",
+    )
+    for order_id, order in orders.items():
+        if order.ending is not None and order.ending[0] == CANCELLED:
+            _judge(tally, order_id, order, heard, _left_over(order_id, remains))
+        elif order.ending is not None and order.ending[0] == REJECTED:
+            tally.checked += 1
+    for place, order_ids in _places(remains):
+        for order_id in order_ids:
+            if order_id not in orders:
+                tally.violation(f"order {order_id} was never placed, but there is something of it in {place}")
+            elif _ending(orders, order_id) == REJECTED:
+                tally.violation(f"order {order_id} was rejected, but there is something of it in {place}")
+    return tally.verdict()
+
+
+def _judge(
+    tally: Tally, order_id: str, order: OrderFacts, heard: HasHeard, flaws: Iterator[tuple[str, str]]
+) -> None:
+    """Count the order; note each flaw (who it is about, what it is) that the service concerned has to answer for."""
+    assert order.ending is not None
+    ending, sequence = order.ending
+    knowing = {service for service in CONCERNED if heard(service, order.partition, sequence)}
+    tally.checked += 1
+    tally.unsettled += len(knowing) < len(CONCERNED)
+    for service, flaw in flaws:
+        if service in knowing:
+            tally.violation(f"order {order_id} ({ending}, {TOPIC}/{order.partition}/{sequence}): {flaw}")
+
+
+def _unpaid_or_unsent(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[tuple[str, str]]:
+    """What a confirmed order lacks."""
+    invoice = remains.invoices.get(order_id)
+    total = f"{order.total_minor} {order.currency}"
+    if invoice is None or invoice.status is not InvoiceStatus.CAPTURED:
+        yield "billing", f"its invoice is {_status(invoice)}, not captured"
+    elif (invoice.amount_minor, invoice.currency) != (order.total_minor, order.currency):
+        yield "billing", f"its invoice is over {invoice.amount_minor} {invoice.currency}, its total is {total}"
+    charges = remains.world.charges.get(order_id, ())
+    if order.total_minor == 0:
+        if charges:
+            yield "billing", "it is free, but the provider was asked for money"
+    elif len(charges) != 1 or charges[0].status != ChargeStatus.CAPTURED or charges[0].captures < 1:
+        records = ", ".join(f"{charge.key} {charge.status}" for charge in charges) or "none"
+        yield "billing", f"the provider's records of it are not one captured payment but: {records}"
+    elif (charges[0].amount_minor, charges[0].currency) != (order.total_minor, order.currency):
+        taken = f"{charges[0].amount_minor} {charges[0].currency}"
+        yield "billing", f"the provider took {taken}, its total is {total}"
+    reservation = remains.reservations.get(order_id)
+    if reservation is None or reservation.status is not ReservationStatus.DISPATCHED:
+        yield "inventory", f"its stock is {_status(reservation)}, not dispatched"
+    shipment = remains.shipments.get(order_id)
+    if shipment is None or shipment.status is not ShipmentStatus.BOOKED:
+        yield "shipping", f"its shipment is {_status(shipment)}, not booked"
+    parcels = remains.world.parcels.get(order_id, ())
+    if len(parcels) != 1 or parcels[0].status != ParcelStatus.BOOKED or parcels[0].bookings != 1:
+        records = ", ".join(f"{parcel.key} {parcel.status} {parcel.bookings}x" for parcel in parcels) or "none"
+        yield "shipping", f"the carrier's records of it are not one parcel booked once but: {records}"
+
+
+def _left_over(order_id: str, remains: Remains) -> Iterator[tuple[str, str]]:
+    """What a cancelled order still has."""
+    invoice = remains.invoices.get(order_id)
+    charges = remains.world.charges.get(order_id, ())
+    if invoice is None or invoice.status not in UNDONE_INVOICES:
+        yield "billing", f"its invoice is {_status(invoice)}, not voided, refunded or cancelled"
+    else:
+        agreeing = AGREEING[invoice.status]
+        said = [charge.status for charge in charges if charge.status in UNDONE_CHARGES]
+        if len(said) == len(charges) and any(status not in agreeing for status in said):
+            yield "billing", f"its invoice is {invoice.status}, but the provider says {', '.join(said)}"
+        elif not charges and not invoice.is_free:
+            yield "billing", f"its invoice is {invoice.status}, but the provider was never asked to reverse"
+    for charge in charges:
+        if charge.status not in UNDONE_CHARGES:
+            yield "billing", f"the provider still has {charge.key} {charge.status}: reverse it there"
+    reservation = remains.reservations.get(order_id)
+    if reservation is None or reservation.status not in UNDONE_RESERVATIONS:
+        yield "inventory", f"its stock is {_status(reservation)}, not released: see reservations"
+    shipment = remains.shipments.get(order_id)
+    if shipment is None or shipment.status not in UNDONE_SHIPMENTS:
+        yield "shipping", f"its shipment is {_status(shipment)}, not cancelled"
+    for parcel in remains.world.parcels.get(order_id, ()):
+        if parcel.status not in UNDONE_PARCELS:
+            yield "shipping", f"the carrier still has {parcel.key} {parcel.status}: call it off there"
+
+
+def _places(remains: Remains) -> Iterator[tuple[str, Mapping[str, object]]]:
+    yield "inventory.reservations", remains.reservations
+    yield "billing.invoices", remains.invoices
+    yield "shipping.shipments", remains.shipments
+    yield "the provider's payments", remains.world.charges
+    yield "the carrier's bookings", remains.world.parcels
+
+
+def _ending(orders: Mapping[str, OrderFacts], order_id: str) -> str | None:
+    order = orders.get(order_id)
+    return order.ending[0] if order is not None and order.ending is not None else None
+
+
+def _status(row: Reservation | Invoice | Shipment | None) -> str:
+    return cast("str", row.status.value) if row is not None else "missing"

@@ -1,0 +1,31 @@
+"""What the outside world remembers: the payment provider's and the carrier's own records, an order at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Charge(NamedTuple):
+    """One payment as the provider knows it. `captures`: how often money was really taken, repeated answers aside."""
+
+    key: str
+    order_id: str
+    status: str
+    amount_minor: int
+    currency: str | None
+    captures: int
+
+
+class Parcel(NamedTuple):
+    """One booking as the carrier knows it. `bookings`: how often a parcel was really taken on."""
+
+    key: str
+    order_id: str
+    status: str
+    bookings: int
+
+
+class World(NamedTuple):
+    """Everything that the provider and the carrier know, by order."""
+
+    charges: Mapping[str, Sequence[Charge]]
+    parcels: Mapping[str, Sequence[Parcel]]

@@ -1,0 +1,1 @@
+"""The demonstration: the orders of a real shop, driven through the whole platform and counted at the end."""

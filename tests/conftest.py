@@ -1,0 +1,84 @@
+"""What tests share: the embedded stack, started once on first use, and fresh topics and databases on it.
+
+Every test that needs the stack, however indirectly, carries the marker `stack`: `pytest -m "not stack"` runs the rest.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from contracts import registry
+from infra import topics
+from infra.databases import make_databases
+from infra.stack import Stack
+from streams.kit.language import Language
+from streams.kit.migrations import migrate
+from streams.kit.run import services
+
+NewTopics = Callable[..., Awaitable[None]]
+NewDatabase = Callable[[], Awaitable[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.stack)
+
+
+@pytest.fixture(scope="session")
+async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """All parts, for the whole session: topics made, schemas registered, every service's database migrated."""
+    folder = tmp_path_factory.mktemp("stack")
+    async with Stack(folder) as stack:
+        await asyncio.gather(
+            asyncio.to_thread(topics.apply, stack.addresses.kafka_bootstrap),
+            asyncio.to_thread(registry.push, stack.addresses.registry_url, Language.load()),
+            *(asyncio.to_thread(migrate, name, stack.addresses.postgres[name]) for name in services()),
+        )
+        yield stack
+    if not request.session.testsfailed:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def world_database(stack: Stack) -> str:
+    """URL of the database in which the simulated outside world keeps its records; tests make schemas of their own."""
+    return stack.addresses.postgres["world"]
+
+
+@pytest.fixture
+def new_name() -> str:
+    """A name that no other test uses, fit for a service, a topic, a database or a consumer group."""
+    return f"t{uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def new_topics(stack: Stack) -> NewTopics:
+    """`await new_topics("a", "b", partitions=2)`: make topics on the stack's Kafka."""
+    client = AdminClient({"bootstrap.servers": stack.addresses.kafka_bootstrap, "log_level": 0})
+
+    def make(names: tuple[str, ...], partitions: int, settings: dict[str, str]) -> None:
+        wanted = [NewTopic(name, partitions, 1, config=settings) for name in names]
+        for made in client.create_topics(wanted, operation_timeout=10.0).values():
+            made.result(10.0)
+
+    async def new(*names: str, partitions: int = 2, **settings: str) -> None:
+        await asyncio.to_thread(make, names, partitions, {k.replace("_", "."): v for k, v in settings.items()})
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def new_database(stack: Stack) -> NewDatabase:
+    """`await new_database()`: an empty database of a role of its own; its URL."""
+
+    async def new() -> str:
+        name = f"d{uuid4().hex[:10]}"
+        return (await asyncio.to_thread(make_databases, stack.addresses.postgres_admin, {name: uuid4().hex}))[name]
+
+    return new
