@@ -1,12 +1,12 @@
 """What became of the orders, heard on the topic `orders` from its beginning and then live."""
 
 import time
-from collections import Counter
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from infra import topics
 from infra.addresses import Addresses
 from pavane.demo.plan import Outcome
 from streams.kit.codec import Codec
@@ -35,7 +35,6 @@ class Outcomes:
         self.ended: dict[str, Outcome] = {}
         #: When each end was heard here, on this process's monotonic clock; only of what was followed live.
         self.seen_at: dict[str, float] = {}
-        self.counts: Counter[Outcome] = Counter()
         self._live = False
         self._codec = Codec(Language.load(), ConfluentRegistry(addresses.registry_url))
         self._consumer = AIOKafkaConsumer(
@@ -46,7 +45,7 @@ class Outcomes:
         """Hear everything that was said up to now."""
         await self._consumer.start()
         try:
-            partitions = await self._partitions()
+            partitions = [TopicPartition(TOPIC, number) for number in range(topics.load()[0].partitions)]
             self._consumer.assign(partitions)
             await self._consumer.seek_to_beginning(*partitions)
             ends = await self._consumer.end_offsets(partitions)
@@ -90,17 +89,9 @@ class Outcomes:
         if order in self.ended:
             return None
         self.ended[order] = outcome
-        self.counts[outcome] += 1
         if self._live:
             self.seen_at[order] = time.monotonic()
         return order
-
-    async def _partitions(self) -> list[TopicPartition]:
-        found = self._consumer.partitions_for_topic(TOPIC)
-        if not found:
-            await self._consumer._client.force_metadata_update()
-            found = self._consumer.partitions_for_topic(TOPIC)
-        return [TopicPartition(TOPIC, partition) for partition in sorted(found or ())]
 
 
 def _name(record: ConsumerRecord) -> str:

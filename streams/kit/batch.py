@@ -112,7 +112,7 @@ class Batches:
     async def _give(self, loads: Loads, rows: Rows, needed: Wanted, opened: "Opening") -> None:
         """Load what is not in memory yet. Rows that nothing was ever said about begin in the lane of their record."""
         missing = rows.missing(needed)
-        found = await loads.load(missing) if missing or loads is not self._store else {}
+        found = await loads.load(missing) if missing else {}
         home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
         for state, keys in missing.items():
             rows.give(state, found.get(state, ()), keys, home)

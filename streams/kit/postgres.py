@@ -93,6 +93,15 @@ class PostgresStore:
             finally:
                 await transaction.end()
 
+    async def acknowledge(self, rows: Mapping[int, tuple[int, int]]) -> None:
+        async with self._connected() as connection:
+            await connection.execute(
+                "UPDATE lanes l SET acknowledged = a.number "
+                "FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS a (partition, epoch, number) "
+                "WHERE l.partition = a.partition AND l.epoch = a.epoch AND l.acknowledged < a.number",
+                (list(rows), [epoch for epoch, _ in rows.values()], [number for _, number in rows.values()]),
+            )
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         async with self._connected() as connection:
             cursor = await connection.execute(

@@ -71,6 +71,13 @@ class Store(Protocol):
         """Begin, and lock the lanes of the drafts. Raises `StaleEpoch` when one of them has another owner."""
         ...
 
+    async def acknowledge(self, rows: Mapping[int, tuple[int, int]]) -> None:
+        """Note for each partition, as (epoch, row), the last outbox row in the log, if the epoch still holds.
+
+        Every batch notes it as well; this is for lanes that have nothing to hear.
+        """
+        ...
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         """Delete outbox rows up to a number in each partition that were said before a time; how many there were."""
         ...

@@ -10,6 +10,7 @@ it is made good from the outbox, by this worker or by the next owner of the lane
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,7 @@ class Worker:
         self._telemetry = Telemetry(service.name)
         self._taken: dict[int, int] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._noted: dict[int, int] = {}
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._one_record_for = 0
@@ -108,6 +110,9 @@ class Worker:
         self._batches.letting_go.set()
         async with self._one_at_a_time:
             await asyncio.gather(*(outbox.drained(DRAIN_SECONDS) for outbox in self.outboxes.values()))
+            # So that the next owner need not say it again. If the database is away now, it will, and nobody minds.
+            with contextlib.suppress(DatabaseAway):
+                await self._acknowledge()
             for partition in tuple(self.lanes):
                 self._drop(partition)
             self.halted.clear()
@@ -151,6 +156,7 @@ class Worker:
     def _drop(self, partition: int) -> None:
         """Forget everything in memory about a lane; the database has it for the next owner."""
         self._taken.pop(partition, None)
+        self._noted.pop(partition, None)
         if self.lanes.pop(partition, None) is not None:
             logger().info("lane_dropped", partition=partition)
         outbox = self.outboxes.pop(partition, None)
@@ -247,6 +253,7 @@ class Worker:
             return 0
         for draft in drafts:
             draft.lane.adopt(draft)
+            self._noted[draft.lane.partition] = acknowledged[draft.lane.partition]
             if draft.said:
                 self.outboxes[draft.lane.partition].add([(draft.lane.row, draft.said)])
         self._one_record_for = max(0, self._one_record_for - 1)
@@ -283,11 +290,20 @@ class Worker:
         if now < self._look_after_at or not self.lanes:
             return
         self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
+        await self._acknowledge()
         before = now - timedelta(seconds=self._settings.outbox_keep_seconds)
         await self._store.forget_said({p: outbox.acknowledged for p, outbox in self.outboxes.items()}, before)
         heard = {(topic, p): position for p, lane in self.lanes.items() for topic, position in lane.positions.items()}
         for (topic, partition), records in (await self._log.report(heard)).items():
             self._telemetry.lag(topic, partition, records)
+
+    async def _acknowledge(self) -> None:
+        """Write down what the log has acknowledged since the lanes' last batches."""
+        rows = {p: (lane.epoch, self.outboxes[p].acknowledged) for p, lane in self.lanes.items() if p in self.outboxes}
+        news = {p: noted for p, noted in rows.items() if noted[1] > self._noted.get(p, 0)}
+        if news:
+            await self._store.acknowledge(news)
+            self._noted.update((p, row) for p, (_, row) in news.items())
 
     @staticmethod
     async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -266,6 +266,13 @@ class SimulatedStore:
         if faults.strikes(rng, "commit_unknown"):
             raise DatabaseAway("simulated: the commit's answer was lost")
 
+    async def acknowledge(self, rows: Mapping[int, tuple[int, int]]) -> None:
+        await self._host.takes()
+        for partition, (epoch, number) in rows.items():
+            lane = self._database.lanes[partition]
+            if lane.epoch == epoch:
+                lane.acknowledged = max(lane.acknowledged, number)
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         for partition, number in rows.items():
             outbox = self._database.lanes[partition].outbox

@@ -7,7 +7,6 @@ databases: the rows are the fold of the service's own topic.
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, cast

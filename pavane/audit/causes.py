@@ -1,0 +1,150 @@
+"""Causal delivery, as far as the log shows it: every fact comes after what it answers, and its clock proves it.
+
+The clock of a fact is a vector clock: whoever knows the n-th fact of a speaker knows all that this speaker knew then,
+and nobody knows what was not said yet. (Mattern, "Virtual time and global states of distributed systems", 1989.) So
+a service that heard an answer before its question is found by its next fact.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from pavane.audit.lanelog import NO_CAUSE, LaneLog
+from pavane.audit.ledger import Ledger
+from pavane.audit.report import Tally, Verdict
+from pavane.audit.snapshot import Snapshot
+from streams.kit.lane import DUE, REQUESTS
+
+
+class Flaw(NamedTuple):
+    """Something that the fact at this place of its lane contradicts. `open`: it may only not have been read yet."""
+
+    at: int
+    what: str
+    open: bool
+
+
+def after_causes(ledger: Ledger, snapshots: Mapping[str, Snapshot]) -> Verdict:
+    """Every fact's cause exists, is about the same key, and is within the fact's clock; clocks contain each other.
+
+    Facts that were committed after the snapshots may know what was said after the log's end was taken: that is not
+    settled yet.
+    """
+    tally = Tally(
+        "after-causes",
+        "Every fact's cause exists and was known to its speaker, and so was all that the speaker of the cause knew.",
+    )
+    for (topic, partition), lane in ledger.lanes.items():
+        snapshot = snapshots.get(topic)
+        if snapshot is None:
+            continue
+        tally.checked += len(lane)
+        settled = snapshot.known(partition, topic)
+        for find in (_causes, _clocks):
+            for flaw in find(ledger, lane):
+                sequence = lane.sequences[flaw.at]
+                if flaw.open and sequence > settled:
+                    tally.unsettled += 1
+                else:
+                    tally.violation(f"{topic}/{partition}/{sequence} about {_about(ledger, lane, flaw.at)}: {flaw.what}")
+    return tally.verdict()
+
+
+def _causes(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
+    judges: dict[int, Callable[[int, int], Flaw | None]] = {}
+    for at, (topic, number) in enumerate(zip(lane.cause_topics, lane.cause_numbers, strict=True)):
+        if topic == NO_CAUSE:
+            yield Flaw(at, "it names no cause that can be read", open=False)
+            continue
+        judge = judges.get(topic)
+        if judge is None:
+            judge = judges[topic] = _judge_of(ledger, lane, ledger.topic(topic))
+        flaw = judge(at, number)
+        if flaw is not None:
+            yield flaw
+
+
+def _judge_of(ledger: Ledger, lane: LaneLog, topic: str) -> Callable[[int, int], Flaw | None]:
+    """How a cause on this topic is judged."""
+    if topic.endswith(DUE):
+        return lambda at, key: _same_key(ledger, lane, at, key, f"a deadline of {ledger.keys.text(key)}")
+    if topic.endswith(REQUESTS):
+        requests = ledger.requests.get((topic, lane.partition))
+        find, keys, shift = (requests.index, requests.keys, 1) if requests is not None else (_nowhere, lane.keys, 1)
+    else:
+        other = ledger.lane(topic, lane.partition)
+        find, keys, shift = other.index, other.keys, 0
+    clock = lane.clocks.get(topic)
+
+    def judge(at: int, number: int) -> Flaw | None:
+        cause = f"its cause {topic}/{lane.partition}/{number}"
+        found = find(number)
+        if found is None:
+            return Flaw(at, f"{cause} is not in the log", open=True)
+        known = clock[at] if clock is not None else 0
+        if known < number + shift:
+            return Flaw(at, f"{cause} is beyond its clock, which knows {topic} up to {known}", open=False)
+        return _same_key(ledger, lane, at, keys[found], cause)
+
+    return judge
+
+
+def _same_key(ledger: Ledger, lane: LaneLog, at: int, key: int, cause: str) -> Flaw | None:
+    if key == lane.keys[at]:
+        return None
+    return Flaw(at, f"{cause} is about {ledger.keys.text(key)}", open=False)
+
+
+def _nowhere(number: int) -> int | None:
+    return None
+
+
+def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
+    """Whatever a fact's clock knows exists, and its clock contains the clocks of what it knows."""
+    for speaker, column in lane.clocks.items():
+        if speaker.endswith(REQUESTS):
+            yield from _known_requests(ledger, lane, speaker)
+            continue
+        other = ledger.lane(speaker, lane.partition)
+        known = 0
+        for at, claimed in enumerate(column):
+            if claimed in (known, 0):
+                continue
+            known = claimed
+            found = other.index(claimed)
+            if found is None:
+                yield Flaw(at, f"its clock knows {speaker} up to {claimed}, the log to {other.last}", open=True)
+            else:
+                yield from _contained(lane, at, other, found)
+
+
+def _contained(lane: LaneLog, at: int, other: LaneLog, found: int) -> Iterator[Flaw]:
+    """All that the speaker of `other` knew when it said `found` is known to the fact at `at`."""
+    fact = f"{other.speaker}/{other.partition}/{other.sequences[found]}"
+    for third, theirs in other.clocks.items():
+        knew = theirs[found]
+        if third == lane.speaker:
+            if knew >= lane.sequences[at]:
+                yield Flaw(at, f"it knows {fact}, which knew {third} up to {knew} already", open=False)
+            continue
+        mine = lane.clocks.get(third)
+        knows = mine[at] if mine is not None else 0
+        if knows < knew:
+            yield Flaw(
+                at,
+                f"its speaker had heard {fact}, which knew {third} up to {knew}, but had heard {third} only to {knows}: "
+                f"an answer was heard before its question",
+                open=False,
+            )
+
+
+def _known_requests(ledger: Ledger, lane: LaneLog, topic: str) -> Iterator[Flaw]:
+    requests = ledger.requests.get((topic, lane.partition))
+    last = requests.offsets[-1] + 1 if requests is not None and requests.offsets else 0
+    for at, claimed in enumerate(lane.clocks[topic]):
+        if claimed > last:
+            yield Flaw(at, f"its clock knows {topic} up to offset {claimed - 1}, the log ends at {last}", open=True)
+
+
+def _about(ledger: Ledger, lane: LaneLog, at: int) -> str:
+    name = lane.names[at]
+    return f"{ledger.keys.text(lane.keys[at])} ({ledger.names.text(name) if name >= 0 else 'unread'})"

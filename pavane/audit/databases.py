@@ -1,0 +1,123 @@
+"""Reading databases for the audit: every one in a read-only transaction that sees a single moment.
+
+Long tables are streamed: a snapshot stays open until its rows were asked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from itertools import count
+from typing import Any, LiteralString
+
+import msgspec
+import psycopg
+from psycopg import Connection, IsolationLevel, sql
+
+from pavane.audit.errors import EvidenceMissing
+from pavane.audit.snapshot import Clocks, Snapshot
+from pavane.audit.world import Charge, Parcel, World
+from streams.kit.events import State
+from streams.kit.lane import Holding
+from streams.kit.log import ToSay
+from streams.kit.service import Service
+
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_SECONDS = 120
+ROWS_AT_ONCE = 2_000
+DATABASE = "PAVANE_DATABASE_"
+
+_facts = msgspec.msgpack.Decoder(list[ToSay])
+_cursors = count(1)
+Opened = Connection[tuple[Any, ...]]
+
+LANES: LiteralString = "SELECT partition, epoch, positions, clock, outbox_row, acknowledged FROM lanes"
+UNSAID: LiteralString = (
+    "SELECT o.partition, o.facts FROM outbox o JOIN lanes l USING (partition) WHERE o.number > l.acknowledged "
+    "ORDER BY o.partition, o.number"
+)
+CHARGES: LiteralString = (
+    "SELECT p.key, p.order_id, p.status, p.amount_minor, p.currency, coalesce(c.times, 0)::int FROM payments p "
+    "LEFT JOIN (SELECT key, count(*) AS times FROM payment_calls "
+    "WHERE verb = 'CapturePayment' AND outcome = 'Captured' AND changed GROUP BY key) c USING (key)"
+)
+PARCELS: LiteralString = (
+    "SELECT b.key, b.order_id, b.status, coalesce(c.times, 0)::int FROM bookings b "
+    "LEFT JOIN (SELECT key, count(*) AS times FROM booking_calls "
+    "WHERE verb = 'BookShipment' AND outcome = 'Booked' AND changed GROUP BY key) c USING (key)"
+)
+
+
+@contextmanager
+def reading(name: str, environment: Mapping[str, str]) -> Iterator[Opened]:
+    """A connection in a transaction that only reads, as of its first statement. Raises `EvidenceMissing`."""
+    variable = f"{DATABASE}{name.upper()}"
+    url = environment.get(variable)
+    if not url:
+        raise EvidenceMissing(f"{variable} (PostgreSQL URL of {name}) is not set, so its rows cannot be audited.")
+    try:
+        with closing(
+            psycopg.connect(
+                url,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                options=f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c jit=off",
+                application_name="pavane-audit",
+            )
+        ) as connection:
+            connection.read_only = True
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            yield connection
+    except psycopg.Error as error:
+        raise EvidenceMissing(f"The database that {variable} names cannot be read: {str(error).strip()}") from error
+
+
+def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, str]) -> Snapshot:
+    """A service's database as it is now; it can be read until the stack is closed."""
+    connection = stack.enter_context(reading(service.name, environment))
+    lanes = {partition: Holding(*known) for partition, *known in connection.execute(LANES)}
+    unsaid = [
+        (partition, fact)
+        for partition, facts in _streamed(connection, sql.SQL(UNSAID))
+        for fact in _facts.decode(facts)
+    ]
+    return Snapshot(service, lanes, unsaid, partial(_documents, connection), partial(_columns, connection))
+
+
+def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:
+    """What each lane of the service knows now."""
+    with reading(service.name, environment) as connection:
+        return {partition: clock for partition, clock in connection.execute("SELECT partition, clock FROM lanes")}
+
+
+def read_world(environment: Mapping[str, str]) -> World:
+    """What the provider and the carrier know now. Nobody was asked yet: nothing."""
+    with reading("world", environment) as connection:
+        charges = _by_order(Charge, connection, "payments", CHARGES)
+        return World(charges, _by_order(Parcel, connection, "bookings", PARCELS))
+
+
+def _by_order(kind: Callable[..., Any], connection: Opened, table: str, query: LiteralString) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    [exists] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() or (False,)
+    if exists:
+        for row in _streamed(connection, sql.SQL(query)):
+            record = kind(*row)
+            found.setdefault(record.order_id, []).append(record)
+    return found
+
+
+def _documents(connection: Opened, state: type[State]) -> Iterable[str]:
+    query = sql.SQL("SELECT to_json(r)::text FROM {} r").format(sql.Identifier(state.table))
+    return (document for (document,) in _streamed(connection, query))
+
+
+def _columns(connection: Opened, state: type[State], columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return _streamed(connection, sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(state.table)))
+
+
+def _streamed(connection: Opened, query: sql.Composable) -> Iterator[tuple[Any, ...]]:
+    """Rows a few thousand at a time, so that no table is in memory twice."""
+    with connection.cursor(name=f"audit_{next(_cursors)}") as cursor:
+        cursor.itersize = ROWS_AT_ONCE
+        cursor.execute(query)
+        yield from cursor

@@ -1,0 +1,116 @@
+"""That nothing was lost between databases and log: what was said is in the log, and what was read was heard."""
+
+from collections.abc import Mapping
+
+from pavane.audit.lanelog import LaneLog
+from pavane.audit.ledger import Ledger, Where
+from pavane.audit.report import Tally, Verdict
+from pavane.audit.snapshot import Clocks, Snapshot
+from streams.kit.lane import DEAD_LETTERS, REQUESTS, Holding
+
+
+def nothing_lost(
+    ledger: Ledger, snapshots: Mapping[str, Snapshot], later: Mapping[str, Clocks], ends: Mapping[Where, int]
+) -> Verdict:
+    """Judge every lane of every service.
+
+    What a database has committed is in the log, which was read after it, or still in the outbox. What is in the log was
+    committed before, so a clock read after the log (`later`) knows it. `ends`: the log's end, as far as it was read.
+    """
+    tally = Tally(
+        "nothing-lost",
+        "Every fact that a database has committed is in the log or its outbox, and every fact read was heard.",
+    )
+    for snapshot in snapshots.values():
+        for partition, lane in snapshot.lanes.items():
+            if not snapshot.service.is_projection:
+                _said(tally, ledger, snapshot, partition, later[snapshot.name])
+            _dead_letters(tally, ledger, snapshot, partition, later[snapshot.name])
+            for topic in snapshot.service.topics:
+                _heard(tally, ledger, snapshot, topic, partition, ends.get((topic, partition), 0))
+            _hearsay(tally, ledger, snapshot, partition, lane)
+    return tally.verdict()
+
+
+def _said(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, later: Clocks) -> None:
+    _committed(tally, ledger, snapshot, snapshot.name, partition, later)
+
+
+def _dead_letters(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, later: Clocks) -> None:
+    _committed(tally, ledger, snapshot, snapshot.name + DEAD_LETTERS, partition, later)
+
+
+def _committed(
+    tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, later: Clocks
+) -> None:
+    """Everything that the database says it has said is in the log or the outbox, and nothing else is in the log."""
+    lane = ledger.lane(topic, partition)
+    waiting = ledger.waiting.get((topic, partition), set())
+    known = snapshot.known(partition, topic)
+    tally.checked += known
+    for first, last in lane.missing(known):
+        lost = [sequence for sequence in range(first, last + 1) if sequence not in waiting]
+        tally.unsettled += last - first + 1 - len(lost)
+        if lost:
+            tally.violation(
+                f"{topic}/{partition}: the database of {snapshot.name} has committed {topic}/{partition}/{lost[0]}"
+                f"{f' to {lost[-1]}' if len(lost) > 1 else ''}, but neither the log nor the outbox holds "
+                f"{'them' if len(lost) > 1 else 'it'}: the log has lost facts; look at the brokers",
+                len(lost),
+            )
+    committed = later.get(partition, {}).get(topic, 0)
+    if lane.last > committed:
+        tally.violation(
+            f"{topic}/{partition}: the log holds facts up to {lane.last}, but the database of {snapshot.name} has "
+            f"committed {committed}: the database lost commits (restored from an older copy?); rebuild it from the log",
+            lane.last - committed,
+        )
+
+
+def _heard(
+    tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int
+) -> None:
+    """What lies below the position was heard, no more and no less; what lies above it is still to come."""
+    position, known = snapshot.position(topic, partition), snapshot.known(partition, topic)
+    where = f"{snapshot.name} on {topic}/{partition}"
+    if position > end:
+        tally.violation(
+            f"{where}: is to read offset {position} next, but the log ends at {end}: the log lost "
+            f"{position - end} records, or this is another cluster"
+        )
+        return
+    if topic.endswith(REQUESTS):
+        requests = ledger.requests.get((topic, partition))
+        read = requests.last_before(position) if requests is not None else 0
+        last = requests.offsets[-1] + 1 if requests is not None and requests.offsets else 0
+    else:
+        lane = ledger.lane(topic, partition)
+        read, last = lane.last_before(position), lane.last
+    tally.checked += read
+    tally.unsettled += max(0, last - max(read, known))
+    if known != read:
+        tally.violation(
+            f"{where}: has read up to offset {position}, which makes {read} the last one heard, but its clock says "
+            f"{known}: {'facts were passed over' if known < read else 'the log does not hold what it heard'}"
+        )
+
+
+def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, lane: Holding) -> None:
+    """What the lane only knows through others (speakers that it does not listen to) is in the log."""
+    for speaker, known in lane.clock.items():
+        if speaker in snapshot.service.topics or speaker.partition(".")[0] == snapshot.name:
+            continue
+        last = _last(ledger, speaker, partition)
+        tally.checked += 1
+        if known > last:
+            tally.violation(
+                f"{snapshot.name}/{partition}: knows of {speaker} up to {known}, but the log holds it up to {last}"
+            )
+
+
+def _last(ledger: Ledger, speaker: str, partition: int) -> int:
+    if speaker.endswith(REQUESTS):
+        requests = ledger.requests.get((speaker, partition))
+        return requests.offsets[-1] + 1 if requests is not None and requests.offsets else 0
+    lane: LaneLog = ledger.lane(speaker, partition)
+    return lane.last

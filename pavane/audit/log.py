@@ -1,0 +1,112 @@
+"""Reading the log for the audit: every topic from its start up to the end that it had at one moment. Nothing is committed.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pavane.audit.errors import EvidenceMissing
+from pavane.audit.ledger import Where
+from streams.kit.log import Record
+
+TIMEOUT_SECONDS = 15.0
+PATIENCE_SECONDS = 30.0
+RECORDS_AT_ONCE = 5_000
+
+_reading = {
+    # A group is only named because the client wants one: partitions are assigned by hand and no offset is committed.
+    "group.id": "pavane-audit",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_uncommitted",
+    "queued.max.messages.kbytes": 16_384,
+    "fetch.wait.max.ms": 50,
+    "log_level": 0,
+}
+
+
+class LogReader:
+    """The log of one cluster. Raises `EvidenceMissing` when it does not answer or lacks a topic."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = Consumer({**_reading, "bootstrap.servers": bootstrap})
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def partition_count(self, topics: Collection[str]) -> int:
+        """How many partitions the topics have, which must be the same for all."""
+        try:
+            found = self._consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise EvidenceMissing(f"Kafka at {self._bootstrap} (PAVANE_KAFKA) does not answer: {error}") from error
+        if missing := sorted(topic for topic in topics if topic not in found):
+            raise EvidenceMissing(
+                f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}: run 'pavane topics apply', or check "
+                f"PAVANE_KAFKA"
+            )
+        counts = {len(found[topic].partitions) for topic in topics}
+        if len(counts) != 1:
+            listed = ", ".join(f"{topic} {len(found[topic].partitions)}" for topic in sorted(topics))
+            raise EvidenceMissing(f"the topics have different numbers of partitions, so keys have no lane: {listed}")
+        return counts.pop()
+
+    def ends(self, topics: Collection[str], partition_count: int) -> dict[Where, int]:
+        """The end of every partition now: the first offset that nothing was written to."""
+        try:
+            return {
+                (topic, partition): self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS
+                )[1]
+                for topic in topics
+                for partition in range(partition_count)
+            }
+        except KafkaException as error:
+            raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {error}") from error
+
+    def records(self, topics: Sequence[str], ends: Mapping[Where, int]) -> Iterator[Record]:
+        """Every record below `ends`, one topic after the other, each partition in order."""
+        for topic in topics:
+            wanted = {partition: end for (of, partition), end in ends.items() if of == topic and end > 0}
+            yield from self._topic(topic, wanted)
+
+    def _topic(self, topic: str, ends: dict[int, int]) -> Iterator[Record]:
+        if not ends:
+            return
+        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        left = dict(ends)
+        waited = 0.0
+        while left:
+            messages = self._consumer.consume(RECORDS_AT_ONCE, timeout=1.0)
+            waited = 0.0 if messages else waited + 1.0
+            if waited > PATIENCE_SECONDS:
+                raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {topic}, but it has some")
+            for message in messages:
+                partition, offset = message.partition(), message.offset()
+                if partition not in left:
+                    continue
+                if (error := message.error()) is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise EvidenceMissing(f"{topic}/{partition} cannot be read: {error}")
+                elif offset < left[partition]:
+                    yield _record(topic, message)
+                if offset >= left[partition] - 1:
+                    del left[partition]
+                    self._consumer.incremental_unassign([TopicPartition(topic, partition)])
+        self._consumer.unassign()
+
+
+def _record(topic: str, message: Message) -> Record:
+    return Record(
+        topic,
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or (),
+    )

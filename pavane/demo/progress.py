@@ -1,0 +1,96 @@
+"""The orders while they run: a bar on a terminal, one plain line a second elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+PLAIN_LINE_SECONDS = 1.0
+
+
+class Shown(Protocol):
+    """Shows how far the orders are; a context manager around the time they run."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def update(self, placed: int, confirmed: int, cancelled: int, rejected: int) -> None: ...
+
+
+def shown_on(console: Console, total: int) -> Shown:
+    """A bar on a terminal, lines elsewhere. `total`: the orders that will run."""
+    return Bar(console, total) if console.is_terminal else PlainLines(console, total)
+
+
+class Bar:
+    """One line that moves."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._progress = Progress(
+            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), _Rate(), TextColumn("{task.fields[counts]}"),
+            console=console,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total, counts="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, placed: int, confirmed: int, cancelled: int, rejected: int) -> None:
+        counts = f"[green]{confirmed:,} confirmed[/]  [yellow]{cancelled:,} cancelled[/]"
+        counts += f"  [red]{rejected:,} rejected[/]" if rejected else ""
+        self._progress.update(self._task, completed=confirmed + cancelled + rejected, counts=counts)
+
+
+class _Rate(ProgressColumn):
+    """Orders ended in a second, over the whole time."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.completed / task.elapsed if task.elapsed else 0.0
+        return Text(f"{rate:6,.0f}/s", "cyan")
+
+
+class PlainLines:
+    """A line a second, and one at the end, for logs: no control characters."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._begun = self._last = time.monotonic()
+        self._line = ""
+        self._printed = ""
+
+    def __enter__(self) -> Self:
+        self._begun = self._last = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._print()
+
+    def update(self, placed: int, confirmed: int, cancelled: int, rejected: int) -> None:
+        now = time.monotonic()
+        ended = confirmed + cancelled + rejected
+        rate = ended / (now - self._begun) if now > self._begun else 0.0
+        self._line = (
+            f"  {ended:>7,} of {self._total:,} ended   {placed:>7,} placed   {confirmed:>7,} confirmed   "
+            f"{cancelled:>6,} cancelled   {rejected:>4,} rejected   {rate:>6,.0f} orders a second"
+        )
+        if now - self._last >= PLAIN_LINE_SECONDS:
+            self._last = now
+            self._print()
+
+    def _print(self) -> None:
+        if self._line != self._printed:
+            self._printed = self._line
+            self._console.print(self._line)

@@ -1,0 +1,37 @@
+"""How what is being started is shown: one line a part, aligned, with colours only on a terminal."""
+
+from rich.console import Console
+from rich.text import Text
+
+from infra.stack import Part
+from pavane.platform import Step
+
+NAME, DETAIL = 20, 52
+
+
+class Lines:
+    """Prints headings and, below them, what was done and how long it took."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        self.console.print(Text(f"\n{text}", "bold"))
+
+    def done(self, name: str, detail: str, seconds: float | None = None) -> None:
+        """One line: what, in some words, and the seconds it took."""
+        line = Text("  ").append(f"{name:<{NAME}}", "cyan").append(f"{detail:<{DETAIL}}" if seconds else detail)
+        if seconds is not None:
+            line.append(f"{seconds:6.1f} s", "dim")
+        self.console.print(line)
+
+    def say(self, text: str = "") -> None:
+        self.console.print(Text(text))
+
+    def part(self, part: Part) -> None:
+        """One server of the stack that is ready."""
+        self.done(f"{part.name} {part.version}", part.address, part.seconds)
+
+    def step(self, step: Step) -> None:
+        """One step of the platform that is done."""
+        self.done(step.name, step.detail, step.seconds)

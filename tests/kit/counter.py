@@ -1,0 +1,356 @@
+"""A small service for the kit's tests. It counts what it is asked to add, and does on request whatever a service may do.
+
+It hears `<name>.requests` and the facts of two other speakers, `<name>-left` and `<name>-right`. `how` says what its
+decision does: nothing special, ask the world, set a deadline, raise, say what it must not say. With `shares` it adds to
+shared rows instead of asking the world.
+"""
+
+import struct
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from streams.kit.codec import Codec
+from streams.kit.errors import Refused
+from streams.kit.events import Answer, Due, Effect, Event, Fact, Heard, Request, State
+from streams.kit.language import Language, Schema
+from streams.kit.service import Said, Service
+
+TABLES = """
+CREATE TABLE counts (counter text PRIMARY KEY, partition int, total bigint, facts bigint, note text, due_at timestamptz);
+CREATE INDEX ON counts (partition, due_at) WHERE due_at IS NOT NULL;
+CREATE TABLE totals (name text PRIMARY KEY, amount bigint, note text);
+CREATE TABLE entries (entry text PRIMARY KEY, amount bigint);
+"""
+
+
+class Add(Request, topic="requests"):
+    """Add an amount to a counter, and to the totals named in `into`."""
+
+    counter: str
+    amount: int
+    how: str = ""
+    into: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.counter
+
+
+class Told(Fact):
+    """What the other speakers say: it is added to the counter as well."""
+
+    counter: str
+    amount: int
+
+    @property
+    def key(self) -> str:
+        return self.counter
+
+
+class Added(Fact):
+    """An amount was added."""
+
+    counter: str
+    amount: int
+    note: str = ""
+    into: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.counter
+
+
+class Postponed(Fact):
+    """The counter has a deadline now."""
+
+    counter: str
+    due_at: datetime
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.counter
+
+
+class Expired(Fact):
+    """The deadline has passed."""
+
+    counter: str
+
+    @property
+    def key(self) -> str:
+        return self.counter
+
+
+class Unsaid(Fact):
+    """The service does not declare that it says this."""
+
+    counter: str
+
+    @property
+    def key(self) -> str:
+        return self.counter
+
+
+class Ring(Effect):
+    """Ask the world for the number of the bell with that name."""
+
+    bell: str
+
+    @property
+    def key(self) -> str:
+        return self.bell
+
+
+class Rung(Answer):
+    """The bell has this number."""
+
+    number: int
+
+
+class Count(State, table="counts", key="counter"):
+    """What was added to one counter."""
+
+    counter: str
+    partition: int = -1
+    total: int = 0
+    facts: int = 0
+    note: str = ""
+    due_at: datetime | None = None
+
+
+class Total(State, table="totals", key="name", shared=True):
+    """What was added from all partitions."""
+
+    name: str
+    amount: int = 0
+    note: str = ""
+
+
+class Entry(State, table="entries", key="entry", append_only=True):
+    """One addition, written once."""
+
+    entry: str
+    amount: int = 0
+
+
+EVENTS: dict[str, tuple[type[Event], ...]] = {
+    ".requests": (Add,),
+    "-left": (Told,),
+    "-right": (Told,),
+    "": (Added, Postponed, Expired),
+}
+
+
+class Bells:
+    """The world: numbers bells in the order in which they are first asked for."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.rounds: list[list[str]] = []
+
+    async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
+        self.rounds.append([effect.key for effect in effects])
+        return [Rung(number=self.numbers.setdefault(each.key, len(self.numbers) + 1)) for each in effects]
+
+
+@dataclass
+class SchemaIds:
+    """A registry in memory."""
+
+    texts: list[str] = field(default_factory=list)
+
+    async def id_of(self, subject: str, schema: str) -> int:
+        if schema not in self.texts:
+            self.texts.append(schema)
+        return self.texts.index(schema)
+
+    async def schema_of(self, schema_id: int) -> str | None:
+        return self.texts[schema_id] if schema_id < len(self.texts) else None
+
+
+@dataclass
+class Counter:
+    """The service under a name, its language, and a codec that knows what everybody says."""
+
+    name: str
+    service: Service
+    language: Language
+    bells: Bells
+    codec: Codec
+    registry: SchemaIds
+
+    @property
+    def requests(self) -> str:
+        return f"{self.name}.requests"
+
+    @property
+    def left(self) -> str:
+        return f"{self.name}-left"
+
+    @property
+    def right(self) -> str:
+        return f"{self.name}-right"
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics, heard and said."""
+        return (self.requests, self.left, self.right, self.name, f"{self.name}.dead-letters")
+
+    def add(self, counter: str, amount: int = 1, how: str = "", into: str = "") -> bytes:
+        """The bytes of a request."""
+        return self.codec.encode(Add(counter=counter, amount=amount, how=how, into=into))
+
+    def told(self, counter: str, amount: int = 1) -> bytes:
+        """The bytes of what another speaker says."""
+        return self.codec.encode(Told(counter=counter, amount=amount))
+
+    def unknown_schema(self) -> bytes:
+        """A value whose schema the registry does not know."""
+        return struct.pack(">bI", 0, 4_000_000_000) + b"\x00"
+
+
+async def make_counter(name: str = "counter", shares: bool = False, registry: Any = None) -> Counter:
+    """A counter under that name, ready to encode and decode."""
+    language, bells, registry = _language(name), Bells(), registry or SchemaIds()
+    codec = Codec(language, registry)
+    for end, events in EVENTS.items():
+        await codec.prepare(name + end, events)
+    counter = Counter(name, _service(name, shares, bells), language, bells, codec, registry)
+    await codec.learn([counter.add("c"), counter.told("c")])
+    return counter
+
+
+def decode(counter: Counter, fact: type[Event], value: bytes | None) -> Any:
+    """A fact of the counter's own, read back."""
+    return counter.codec.decode(value, view(counter.name, fact), {})
+
+
+def view(topic: str, event: type[Event]) -> type[Heard]:
+    """A consumer's view that reads all fields of the event, and the time at which it was said."""
+    fields = {each.name: each.type for each in msgspec.structs.fields(event)}
+    given = {} if "at" in fields or "due_at" in fields else {"at": datetime}
+    namespace = {"__annotations__": {**fields, **given}, "__module__": __name__}
+    made: type[Heard] = type(Heard)(event.__name__, (Heard,), namespace, topic=topic)
+    return made
+
+
+def _service(name: str, shares: bool, bells: Bells) -> Service:
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Bells]:
+        yield bells
+
+    service = Service(
+        name,
+        states=[Count, Total, Entry],
+        says=[Added, Postponed, Expired],
+        world=None if shares else world,
+    )
+    service.hears(view(f"{name}.requests", Add))(add)
+    for side in ("left", "right"):
+        service.hears(view(f"{name}-{side}", Told))(add_told)
+    service.due(expire)
+    if not shares:
+        service.states = (Count, Entry)
+        service.answers(Ring)(add_number)
+    service.evolves(Added)(added)
+    service.evolves(Added, each=_entries)(entered)
+    service.evolves(Postponed)(postponed)
+    service.evolves(Expired)(expired)
+    if shares:
+        service.evolves(Added, each=lambda fact: filter(None, fact.into.split(",")))(totalled)
+    return service.verify()
+
+
+def add(count: Count, asked: Any) -> Iterator[Said]:
+    own = Added(counter=count.counter, amount=asked.amount, into=asked.into)
+    match asked.how:
+        case "":
+            yield own
+        case "nothing":
+            return
+        case "ring":
+            yield replace(own, amount=0, note="before")
+            yield Ring(bell=count.counter)
+            yield replace(own, amount=0, note="after")
+        case "later" | "stuck":
+            yield Postponed(
+                counter=count.counter, due_at=asked.at + timedelta(milliseconds=asked.amount), note=asked.how
+            )
+        case "raise":
+            yield own
+            raise ZeroDivisionError("the decision divides by zero")
+        case "refuse":
+            raise Refused("not today")
+        case "zero":
+            yield replace(own, note="a zero character: \0")
+        case "other key":
+            yield replace(own, counter=f"{count.counter}-other")
+        case "undeclared":
+            yield Unsaid(counter=count.counter)
+        case "huge":
+            yield replace(own, note="x" * 1_000_000)
+        case how:
+            raise AssertionError(f"the test asks for {how!r}")
+
+
+def add_told(count: Count, told: Any) -> Iterator[Said]:
+    yield Added(counter=count.counter, amount=told.amount)
+
+
+def add_number(count: Count, answer: Rung) -> Iterator[Said]:
+    yield Added(counter=count.counter, amount=answer.number, note="rung")
+
+
+def expire(count: Count, due: Due) -> Iterator[Said]:
+    if count.note != "stuck":
+        yield Expired(counter=count.counter)
+
+
+def added(count: Count, fact: Added) -> Count:
+    return replace(count, total=count.total + fact.amount, facts=count.facts + 1, note=fact.note)
+
+
+def entered(entry: Entry, fact: Added) -> Entry:
+    return replace(entry, amount=fact.amount)
+
+
+def postponed(count: Count, fact: Postponed) -> Count:
+    return replace(count, due_at=fact.due_at, note=fact.note)
+
+
+def expired(count: Count, fact: Expired) -> Count:
+    return replace(count, due_at=None, note="expired")
+
+
+def totalled(total: Total, fact: Added) -> Total:
+    return replace(total, amount=total.amount + fact.amount, note=fact.note)
+
+
+def _entries(fact: Added) -> Iterator[str]:
+    if fact.note:
+        yield f"{fact.counter}/{fact.note}"
+
+
+def _language(name: str) -> Language:
+    avro = {str: "string", int: "long", datetime: {"type": "long", "logicalType": "timestamp-millis"}}
+    schemas = []
+    for end, events in EVENTS.items():
+        for event in events:
+            namespace = "pavane." + (name + end).replace("-", "_")
+            fields = [{"name": each.name, "type": avro[each.type]} for each in msgspec.structs.fields(event)]
+            raw: dict[str, Any] = {
+                "type": "record", "name": event.__name__, "namespace": namespace, "fields": fields,
+            }  # fmt: skip
+            text = msgspec.json.encode(raw).decode()
+            file = Path(name + end) / f"{event.__name__}.v1.avsc"
+            fullname = f"{namespace}.{event.__name__}"
+            schemas.append(Schema(name + end, event.__name__, 1, fullname, raw, text, file))
+    return Language(schemas)
