@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
 import tempfile
 import urllib.error
@@ -45,6 +46,8 @@ async def record() -> None:
         await asyncio.to_thread(held.enter_context, exclusive("archives"))
         if have_all():
             return
+        for left_by_a_killed_one in cache_folder().glob(".archives-*"):
+            shutil.rmtree(left_by_a_killed_one, ignore_errors=True)
         with (
             Console(file=sys.stderr).status("Java start-up archives, once for this machine (some 20 seconds)"),
             tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".archives-") as folder,
@@ -63,7 +66,11 @@ async def _run_a_stack(data: Path, recorded: dict[str, Path]) -> None:
     stack = Stack(data, databases=("registry",), environment={}, record=recorded)
     try:
         await stack.start()
-        _use(stack)
+        await asyncio.to_thread(_use, stack)
+    except BaseException:
+        # Called off, or in vain: then nobody waits for archives to be written.
+        stack.kill()
+        raise
     finally:
         await stack.stop(STOP_SECONDS)
 

@@ -103,6 +103,8 @@ class Stack:
             pids = {server.folder.name: server.pid for server in self.servers}
             self.data.note_running(self._addresses.environment(), pids)
         except BaseException as error:
+            if self._record:
+                self.kill()
             await self.stop()
             raise first_error(error) from None
 
@@ -113,6 +115,12 @@ class Stack:
         await asyncio.gather(*(server.stop(timeout_seconds) for server in self.servers))
         self._addresses = None
         self.data.release()
+
+    def kill(self) -> None:
+        """SIGKILL to every part, as if the machine had gone; `stop` afterwards lets go of the folder."""
+        for server in self.servers:
+            if server.is_running:
+                server.kill()
 
     async def __aenter__(self) -> Self:
         await self.start()

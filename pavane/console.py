@@ -5,12 +5,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import typer
 
 from infra.errors import InfraError
+from infra.server import first_error
 from streams.kit.errors import PavaneError
 
 FAILED = 1
@@ -30,12 +31,16 @@ def run(work: Coroutine[Any, Any, int]) -> None:
 
 
 @contextlib.contextmanager
-def explained(code: int = FAILED) -> Any:
+def explained(code: int = FAILED) -> Iterator[None]:
     """Turns what is known to go wrong into its message on standard error, and the exit code."""
     try:
         yield
-    except (PavaneError, InfraError, TimeoutError) as error:
-        sys.stderr.write(f"pavane: {error}\n")
+    except Exception as error:
+        # Of what failed side by side, the first that has a message for the user.
+        first = first_error(error)
+        if not isinstance(first, PavaneError | InfraError | TimeoutError):
+            raise
+        sys.stderr.write(f"pavane: {first}\n")
         raise typer.Exit(code) from None
 
 
@@ -50,6 +55,7 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
             # What still runs is bound to this process and ends with it.
             os._exit(INTERRUPTED)
         stopping = True
+        sys.stderr.write("\nStopping everything.\n")
         task.cancel()
 
     for number in _STOPPING:
@@ -58,3 +64,8 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
         return await task
     except asyncio.CancelledError:
         return INTERRUPTED
+
+
+def is_terminal() -> bool:
+    """Whether somebody sees what is printed."""
+    return sys.stdout.isatty()

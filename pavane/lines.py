@@ -6,14 +6,22 @@ from rich.text import Text
 from infra.stack import Part
 from pavane.platform import Step
 
-NAME, DETAIL = 20, 52
+NAME, DETAIL = 26, 60
+#: Of lines that go to a file or a pipe.
+PLAIN_WIDTH = 120
+
+
+def a_console() -> Console:
+    """Standard output: as wide as the terminal, or as wide as our tables where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 class Lines:
     """Prints headings and, below them, what was done and how long it took."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or a_console()
 
     def heading(self, text: str) -> None:
         self.console.print(Text(f"\n{text}", "bold"))
@@ -23,10 +31,10 @@ class Lines:
         line = Text("  ").append(f"{name:<{NAME}}", "cyan").append(f"{detail:<{DETAIL}}" if seconds else detail)
         if seconds is not None:
             line.append(f"{seconds:6.1f} s", "dim")
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)
 
     def say(self, text: str = "") -> None:
-        self.console.print(Text(text))
+        self.console.print(Text(text), soft_wrap=True)
 
     def part(self, part: Part) -> None:
         """One server of the stack that is ready."""

@@ -2,10 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from infra.addresses import KAFKA
-from infra.errors import InfraError
+import psutil
+
+from infra.addresses import KAFKA, database_variable
+from infra.errors import InfraError, SettingWrong
+from streams.kit.run import services
 
 
 class NothingRuns(InfraError):
@@ -13,8 +18,8 @@ class NothingRuns(InfraError):
 
     def __init__(self, data: Path) -> None:
         super().__init__(
-            f"No platform runs on {data}, and {KAFKA} is not set. Start one with 'make run' or 'pavane run', choose its "
-            "folder with DATA=, or name external servers with the PAVANE_* variables ('pavane up' prints them)."
+            f"Nothing runs on the folder {data}, and {KAFKA} is not set. Start something with 'make run', 'pavane run' "
+            "or 'pavane up', choose its folder with DATA=, or name servers of your own with the PAVANE_* variables."
         )
 
 
@@ -23,7 +28,18 @@ def environment_of(data: Path) -> dict[str, str]:
     if os.environ.get(KAFKA):
         return dict(os.environ)
     try:
-        addresses: dict[str, str] = json.loads((data / "stack.json").read_text())["addresses"]
-    except (OSError, ValueError, KeyError):
+        state: Mapping[str, Any] = json.loads((data / "stack.json").read_text())
+    except (OSError, ValueError):
         raise NothingRuns(data) from None
-    return {"PAVANE_JWKS": str(data.absolute() / "jwks.json"), **os.environ, **addresses}
+    if not psutil.pid_exists(state["pid"]):
+        raise NothingRuns(data)
+    return {"PAVANE_JWKS": str(data.absolute() / "jwks.json"), **os.environ, **state["addresses"]}
+
+
+def databases(data: Path) -> dict[str, str]:
+    """The URL of every service's database. Raises `NothingRuns` and `SettingWrong`."""
+    environment = environment_of(data)
+    variables = {name: database_variable(name) for name in services()}
+    if missing := [variable for variable in variables.values() if not environment.get(variable)]:
+        raise SettingWrong(f"{', '.join(missing)} must name a PostgreSQL database (postgresql://...).")
+    return {name: environment[variable] for name, variable in variables.items()}

@@ -102,7 +102,7 @@ def _ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     known = client.list_topics(timeout=ASK_SECONDS).topics
     wanted = {
-        TopicPartition(topic, partition): OffsetSpec.latest()
+        TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
         for topic in topics
         if topic in known
         for partition in known[topic].partitions

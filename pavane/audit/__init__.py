@@ -8,7 +8,7 @@ the order in which it looks:
 
 1. every service's database, each at one moment. Its lanes say exactly which facts that moment includes;
 2. the outside world. Whatever a service had asked for by then is in it;
-3. the log, up to the end that it has now. Whatever a database had committed is in it, or else in that database's outbox;
+3. the log, up to the end that it has now. Whatever a database had committed is in it, or in that database's outbox;
 4. every service's clock once more. Whatever is in the log was committed before, so the clock knows it.
 
 So each comparison is exact in one direction: rows are compared with the facts that their own clock includes, an order's

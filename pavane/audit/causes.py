@@ -45,7 +45,8 @@ def after_causes(ledger: Ledger, snapshots: Mapping[str, Snapshot]) -> Verdict:
                 if flaw.open and sequence > settled:
                     tally.unsettled += 1
                 else:
-                    tally.violation(f"{topic}/{partition}/{sequence} about {_about(ledger, lane, flaw.at)}: {flaw.what}")
+                    about = _about(ledger, lane, flaw.at)
+                    tally.violation(f"{topic}/{partition}/{sequence} about {about}: {flaw.what}")
     return tally.verdict()
 
 
@@ -67,9 +68,10 @@ def _judge_of(ledger: Ledger, lane: LaneLog, topic: str) -> Callable[[int, int],
     """How a cause on this topic is judged."""
     if topic.endswith(DUE):
         return lambda at, key: _same_key(ledger, lane, at, key, f"a deadline of {ledger.keys.text(key)}")
+    find: Callable[[int], int | None]
     if topic.endswith(REQUESTS):
-        requests = ledger.requests.get((topic, lane.partition))
-        find, keys, shift = (requests.index, requests.keys, 1) if requests is not None else (_nowhere, lane.keys, 1)
+        requests = ledger.requests_of(topic, lane.partition)
+        find, keys, shift = requests.index, requests.keys, 1
     else:
         other = ledger.lane(topic, lane.partition)
         find, keys, shift = other.index, other.keys, 0
@@ -92,10 +94,6 @@ def _same_key(ledger: Ledger, lane: LaneLog, at: int, key: int, cause: str) -> F
     if key == lane.keys[at]:
         return None
     return Flaw(at, f"{cause} is about {ledger.keys.text(key)}", open=False)
-
-
-def _nowhere(number: int) -> int | None:
-    return None
 
 
 def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
@@ -131,15 +129,14 @@ def _contained(lane: LaneLog, at: int, other: LaneLog, found: int) -> Iterator[F
         if knows < knew:
             yield Flaw(
                 at,
-                f"its speaker had heard {fact}, which knew {third} up to {knew}, but had heard {third} only to {knows}: "
-                f"an answer was heard before its question",
+                f"its speaker had heard {fact}, which knew {third} up to {knew}, but {third} itself only up to "
+                f"{knows}: an answer was heard before its question",
                 open=False,
             )
 
 
 def _known_requests(ledger: Ledger, lane: LaneLog, topic: str) -> Iterator[Flaw]:
-    requests = ledger.requests.get((topic, lane.partition))
-    last = requests.offsets[-1] + 1 if requests is not None and requests.offsets else 0
+    last = ledger.requests_of(topic, lane.partition).last
     for at, claimed in enumerate(lane.clocks[topic]):
         if claimed > last:
             yield Flaw(at, f"its clock knows {topic} up to offset {claimed - 1}, the log ends at {last}", open=True)

@@ -85,7 +85,7 @@ def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, 
 def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:
     """What each lane of the service knows now."""
     with reading(service.name, environment) as connection:
-        return {partition: clock for partition, clock in connection.execute("SELECT partition, clock FROM lanes")}
+        return dict(connection.execute("SELECT partition, clock FROM lanes").fetchall())
 
 
 def read_world(environment: Mapping[str, str]) -> World:
@@ -115,7 +115,7 @@ def _columns(connection: Opened, state: type[State], columns: Sequence[str]) -> 
     return _streamed(connection, sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(state.table)))
 
 
-def _streamed(connection: Opened, query: sql.Composable) -> Iterator[tuple[Any, ...]]:
+def _streamed(connection: Opened, query: sql.SQL | sql.Composed) -> Iterator[tuple[Any, ...]]:
     """Rows a few thousand at a time, so that no table is in memory twice."""
     with connection.cursor(name=f"audit_{next(_cursors)}") as cursor:
         cursor.itersize = ROWS_AT_ONCE

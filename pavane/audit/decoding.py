@@ -1,4 +1,4 @@
-"""Events out of records, by the released schemas: every field of the latest version, decoded once for all who read it."""
+"""Events out of records, by the released schemas: every field of the latest version, decoded once for all readers."""
 
 import struct
 from collections.abc import Callable

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from pavane.audit.lanelog import LaneLog
 from pavane.audit.ledger import Ledger, Where
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Clocks, Snapshot
@@ -23,26 +22,15 @@ def nothing_lost(
     )
     for snapshot in snapshots.values():
         for partition, lane in snapshot.lanes.items():
-            if not snapshot.service.is_projection:
-                _said(tally, ledger, snapshot, partition, later[snapshot.name])
-            _dead_letters(tally, ledger, snapshot, partition, later[snapshot.name])
+            for topic in (snapshot.name, snapshot.name + DEAD_LETTERS):
+                _committed(tally, ledger, snapshot, topic, partition, later[snapshot.name])
             for topic in snapshot.service.topics:
                 _heard(tally, ledger, snapshot, topic, partition, ends.get((topic, partition), 0))
             _hearsay(tally, ledger, snapshot, partition, lane)
     return tally.verdict()
 
 
-def _said(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, later: Clocks) -> None:
-    _committed(tally, ledger, snapshot, snapshot.name, partition, later)
-
-
-def _dead_letters(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, later: Clocks) -> None:
-    _committed(tally, ledger, snapshot, snapshot.name + DEAD_LETTERS, partition, later)
-
-
-def _committed(
-    tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, later: Clocks
-) -> None:
+def _committed(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, later: Clocks) -> None:
     """Everything that the database says it has said is in the log or the outbox, and nothing else is in the log."""
     lane = ledger.lane(topic, partition)
     waiting = ledger.waiting.get((topic, partition), set())
@@ -67,9 +55,7 @@ def _committed(
         )
 
 
-def _heard(
-    tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int
-) -> None:
+def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int) -> None:
     """What lies below the position was heard, no more and no less; what lies above it is still to come."""
     position, known = snapshot.position(topic, partition), snapshot.known(partition, topic)
     where = f"{snapshot.name} on {topic}/{partition}"
@@ -80,9 +66,8 @@ def _heard(
         )
         return
     if topic.endswith(REQUESTS):
-        requests = ledger.requests.get((topic, partition))
-        read = requests.last_before(position) if requests is not None else 0
-        last = requests.offsets[-1] + 1 if requests is not None and requests.offsets else 0
+        requests = ledger.requests_of(topic, partition)
+        read, last = requests.last_before(position), requests.last
     else:
         lane = ledger.lane(topic, partition)
         read, last = lane.last_before(position), lane.last
@@ -110,7 +95,5 @@ def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, l
 
 def _last(ledger: Ledger, speaker: str, partition: int) -> int:
     if speaker.endswith(REQUESTS):
-        requests = ledger.requests.get((speaker, partition))
-        return requests.offsets[-1] + 1 if requests is not None and requests.offsets else 0
-    lane: LaneLog = ledger.lane(speaker, partition)
-    return lane.last
+        return ledger.requests_of(speaker, partition).last
+    return ledger.lane(speaker, partition).last

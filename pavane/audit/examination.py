@@ -1,11 +1,10 @@
 """The evidence of one audit, and all verdicts over it. Nothing here reads a database, a log or a clock."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
-from pavane.audit import causes, delivery, orders, rebuild, settlement, stock, stories
+from pavane.audit import causes, dead_letters, delivery, orders, rebuild, settlement, stock, stories
 from pavane.audit.decoding import Decoder
 from pavane.audit.ledger import Ledger, PartitionOf, Where
 from pavane.audit.orders import Orders
@@ -24,39 +23,82 @@ S = TypeVar("S", bound=State)
 
 
 class Evidence(NamedTuple):
-    """What was looked at, in this order: `snapshots` by service, `world`, `records` up to `ends`.
+    """What was looked at, in this order: `snapshots` by service, `world`, `records` up to `ends`, clocks again.
 
-    `records`: those of each topic together, in order, `orders` first. `later`: asks what each service's lanes know
-    once the records were read. `now`: the time (UTC) at which it began.
+    `records`: those of each topic together, in order, `orders` first. `later`: asks what each service's lanes know,
+    after the last record was read. `now`: the time (UTC) at which the audit began.
     """
 
     snapshots: Mapping[str, Snapshot]
     world: World
     records: Iterable[Record]
     ends: Mapping[Where, int]
-    later: "Later"
+    later: Callable[[], Mapping[str, Clocks]]
     decoder: Decoder
     partition_of: PartitionOf
     now: datetime
 
 
-class Later:
-    """Asks for the clocks of all services, when it is called."""
-
-    def __call__(self) -> Mapping[str, Clocks]:
-        raise NotImplementedError
-
-
 def examine(evidence: Evidence) -> tuple[Verdict, ...]:
     """Read the records once, then judge every invariant."""
     snapshots = evidence.snapshots
-    speakers = [name for name, snapshot in snapshots.items() if not snapshot.service.is_projection]
-    ledger = Ledger(speakers, evidence.decoder, evidence.partition_of)
-    collected = Orders()
+    ledger = Ledger(evidence.decoder, evidence.partition_of)
+    found = Orders()
     rebuilds = {name: Rebuild(snapshot) for name, snapshot in snapshots.items()}
+    _read(evidence, ledger, found, rebuilds)
+    later = evidence.later()
+    rows_tally = Tally("rows-rebuilt", rebuild.PROMISE)
+    views_tally = Tally("views-rebuilt", rebuild.PROJECTION_PROMISE)
+    live = {
+        name: rebuild.compare(snapshot, rebuilds[name], views_tally if snapshot.service.is_projection else rows_tally)
+        for name, snapshot in snapshots.items()
+    }
+    remains = Remains(
+        _rows(live, "inventory", Reservation),
+        _rows(live, "billing", Invoice),
+        _rows(live, "shipping", Shipment),
+        evidence.world,
+    )
+
+    def has_heard(service: str, partition: int, sequence: int) -> bool:
+        return heard(snapshots, service, orders.TOPIC, partition, sequence)
+
+    return (
+        orders.ends_once(found.by_id, evidence.now),
+        orders.requests_answered(ledger, snapshots[orders.TOPIC], found.by_id),
+        settlement.confirmed(found.by_id, remains, has_heard),
+        settlement.undone(found.by_id, remains, has_heard),
+        stock.balances(
+            _rows(live, "inventory", Stock),
+            cast("Mapping[str, Stock]", rebuilds["inventory"].rows[Stock]),
+            remains.reservations.values(),
+            _rows(live, "inventory", Movement).values(),
+        ),
+        ledger.verdict(),
+        delivery.nothing_lost(ledger, snapshots, later, evidence.ends),
+        causes.after_causes(ledger, snapshots),
+        rows_tally.verdict(),
+        views_tally.verdict(),
+        stories.entries_told(ledger, snapshots["timeline"]),
+        dead_letters.listed(ledger.dead_letters),
+    )
+
+
+def _read(evidence: Evidence, ledger: Ledger, found: Orders, rebuilds: Mapping[str, Rebuild]) -> None:
+    """Hear every fact once: from the log, and from the outboxes what is not in the log yet."""
     for record in evidence.records:
         said = ledger.note(record)
         if said is not None:
-            collected.hear(said)
+            found.hear(said)
             for each in rebuilds.values():
                 each.hear(said)
+    for name, snapshot in evidence.snapshots.items():
+        for partition, fact in snapshot.unsaid:
+            said = ledger.unsaid(partition, fact)
+            if said is not None:
+                found.hear(said)
+                rebuilds[name].hear(said)
+
+
+def _rows(live: Mapping[str, Rows], service: str, state: type[S]) -> Mapping[str, S]:
+    return cast("Mapping[str, S]", live[service][state])

@@ -110,6 +110,30 @@ class LaneLog:
         return self.sequences[at - 1] if at else 0
 
 
+class RequestLog:
+    """The requests in one partition: offset, key and event of each; -1 for a key or an event that cannot be read."""
+
+    def __init__(self) -> None:
+        self.offsets = array("q")
+        self.keys = array("l")
+        self.names = array("h")
+
+    @property
+    def last(self) -> int:
+        """The sequence (offset + 1) of the last request; 0 when there is none."""
+        return self.offsets[-1] + 1 if self.offsets else 0
+
+    def last_before(self, position: int) -> int:
+        """The sequence (offset + 1) of the last request below `position`; 0 when there is none."""
+        at = bisect_left(self.offsets, position)
+        return self.offsets[at - 1] + 1 if at else 0
+
+    def index(self, offset: int) -> int | None:
+        """Where the request at that offset stands."""
+        at = bisect_left(self.offsets, offset)
+        return at if at < len(self.offsets) and self.offsets[at] == offset else None
+
+
 class Index:
     """Numbers for texts that come again and again."""
 

@@ -1,17 +1,16 @@
 """What the log holds, read once from its start: facts by lane, requests by offset, dead letters.
 
-Every record is judged as it goes by (who wrote it, where, with which sequence, knowing what), kept as a few numbers, and
-handed on decoded if it is the first appearance of a fact. Facts that are committed but not yet in the log follow from
-the outboxes.
+Every record is judged as it goes by (who wrote it, where, with which sequence, knowing what), kept as a few numbers,
+and handed on decoded if it is the first appearance of a fact. Facts that are committed but not yet in the log follow
+from the outboxes.
 """
 
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pavane.audit.dead_letters import DeadLetter, envelope_of, letter_of, text
 from pavane.audit.decoding import Decoder
-from pavane.audit.lanelog import NO_CAUSE, Index, LaneLog, Place
+from pavane.audit.lanelog import NO_CAUSE, Index, LaneLog, Place, RequestLog
 from pavane.audit.report import Tally, Verdict
 from streams.kit import envelope
 from streams.kit.envelope import Envelope
@@ -41,42 +40,13 @@ class Said(NamedTuple):
     fields: dict[str, Any]
 
 
-class DeadLetter(NamedTuple):
-    """One record that a service put aside. `origin`: topic/partition/offset of the record; `id`: its own."""
-
-    id: str
-    origin: str
-    key: str
-    reason: str
-    message: str
-
-
-class RequestLog:
-    """The requests in one partition: offset, key and event of each; -1 for a key or an event that cannot be read."""
-
-    def __init__(self) -> None:
-        self.offsets = array("q")
-        self.keys = array("l")
-        self.names = array("h")
-
-    def last_before(self, position: int) -> int:
-        """The sequence (offset + 1) of the last request below `position`; 0 when there is none."""
-        at = bisect_left(self.offsets, position)
-        return self.offsets[at - 1] + 1 if at else 0
-
-    def index(self, offset: int) -> int | None:
-        """Where the request at that offset stands."""
-        at = bisect_left(self.offsets, offset)
-        return at if at < len(self.offsets) and self.offsets[at] == offset else None
-
-
 class Ledger:
     """Filled by `note` for every record of the log, topic by topic, and then by `unsaid` for what is in the outboxes.
 
-    `speakers`: the services that say facts. `partition_of`: where a key belongs.
+    `partition_of`: where a key belongs.
     """
 
-    def __init__(self, speakers: Collection[str], decoder: Decoder, partition_of: PartitionOf) -> None:
+    def __init__(self, decoder: Decoder, partition_of: PartitionOf) -> None:
         self.lanes: dict[Where, LaneLog] = {}
         self.requests: dict[Where, RequestLog] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -84,7 +54,6 @@ class Ledger:
         """Sequences that are committed and not in the log, by lane."""
         self.keys = Index()
         self.names = Index()
-        self._speakers = frozenset(speakers)
         self._decoder = decoder
         self._partition_of = partition_of
         self._homes: dict[int, int] = {}
@@ -107,6 +76,10 @@ class Ledger:
         """The lane's facts; an empty one for a lane of which nothing was read."""
         return self.lanes.get((topic, partition)) or LaneLog(topic, partition)
 
+    def requests_of(self, topic: str, partition: int) -> RequestLog:
+        """The requests of that partition; none where nothing was read."""
+        return self.requests.get((topic, partition)) or RequestLog()
+
     # -- records -----------------------------------------------------------------------------------------------------
 
     def note(self, record: Record) -> Said | None:
@@ -121,8 +94,7 @@ class Ledger:
         said = self._envelope(record)
         if said is None:
             return None
-        digest = hash((record.timestamp, record.key, record.value, tuple(record.headers)))
-        if not self._place(lane, record, said, digest, record.key):
+        if not self._place(lane, record, said):
             return None
         self._judge_key(lane, record, said)
         return self._decoded(record, said)
@@ -131,14 +103,17 @@ class Ledger:
         """Take a fact from an outbox; what it says, if the log does not hold it."""
         record = Record(fact.topic, partition, -1, fact.timestamp, fact.key, fact.value, fact.headers)
         try:
-            said = _of_dead_letter(record) if fact.topic.endswith(DEAD_LETTERS) else envelope.read(fact.headers)
+            said = envelope_of(record) if fact.topic.endswith(DEAD_LETTERS) else envelope.read(fact.headers)
         except ValueError:
             return None
-        if self.lane(fact.topic, partition).index(said.sequence) is not None:
+        lane = self.lane(fact.topic, partition)
+        if (at := lane.index(said.sequence)) is not None:
+            if lane.digests[at] != _digest(record):
+                self._broken(record, f"{said.id} was committed with other bytes than the log holds")
             return None
         self.waiting.setdefault((fact.topic, partition), set()).add(said.sequence)
         if fact.topic.endswith(DEAD_LETTERS):
-            self.dead_letters.append(_letter(record))
+            self.dead_letters.append(letter_of(record))
             return None
         return self._decoded(record, said)
 
@@ -160,12 +135,12 @@ class Ledger:
             return None
         return said
 
-    def _place(self, lane: LaneLog, record: Record, said: Envelope, digest: int, key: bytes | None) -> bool:
+    def _place(self, lane: LaneLog, record: Record, said: Envelope) -> bool:
         """Add the fact to its lane, unless it was there before."""
         place = lane.judge(said.sequence)
         if place is Place.REPEAT:
             self._repeats += 1
-            if lane.digests[lane.index(said.sequence) or 0] != digest:
+            if lane.digests[lane.index(said.sequence) or 0] != _digest(record):
                 self._broken(record, f"{said.id} is said again, but with other bytes than the first time")
             return False
         self._sequences.checked += 1
@@ -181,8 +156,8 @@ class Ledger:
         lane.add(
             said.sequence,
             record.offset,
-            digest,
-            self.keys.number(key) if key is not None else -1,
+            _digest(record),
+            self.keys.number(record.key) if record.key is not None else -1,
             -1,
             self._cause(said.cause),
             said.heard,
@@ -206,7 +181,7 @@ class Ledger:
         if home is None:
             home = self._homes[number] = self._partition_of(record.key)
         if home != record.partition:
-            self._broken(record, f"{said.id} is about {_text(record.key)!r}, which belongs in partition {home}")
+            self._broken(record, f"{said.id} is about {text(record.key)!r}, which belongs in partition {home}")
 
     def _cause(self, cause: str) -> tuple[int, int]:
         """The cause as numbers: its topic, and its sequence, offset or, for a deadline, its key."""
@@ -230,7 +205,7 @@ class Ledger:
         if lane is not None and at is not None:
             lane.names[at] = self.names.number(name.encode())
         return Said(
-            record.topic, record.partition, said.sequence, record.timestamp, name, _text(record.key), said, fields
+            record.topic, record.partition, said.sequence, record.timestamp, name, text(record.key), said, fields
         )
 
     # -- what is not a fact --------------------------------------------------------------------------------------------
@@ -248,45 +223,21 @@ class Ledger:
     def _note_dead_letter(self, record: Record) -> None:
         lane = self._lane(record)
         try:
-            said = _of_dead_letter(record)
+            said = envelope_of(record)
         except ValueError as error:
             self._broken(record, f"it is no dead letter of ours ({error})")
             return
         if said.speaker != record.topic or said.partition != record.partition:
             self._broken(record, f"it says that it is {said.id}: it was written to the wrong topic or partition")
             return
-        digest = hash((record.timestamp, record.key, record.value, tuple(record.headers)))
-        if self._place(lane, record, said, digest, record.key):
-            self.dead_letters.append(_letter(record))
+        if self._place(lane, record, said):
+            self.dead_letters.append(letter_of(record))
 
     def _broken(self, record: Record, what: str, count: int = 1) -> None:
         where = f"offset {record.offset}" if record.offset >= 0 else "in the outbox"
         self._sequences.violation(f"{record.topic}/{record.partition} {where}: {what}", count)
 
 
-def _of_dead_letter(record: Record) -> Envelope:
-    """The envelope that a dead letter has of its own, besides the headers of the record put aside. `ValueError`."""
-    found = dict(record.headers)
-    try:
-        own_id, origin = found["dead_letter_id"].decode(), found["dead_letter_origin"].decode()
-        clock = envelope.read_clock(found["dead_letter_clock"])
-    except KeyError as error:
-        raise ValueError(f"the header {error} is missing") from None
-    speaker, partition, number = own_id.rsplit("/", 2)
-    heard = {who: known for who, known in clock.items() if who != speaker}
-    return Envelope(own_id, speaker, int(partition), int(number), heard, origin, "", None)
-
-
-def _letter(record: Record) -> DeadLetter:
-    found: Mapping[str, bytes] = dict(record.headers)
-    return DeadLetter(
-        _text(found.get("dead_letter_id")),
-        _text(found.get("dead_letter_origin")),
-        _text(record.key),
-        _text(found.get("dead_letter_reason")),
-        _text(found.get("dead_letter_message")),
-    )
-
-
-def _text(found: bytes | None) -> str:
-    return found.decode(errors="replace") if found is not None else ""
+def _digest(record: Record) -> int:
+    """Equal for records that say the same; good within one process."""
+    return hash((record.timestamp, record.key, record.value, tuple(map(tuple, record.headers))))

@@ -1,7 +1,8 @@
-"""Reading the log for the audit: every topic from its start up to the end that it had at one moment. Nothing is committed.
-"""
+"""Reading the log for the audit: every topic from its start up to the end that it had at one moment."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -12,6 +13,7 @@ from streams.kit.log import Record
 TIMEOUT_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
 RECORDS_AT_ONCE = 5_000
+PAUSE_SECONDS = 0.05
 
 _reading = {
     # A group is only named because the client wants one: partitions are assigned by hand and no offset is committed.
@@ -79,34 +81,30 @@ class LogReader:
             return
         self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
         left = dict(ends)
-        waited = 0.0
+        heard_at = time.monotonic()
         while left:
-            messages = self._consumer.consume(RECORDS_AT_ONCE, timeout=1.0)
-            waited = 0.0 if messages else waited + 1.0
-            if waited > PATIENCE_SECONDS:
+            # The client waits for so many records or for so long, even at the end of the log: so not for long.
+            messages = self._consumer.consume(RECORDS_AT_ONCE, timeout=PAUSE_SECONDS)
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > PATIENCE_SECONDS:
                 raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {topic}, but it has some")
             for message in messages:
                 partition, offset = message.partition(), message.offset()
-                if partition not in left:
+                if partition is None or offset is None or partition not in left:
                     continue
                 if (error := message.error()) is not None:
                     if error.code() != KafkaError._PARTITION_EOF:
                         raise EvidenceMissing(f"{topic}/{partition} cannot be read: {error}")
                 elif offset < left[partition]:
-                    yield _record(topic, message)
+                    yield _record(topic, partition, offset, message)
                 if offset >= left[partition] - 1:
                     del left[partition]
                     self._consumer.incremental_unassign([TopicPartition(topic, partition)])
         self._consumer.unassign()
 
 
-def _record(topic: str, message: Message) -> Record:
-    return Record(
-        topic,
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        message.headers() or (),
-    )
+def _record(topic: str, partition: int, offset: int, message: Message) -> Record:
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    key, value = message.key(), message.value()
+    return Record(topic, partition, offset, message.timestamp()[1], key, value, headers)

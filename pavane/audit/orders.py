@@ -1,6 +1,6 @@
 """How orders begin and end, as the topic `orders` tells it; and that every request to place one was answered."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -107,16 +107,3 @@ def requests_answered(ledger: Ledger, snapshot: Snapshot, orders: Mapping[str, O
                     f"no dead letter answers it"
                 )
     return tally.verdict()
-
-
-def dead_letters(ledger: Ledger) -> Verdict:
-    """How many records were put aside, and why. They break no invariant; what they hold up may."""
-    tally = Tally("dead-letters", "Dead letters: records that a service could not handle, each with its reason.")
-    tally.checked = len(ledger.dead_letters)
-    for letter in _newest(ledger):
-        tally.note(f"{letter.id}: {letter.origin} about {letter.key}: {letter.reason}: {letter.message[:200]}")
-    return tally.verdict()
-
-
-def _newest(ledger: Ledger) -> Iterable[Any]:
-    return reversed(ledger.dead_letters)

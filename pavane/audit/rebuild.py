@@ -39,9 +39,7 @@ class Rebuild:
             if service.is_projection
             else {(service.name, name): fact for name, fact in service.says.items()}
         )
-        self._given = {
-            event: GIVEN_BY_THE_KIT.intersection(event.__struct_fields__) for event in self._events.values()
-        }
+        self._given = {event: GIVEN_BY_THE_KIT.intersection(event.__struct_fields__) for event in self._events.values()}
 
     def hear(self, said: Said) -> None:
         """Fold the fact, if the snapshot's clock includes it."""

@@ -1,12 +1,12 @@
 """What an ended order leaves behind: everything if it was confirmed, nothing if it was cancelled or rejected.
 
 A service's rows are judged once the service has heard, in its snapshot, how the order ended: whatever follows from that
-is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked by then.
-An order whose end somebody has still to hear is not settled yet.
+is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked. An
+order whose end somebody has still to hear is not settled yet.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts
 from pavane.audit.report import Tally, Verdict
@@ -91,9 +91,7 @@ def undone(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) 
     return tally.verdict()
 
 
-def _judge(
-    tally: Tally, order_id: str, order: OrderFacts, heard: HasHeard, flaws: Iterator[tuple[str, str]]
-) -> None:
+def _judge(tally: Tally, order_id: str, order: OrderFacts, heard: HasHeard, flaws: Iterator[tuple[str, str]]) -> None:
     """Count the order; note each flaw (who it is about, what it is) that the service concerned has to answer for."""
     assert order.ending is not None
     ending, sequence = order.ending
@@ -176,4 +174,4 @@ def _ending(orders: Mapping[str, OrderFacts], order_id: str) -> str | None:
 
 
 def _status(row: Reservation | Invoice | Shipment | None) -> str:
-    return cast("str", row.status.value) if row is not None else "missing"
+    return row.status.value if row is not None else "missing"

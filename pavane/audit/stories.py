@@ -19,14 +19,13 @@ def entries_told(ledger: Ledger, snapshot: Snapshot) -> Verdict:
     tally = Tally(
         "entries-told", "Every fact of an order that the timeline heard is one entry of its story, after its cause."
     )
-    ordinals = {
-        where: array("q", [_UNTOLD]) * len(lane) for where, lane in ledger.lanes.items() if where[0] in _topics(snapshot)
-    }
-    for own_id, order_id, fact, cause, ordinal in snapshot.columns(Entry, COLUMNS):
+    topics = snapshot.service.topics
+    ordinals = {where: array("q", [_UNTOLD]) * len(lane) for where, lane in ledger.lanes.items() if where[0] in topics}
+    for told_entry in snapshot.columns(Entry, COLUMNS):
         tally.checked += 1
-        flaw = _flaw(ledger, ordinals, own_id, order_id, fact, cause, ordinal)
+        flaw = _flaw(ledger, ordinals, *told_entry)
         if flaw is not None:
-            tally.violation(f"entry {own_id} of order {order_id}: {flaw}")
+            tally.violation(f"entry {told_entry[0]} of order {told_entry[1]}: {flaw}")
     for (topic, partition), told in ordinals.items():
         lane = ledger.lanes[topic, partition]
         for flaw in _untold(ledger, snapshot, lane, told):
@@ -37,7 +36,13 @@ def entries_told(ledger: Ledger, snapshot: Snapshot) -> Verdict:
 
 
 def _flaw(
-    ledger: Ledger, ordinals: Mapping[Where, "array[int]"], own_id: str, order_id: str, fact: str, cause: str, ordinal: int
+    ledger: Ledger,
+    ordinals: Mapping[Where, "array[int]"],
+    own_id: str,
+    order_id: str,
+    fact: str,
+    cause: str,
+    ordinal: int,
 ) -> str | None:
     """What the entry gets wrong; its ordinal is noted."""
     topic, partition, sequence = own_id.rsplit("/", 2)
@@ -86,10 +91,6 @@ def _before_cause(
                 f"entry {lane.speaker}/{lane.partition}/{lane.sequences[at]}: its ordinal {ordinal} is not above "
                 f"{ordinals[where][cause]}, that of its cause {where[0]}/{where[1]}/{lane.cause_numbers[at]}"
             )
-
-
-def _topics(snapshot: Snapshot) -> tuple[str, ...]:
-    return snapshot.service.topics
 
 
 def _numbers(ledger: Ledger, service: Service) -> frozenset[int]:

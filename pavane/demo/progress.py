@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from pavane.demo.traffic import Traffic
+
 PLAIN_LINE_SECONDS = 1.0
 
 
@@ -18,7 +20,7 @@ class Shown(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def update(self, placed: int, confirmed: int, cancelled: int, rejected: int) -> None: ...
+    def update(self, traffic: Traffic) -> None: ...
 
 
 def shown_on(console: Console, total: int) -> Shown:
@@ -45,10 +47,10 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def update(self, placed: int, confirmed: int, cancelled: int, rejected: int) -> None:
-        counts = f"[green]{confirmed:,} confirmed[/]  [yellow]{cancelled:,} cancelled[/]"
-        counts += f"  [red]{rejected:,} rejected[/]" if rejected else ""
-        self._progress.update(self._task, completed=confirmed + cancelled + rejected, counts=counts)
+    def update(self, traffic: Traffic) -> None:
+        counts = f"[green]{traffic.confirmed:,} confirmed[/]  [yellow]{traffic.cancelled:,} cancelled[/]"
+        counts += f"  [red]{traffic.rejected:,} rejected[/]" if traffic.rejected else ""
+        self._progress.update(self._task, completed=len(traffic.ended), counts=counts)
 
 
 class _Rate(ProgressColumn):
@@ -78,13 +80,13 @@ class PlainLines:
     ) -> None:
         self._print()
 
-    def update(self, placed: int, confirmed: int, cancelled: int, rejected: int) -> None:
+    def update(self, traffic: Traffic) -> None:
         now = time.monotonic()
-        ended = confirmed + cancelled + rejected
+        ended = len(traffic.ended)
         rate = ended / (now - self._begun) if now > self._begun else 0.0
         self._line = (
-            f"  {ended:>7,} of {self._total:,} ended   {placed:>7,} placed   {confirmed:>7,} confirmed   "
-            f"{cancelled:>6,} cancelled   {rejected:>4,} rejected   {rate:>6,.0f} orders a second"
+            f"  {ended:>7,} of {self._total:,} ended  {traffic.placed:>7,} placed  {traffic.confirmed:>7,} confirmed  "
+            f"{traffic.cancelled:>6,} cancelled  {traffic.rejected:>3,} rejected  {rate:>6,.0f} orders a second"
         )
         if now - self._last >= PLAIN_LINE_SECONDS:
             self._last = now

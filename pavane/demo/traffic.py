@@ -43,7 +43,7 @@ class Traffic:
     ) -> None:
         self.placed = 0
         self.ended: dict[str, Outcome] = {}
-        self.counts: Counter[Outcome] = Counter()
+        self._counts: Counter[Outcome] = Counter()
         self._orders = {order.id: order for order in orders}
         self._checkout = checkout
         self._outcomes = outcomes
@@ -52,8 +52,16 @@ class Traffic:
         self._accepted_at: dict[str, float] = {}
 
     @property
+    def confirmed(self) -> int:
+        return self._counts[Outcome.CONFIRMED]
+
+    @property
+    def rejected(self) -> int:
+        return self._counts[Outcome.REJECTED]
+
+    @property
     def cancelled(self) -> int:
-        return len(self.ended) - self.counts[Outcome.CONFIRMED] - self.counts[Outcome.REJECTED]
+        return len(self.ended) - self.confirmed - self.rejected
 
     async def run(self) -> Timed:
         """Place all orders and follow them to their ends. `TimeoutError` when none ends for a long time."""
@@ -90,7 +98,7 @@ class Traffic:
                 if order_id in self._orders:
                     last = time.monotonic()
                     self.ended[order_id] = outcome = self._outcomes.ended[order_id]
-                    self.counts[outcome] += 1
+                    self._counts[outcome] += 1
                     self._open.release()
             self._on_change(self)
             if time.monotonic() - last > STUCK_SECONDS:
@@ -110,4 +118,3 @@ class Traffic:
         latencies = [max(0.0, seen[each] - self._accepted_at[each]) for each in confirmed if each in self._accepted_at]
         first = min((seen[each] for each in confirmed), default=None)
         return Timed(time.monotonic() - begun, len(self.ended), latencies, first)
-

@@ -21,7 +21,7 @@ from streams.kit.log import Extent, Record, ToSay
 from streams.kit.logs import logger
 
 REQUEST_BYTES = 1_000_000
-READ_AHEAD_RECORDS = 2_000
+READ_AHEAD_RECORDS = 1_000
 CLOSE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 
@@ -29,7 +29,7 @@ _fetching = {
     "auto_offset_reset": "earliest",
     "enable_auto_commit": False,
     "partition_assignment_strategy": (RangePartitionAssignor,),
-    "max_partition_fetch_bytes": 2 * REQUEST_BYTES,
+    "max_partition_fetch_bytes": REQUEST_BYTES // 4,
     "fetch_max_wait_ms": 500,
     "max_poll_interval_ms": 300_000,
     "rebalance_timeout_ms": 60_000,

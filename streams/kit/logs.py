@@ -12,6 +12,8 @@ from typing import Any, cast
 import structlog
 
 QUIET_SECONDS = 10.0
+EXPECTED = ("GroupCoordinatorNotAvailableError",)
+"""What a client calls an error though it is every new cluster's first answer, and asked again."""
 
 
 def set_up(service: str, level: str = "info") -> None:
@@ -61,6 +63,8 @@ class Quieter(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if any(expected in record.getMessage() for expected in EXPECTED):
+            return False
         key = (record.name, str(record.msg))
         now = time.monotonic()
         since, held = self._seen.get(key, (float("-inf"), 0))

@@ -62,7 +62,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     batch_records: Annotated[int, msgspec.Meta(ge=1, le=10_000, description="most records in one transaction")] = 500
     queue_records: Annotated[
         int, msgspec.Meta(ge=1, description="records of one partition read ahead before its topic pauses")
-    ] = 2_000
+    ] = 500
     unacknowledged_facts: Annotated[
         int, msgspec.Meta(ge=1, description="facts not acknowledged by the log before no more are decided")
     ] = 20_000

@@ -249,7 +249,7 @@ def _service(name: str, shares: bool, bells: Bells) -> Service:
 
     service = Service(
         name,
-        states=[Count, Total, Entry],
+        states=[Count, Entry, *([Total] if shares else [])],
         says=[Added, Postponed, Expired],
         world=None if shares else world,
     )
@@ -258,7 +258,6 @@ def _service(name: str, shares: bool, bells: Bells) -> Service:
         service.hears(view(f"{name}-{side}", Told))(add_told)
     service.due(expire)
     if not shares:
-        service.states = (Count, Entry)
         service.answers(Ring)(add_number)
     service.evolves(Added)(added)
     service.evolves(Added, each=_entries)(entered)

@@ -1,0 +1,58 @@
+"""After the count: everything stays up for the user to try, until Ctrl-C."""
+
+import os
+import sys
+from pathlib import Path
+
+from pavane.demo.plan import TENANT, Order
+from pavane.lines import Lines
+from pavane.platform import Platform
+
+DEFAULT_DATA = Path(".data")
+TRIED = "billing"
+
+
+async def stay(platform: Platform, lines: Lines, order: Order | None) -> None:
+    """Tell what there is to try, and then of every process that ends. Never returns: it is called off."""
+    tell(platform, lines, order)
+    while True:
+        instance = await platform.next_death()
+        lines.say(f"\n{instance.how_it_ended()}")
+        lines.say(f"Nothing is lost. It goes on where it was with: {pavane(platform)} run {instance.name}")
+
+
+def tell(platform: Platform, lines: Lines, order: Order | None) -> None:
+    """Addresses, a token, and three commands."""
+    addresses, data = platform.stack.addresses, shown(platform.stack.data.path)
+    lines.heading("Everything stays up until Ctrl-C")
+    lines.done("gateway", platform.gateway_url)
+    lines.done("Kafka", addresses.kafka_bootstrap)
+    lines.done("registry", addresses.registry_url)
+    lines.done("all, with passwords", str(data / "stack.json"))
+    lines.done("logs", str(data / "logs"))
+    customer = order.customer if order else "00001"
+    token = platform.issuer.token(TENANT, customer)
+    token_file = platform.stack.data.path / "token"
+    token_file.touch(mode=0o600)
+    token_file.write_text(token)
+    lines.say(f"\n  A bearer token of customer {customer} (also in {data / 'token'}):")
+    lines.say(f"  {token}")
+    lines.heading("Worth trying in another terminal")
+    if order is not None:
+        bearer = f'"Authorization: Bearer $(cat {data / "token"})"'
+        lines.say(f"  curl -s -H {bearer} {platform.gateway_url}/v1/orders/{order.id} | python3 -m json.tool")
+    lines.say(f"  {pavane(platform)} audit")
+    lines.say(f"  kill -9 {platform.children[TRIED][-1].pid}    # {TRIED}; and see here how it goes on")
+
+
+def pavane(platform: Platform) -> str:
+    """How the user calls this program for this data folder."""
+    data = shown(platform.stack.data.path)
+    folder = "" if data == DEFAULT_DATA else f"DATA={data} "
+    return f"{folder}{shown(Path(sys.argv[0]))}"
+
+
+def shown(path: Path) -> Path:
+    """As short as it can be written from here."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  # links stay as the user wrote them
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

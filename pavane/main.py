@@ -1,0 +1,136 @@
+"""The one command. Each function is one subcommand; what it does is imported when it is called: help is quick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Pavane: an order platform of choreographed, event-driven services.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluster.", no_args_is_help=True)
+schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+app.add_typer(schemas_app, name="schemas")
+
+ALL = "all"
+Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
+DEFAULT_DATA = Path(".data")
+
+
+@app.command()
+def up(data: Data = DEFAULT_DATA) -> None:
+    """Start the embedded stack alone, for developing: Kafka, registry, PostgreSQL, Valkey. Ctrl-C stops it."""
+    from pavane import console, foreground
+
+    console.run(foreground.up(data))
+
+
+@app.command()
+def run(
+    services: Annotated[list[str] | None, typer.Argument(help="Services, or 'gateway'. None: everything.")] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Run services on the servers that PAVANE_* or the data folder name; without names, a stack and everything on it.
+
+    Ctrl-C stops what was started.
+    """
+    from pavane import console, foreground
+
+    console.run(foreground.run_services(services, data) if services else foreground.run_everything(data))
+
+
+@app.command()
+def demo(
+    orders: Annotated[str, typer.Option(envvar="ORDERS", help="How many orders to place, or 'all'.")] = "1000",
+    data: Data = DEFAULT_DATA,
+    seed: Annotated[int | None, typer.Option(envvar="SEED", help="Chooses declines, refusals, cancellations.")] = None,
+    keep: Annotated[
+        bool | None, typer.Option(envvar="KEEP", help="Stay up at the end. Default: on a terminal.", show_default=False)
+    ] = None,
+) -> None:
+    """Drive real orders through the whole platform, and count what became of them."""
+    from pavane import console
+    from pavane.demo.demonstration import Options, demonstrate
+
+    if orders != ALL and not (orders.isdecimal() and int(orders) > 0):
+        raise typer.BadParameter(f"a number of orders from 1 on, or '{ALL}', not {orders!r}", param_hint="ORDERS")
+    number = None if orders == ALL else int(orders)
+    stays = console.is_terminal() if keep is None else keep
+    console.run(demonstrate(Options(data, number, seed, stays)))
+
+
+@app.command()
+def migrate(data: Data = DEFAULT_DATA) -> None:
+    """Bring every service's database to the tables of its code."""
+    from pavane import console, prepare, running
+
+    with console.explained():
+        typer.echo(f"migrated: {prepare.migrate_databases(running.databases(data))}")
+
+
+@app.command()
+def audit(
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Prove every invariant on live data. Exit code 0: all hold; 1: some are broken; 2: could not be asked."""
+    from pavane import console, verdict
+
+    with console.explained(code=verdict.COULD_NOT_ASK):
+        raise typer.Exit(verdict.audit(data, as_json))
+
+
+@topics_app.command("plan")
+def topics_plan(data: Data = DEFAULT_DATA) -> None:
+    """Show what 'apply' would do. Exit code 1 when a topic has another number of partitions."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.plan_topics(data))
+
+
+@topics_app.command("apply")
+def topics_apply(data: Data = DEFAULT_DATA) -> None:
+    """Make missing topics and set differing settings; never changes a number of partitions."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.apply_topics(data))
+
+
+@schemas_app.command("check")
+def schemas_check(
+    live: Annotated[bool, typer.Option("--live", help="Also against the running registry.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Check all versions against each other and the code, offline. Exit code 1 when something is wrong."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.check_schemas(data if live else None))
+
+
+@schemas_app.command("push")
+def schemas_push(data: Data = DEFAULT_DATA) -> None:
+    """Check, then register every released version."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.push_schemas(data))
+
+
+@schemas_app.command("list")
+def schemas_list() -> None:
+    """Every event of the language, by topic, with its newest version and its fields."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.list_schemas())
+
+
+if __name__ == "__main__":
+    app()
