@@ -177,6 +177,9 @@ class Batches:
         for draft in drafts:
             for name in draft.names:
                 self._telemetry.fact_said(name)
+        self._telemetry.parked(fold.parked, len(fold.released))
+        for one, error in fold.failed_again:
+            logger().warning("parked_again", key=one.key, reason=type(error).__name__, error=str(error))
         for one, error in fold.put_aside:
             self._refused.pop(_origin(one), None)
             self._telemetry.put_aside(type(error).__name__)

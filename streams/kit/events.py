@@ -105,6 +105,16 @@ class Answer(Event):
     """What the outside world said to an effect; it comes back to the decision as a value."""
 
 
+class Unanswered(Answer):
+    """The outside world did not answer for now, and nobody knows what it did; asking again under the key is safe.
+
+    Decisions never see it: the kit parks the record and asks again, not before `retry_after_seconds`.
+    """
+
+    reason: str
+    retry_after_seconds: float = 0.0
+
+
 class State(Event):
     """One row of `table`, found by the text column `key`: `class Invoice(State, table="invoices", key="order_id")`.
 

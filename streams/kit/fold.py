@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streams.kit.codec import Codec
 from streams.kit.errors import Undecidable
-from streams.kit.events import Answer, Due, Effect, Event, Fact, State
-from streams.kit.lane import Draft
+from streams.kit.events import Answer, Due, Effect, Event, Fact, State, Unanswered, from_milliseconds
+from streams.kit.lane import REQUESTS, Draft
 from streams.kit.opening import Opened
+from streams.kit.parking import BEHIND, next_try
 from streams.kit.rows import Place, RowMissing, Rows
 from streams.kit.service import Reaction, Said, Service
 
@@ -24,6 +25,14 @@ MOST_FACT_BYTES = 900_000
 Asked = tuple[type[Effect], str]
 Answers = Mapping[Asked, Answer]
 Want = Callable[[type[State], Iterable[str]], None]
+
+
+class NotAnswered(Exception):
+    """The world did not answer an effect for now: the record is parked and tried again."""
+
+    def __init__(self, answer: Unanswered) -> None:
+        super().__init__(answer.reason)
+        self.answer = answer
 
 
 class Fold:
@@ -41,6 +50,9 @@ class Fold:
         self._timestamp = timestamp
         self.asked: dict[Asked, Effect] = {}
         self.put_aside: list[tuple[Opened, Exception]] = []
+        self.failed_again: list[tuple[Opened, Exception]] = []
+        self.released: list[Opened] = []
+        self.parked = 0
 
     def lane(self, draft: Draft, opened: Sequence[Opened]) -> None:
         """Hear the deliveries of one lane in order. Raises `RowMissing`."""
@@ -51,11 +63,25 @@ class Fold:
             place = (reaction.state, one.row) if reaction is not None else None
             if place in waiting:
                 return
-            if not isinstance(one.event, Due):
+            if one.delivery.is_new:
                 draft.hear(one.delivery)
+            if self._must_wait(draft, one):
+                continue
             asked = self._hear(draft, one, reaction)
             if asked and place is not None:
                 waiting.add(place)
+
+    def _must_wait(self, draft: Draft, one: Opened) -> bool:
+        """Its key is held: a new record is parked behind, a deadline comes again when the key is free."""
+        if one.delivery.parked is not None or not draft.parking.holds(one.key):
+            return False
+        if one.problem is not None and is_request(one):
+            return False
+        if one.delivery.is_new and (one.event is not None or one.problem is not None):
+            record, said = one.delivery.record, one.delivery.envelope
+            draft.parking.add(record, said, one.key, BEHIND, "an earlier record of the same key is parked")
+            self.parked += 1
+        return True
 
     def _hear(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
         """One record with all its consequences, or put aside. True: it waits for an answer."""
@@ -64,19 +90,49 @@ class Fold:
             if one.problem is not None:
                 raise one.problem
             if one.event is None:
-                return False
-            if reaction is not None:
-                return self._decide(draft, one, one.event, reaction)
-            self._evolve(one.event, one.key, draft.lane.partition)
+                asked = False
+            elif reaction is not None:
+                asked = self._decide(draft, one, one.event, reaction)
+            else:
+                self._evolve(one.event, one.key, draft.lane.partition)
+                asked = False
         except RowMissing:
             raise
         except Exception as error:
             # Whatever a decision raises is a wrong event or wrong code: no retry helps, and others must go on.
             self._rows.undo(rows_mark)
             draft.undo(said_mark)
+            self._park(draft, one, error)
+            return False
+        if one.delivery.parked is not None and not asked:
+            draft.parking.release(one.delivery.parked)
+            self.released.append(one)
+        return asked
+
+    def _park(self, draft: Draft, one: Opened, error: Exception) -> None:
+        """Keep the record for later: tried again by itself if the world did not answer, else when somebody asks."""
+        reason, message, now = type(error).__name__, str(error)[:MOST_STACK_BYTES], from_milliseconds(self._timestamp)
+        before = one.delivery.parked
+        retry_at = None
+        if isinstance(error, NotAnswered):
+            reason = "Unanswered"
+            retry_at = next_try(now, before.attempts + 1 if before else 1, error.answer.retry_after_seconds)
+        if before is not None:
+            draft.parking.try_later(before, reason, message, retry_at)
+            self.failed_again.append((one, error))
+            return
+        if isinstance(one.event, Due):
             self.put_aside.append((one, error))
             draft.put_aside(one.delivery, self._timestamp, reasons(error))
-        return False
+            return
+        if retry_at is None:
+            self.put_aside.append((one, error))
+            draft.put_aside(one.delivery, self._timestamp, reasons(error))
+        # A request that is itself wrong concerns its sender alone; anything else would leave a hole in its order.
+        holds = bool(one.key) and not (is_request(one) and isinstance(error, Undecidable))
+        record, said = one.delivery.record, one.delivery.envelope
+        draft.parking.add(record, said, one.key, reason, message, holds=holds, retry_at=retry_at)
+        self.parked += 1
 
     def _decide(self, draft: Draft, one: Opened, event: Event, reaction: Reaction) -> bool:
         partition = draft.lane.partition
@@ -90,6 +146,8 @@ class Fold:
                 if answer is None:
                     self.asked[place] = said
                     return True
+                if isinstance(answer, Unanswered):
+                    raise NotAnswered(answer)
                 state = self._rows.get(reaction.state, one.row, partition)
                 to_do.extendleft(reversed(self._service.answer(state, said, answer)))
             else:
@@ -169,6 +227,11 @@ def _want_for_decision(service: Service, reaction: Reaction, one: Opened, want: 
         for fact in service.decide(rows.get(reaction.state, one.row), one.event):
             for evolution in service.evolutions.get(type(fact), ()):
                 want(evolution.state, evolution.keys_of(fact, one.key))
+
+
+def is_request(one: Opened) -> bool:
+    """It comes from outside, where anybody may write."""
+    return one.delivery.record.topic.endswith(REQUESTS)
 
 
 def reasons(error: Exception) -> list[tuple[str, bytes]]:

@@ -8,6 +8,7 @@ database has.
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from streams.kit import clock as causal
@@ -16,6 +17,7 @@ from streams.kit.clock import Clock, Verdict
 from streams.kit.envelope import Envelope
 from streams.kit.errors import ForeignWriter, RefusedToGuess, SequenceGap
 from streams.kit.log import Record, ToSay
+from streams.kit.parking import Parked, Parking
 
 REQUESTS = ".requests"
 DEAD_LETTERS = ".dead-letters"
@@ -23,17 +25,24 @@ DUE = ".due"
 
 
 class Delivery(NamedTuple):
-    """One record that may be heard now, and who said it, knowing what."""
+    """One record that may be heard now, and who said it, knowing what. `parked`: it was heard, and is tried again."""
 
     record: Record
     envelope: Envelope
+    parked: Parked | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """It comes from the log: the clock has to move over it."""
+        return self.parked is None and not self.record.topic.endswith(DUE)
 
 
 class Holding(NamedTuple):
     """What the database knows of a lane: the epoch of its owner, how far it has heard, and what it has said.
 
     `positions`: the next offset to read, by topic. `row`: the number of the last outbox row; `acknowledged`: the last
-    one of which the log has acknowledged every fact.
+    one of which the log has acknowledged every fact. `held`: how many records are parked of each key that waits;
+    `parked`: the number of the last parked record.
     """
 
     epoch: int
@@ -41,6 +50,8 @@ class Holding(NamedTuple):
     clock: Mapping[str, int]
     row: int
     acknowledged: int
+    held: Mapping[str, int] = MappingProxyType({})
+    parked: int = 0
 
 
 class Draft:
@@ -58,6 +69,7 @@ class Draft:
         self.clock: Clock = dict(self.lane.clock)
         self.said: list[ToSay] = []
         self.names: list[str] = []
+        self.parking = Parking(self.lane.held, self.lane.parked)
 
     def hear(self, delivery: Delivery) -> None:
         """Move the clock over the delivery. Facts said from now on tell that it was heard."""
@@ -106,12 +118,17 @@ class Draft:
     def passed_over(self) -> int:
         """How many records were taken that had been heard before."""
         taken = sum(map(len, self.taken.values()))
-        return taken - sum(not delivery.record.topic.endswith(DUE) for delivery in self.deliveries)
+        return taken - sum(delivery.is_new for delivery in self.deliveries)
 
     @property
     def moved(self) -> bool:
         """Something was heard or passed over: the lane's row in the database has to change."""
-        return bool(self.said) or self.positions != self.lane.positions or self.clock != self.lane.clock
+        return (
+            bool(self.said)
+            or not self.parking.is_empty
+            or self.positions != self.lane.positions
+            or self.clock != self.lane.clock
+        )
 
 
 class Lane:
@@ -126,6 +143,8 @@ class Lane:
         new = {topic for topic in topics if topic not in holding.positions}
         self.clock: Clock = {who: known for who, known in holding.clock.items() if who not in new}
         self.row = holding.row
+        self.held = dict(holding.held)
+        self.parked = holding.parked
         self.hears = frozenset(topics)
         self.halted: RefusedToGuess | None = None
         self._queues: dict[str, deque[Delivery | ForeignWriter]] = {topic: deque() for topic in topics}
@@ -238,6 +257,8 @@ class Lane:
         """The draft's transaction has committed: what it says is true."""
         self.positions = draft.positions
         self.clock = draft.clock
+        self.held = draft.parking.held
+        self.parked = draft.parking.last
         if draft.said:
             self.row += 1
 

@@ -8,17 +8,19 @@ that were made while a table was small would stay.
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, LiteralString, cast
 
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, sql
 
+from streams.kit.envelope import Envelope
 from streams.kit.errors import PartitionsChanged, StaleEpoch
 from streams.kit.events import State
 from streams.kit.lane import Draft, Holding
-from streams.kit.log import ToSay
+from streams.kit.log import Record, ToSay
+from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.store import BatchRefused, DatabaseAway, Found, Move
 
@@ -62,7 +64,14 @@ class PostgresStore:
             *known, before = cast("tuple[Any, ...]", await cursor.fetchone())
             if before != partition_count:
                 raise PartitionsChanged("the topics heard", before, partition_count)
-            holding = Holding(*known)
+            cursor = await connection.execute(
+                "SELECT coalesce(json_object_agg(key, n) FILTER (WHERE n > 0), '{}'), coalesce(max(last), 0) FROM "
+                "(SELECT key, count(*) FILTER (WHERE holds) AS n, max(number) AS last FROM parked WHERE partition = %s "
+                "GROUP BY key) k",
+                (partition,),
+            )
+            held, parked = cast("tuple[Any, ...]", await cursor.fetchone())
+            holding = Holding(*known)._replace(held=held, parked=parked)
             cursor = await connection.execute(
                 "SELECT number, facts FROM outbox WHERE partition = %s AND number > %s ORDER BY number",
                 (partition, holding.acknowledged),
@@ -83,6 +92,19 @@ class PostgresStore:
             cursor = await connection.execute(query, (list(partitions), now, limit))
             [found] = cast("tuple[str]", await cursor.fetchone())
         return msgspec.json.decode(found, type=list[state], strict=False)  # type: ignore[valid-type]
+
+    async def to_retry(self, partitions: Collection[int], now: datetime, limit: int) -> Sequence[tuple[int, Parked]]:
+        async with self._connected() as connection:
+            cursor = await connection.execute(
+                "SELECT partition, number, key, holds, delivery, reason, message, attempts, retry_at FROM parked "
+                "WHERE partition = ANY(%s) AND retry_at <= %s ORDER BY retry_at, number LIMIT %s",
+                (list(partitions), now, limit),
+            )
+            rows = await cursor.fetchall()
+        return [
+            (partition, Parked(number, key, holds, *_delivery.decode(delivery), *rest))
+            for partition, number, key, holds, delivery, *rest in rows
+        ]
 
     @asynccontextmanager
     async def transaction(self, drafts: Sequence[Draft]) -> AsyncIterator["PostgresTransaction"]:
@@ -174,8 +196,36 @@ class PostgresTransaction:
                         [_facts_encoder.encode(draft.said) for draft in said],
                     ),
                 )
+            for draft in (move.draft for move in moves if not move.draft.parking.is_empty):
+                await self._park(draft)
             await self._connection.execute("COMMIT")
         self._open = False
+
+    async def _park(self, draft: Draft) -> None:
+        """Parked records in and out. The next one of a key whose head was released may be tried at once."""
+        parking, partition = draft.parking, draft.lane.partition
+        if parking.added:
+            documents = msgspec.json.encode([_parked_row(partition, each) for each in parking.added]).decode()
+            await self._connection.execute(
+                "INSERT INTO parked SELECT * FROM json_populate_recordset(null::parked, %s)", (documents,)
+            )
+        for each in parking.tried:
+            await self._connection.execute(
+                "UPDATE parked SET reason = %s, message = %s, attempts = %s, retry_at = %s "
+                "WHERE partition = %s AND number = %s",
+                (each.reason, each.message, each.attempts, each.retry_at, partition, each.number),
+            )
+        if parking.released:
+            await self._connection.execute(
+                "DELETE FROM parked WHERE partition = %s AND number = ANY(%s)",
+                (partition, [each.number for each in parking.released]),
+            )
+            await self._connection.execute(
+                "UPDATE parked p SET retry_at = now() FROM (SELECT min(number) AS number FROM parked "
+                "WHERE partition = %s AND holds AND key = ANY(%s) GROUP BY key) head "
+                "WHERE p.partition = %s AND p.number = head.number",
+                (partition, [each.key for each in parking.released if each.holds], partition),
+            )
 
     async def end(self) -> None:
         """Roll back what was not committed."""
@@ -186,6 +236,30 @@ class PostgresTransaction:
 
 _facts = msgspec.msgpack.Decoder(list[ToSay])
 _facts_encoder = msgspec.msgpack.Encoder()
+_delivery = msgspec.msgpack.Decoder(tuple[Record, Envelope])
+
+
+def _parked_row(partition: int, parked: Parked) -> dict[str, Any]:
+    record = parked.record
+    return {
+        "partition": partition,
+        "number": parked.number,
+        "key": _storable(parked.key),
+        "holds": parked.holds,
+        "topic": record.topic,
+        "log_offset": record.offset,
+        "reason": parked.reason,
+        "message": _storable(parked.message),
+        "attempts": parked.attempts,
+        "parked_at": datetime.now(UTC),
+        "retry_at": parked.retry_at,
+        "delivery": "\\x" + _facts_encoder.encode((record, parked.envelope)).hex(),
+    }
+
+
+def _storable(text: str) -> str:
+    """Text that PostgreSQL takes, whatever a stranger put into it."""
+    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 def _moved(moves: Sequence[Move]) -> str:

@@ -13,6 +13,7 @@ from streams.kit.errors import PavaneError, Then
 from streams.kit.events import State
 from streams.kit.lane import Draft, Holding
 from streams.kit.log import ToSay
+from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 
 
@@ -65,6 +66,10 @@ class Store(Protocol):
 
     async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> Sequence[State]:
         """Rows of these partitions whose `due_at` is not after `now`, the oldest first."""
+        ...
+
+    async def to_retry(self, partitions: Collection[int], now: datetime, limit: int) -> Sequence[tuple[int, Parked]]:
+        """Parked records of these partitions whose `retry_at` is not after `now`, as (partition, record)."""
         ...
 
     def transaction(self, drafts: Sequence[Draft]) -> AbstractAsyncContextManager[Transaction]:

@@ -1,9 +1,10 @@
-"""The kit's own tables, in every service's database: how far each lane has heard, and what it has yet to say.
+"""The kit's own tables, in every service's database: how far each lane has heard, what it has yet to say, what waits.
 
 `lanes` has one row a partition; its size is that of the number of speakers, for ever. `outbox` has one row a batch.
+`parked` has one row a record that could not be handled, or that waits behind one; normally none.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 kit_tables = MetaData()
@@ -28,3 +29,22 @@ outbox = Table(
     Column("said_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("facts", LargeBinary, nullable=False, comment="MessagePack of the records to append, in order"),
 )
+
+parked = Table(
+    "parked",
+    kit_tables,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False, comment="of the record: what it is about"),
+    Column("holds", Boolean, nullable=False, comment="later records of the key wait behind it"),
+    Column("topic", Text, nullable=False),
+    Column("log_offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("parked_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("retry_at", DateTime(timezone=True), comment="when it is tried next; none: when somebody asks"),
+    Column("delivery", LargeBinary, nullable=False, comment="MessagePack of the record and its envelope"),
+)
+Index("parked_by_key", parked.c.partition, parked.c.key, parked.c.number)
+Index("parked_to_retry", parked.c.partition, parked.c.retry_at, postgresql_where=parked.c.retry_at.is_not(None))

@@ -17,6 +17,8 @@ known = Counter("pavane_records_known", "Records passed over because they were h
 said = Counter("pavane_facts_said", "Facts said, by name", (*_S, "fact"))
 dead_letters = Counter("pavane_dead_letters", "Records put aside, by reason", (*_S, "reason"))
 batches_again = Counter("pavane_batches_again", "Batches not committed and done again, by reason", (*_S, "reason"))
+parked_records = Counter("pavane_records_parked", "Records parked, to be handled later", _S)
+released_records = Counter("pavane_records_released", "Parked records handled at last", _S)
 effects = Counter("pavane_effects_asked", "Effects asked of the outside world, by name", (*_S, "effect"))
 lag = Gauge("pavane_lag_records", "Records in the log that were not heard yet", (*_S, "topic", "partition"))
 held_back = Gauge("pavane_held_back_records", "Records read whose causes are still to come, or that wait for room", _S)
@@ -52,6 +54,10 @@ class Telemetry:
 
     def put_aside(self, reason: str) -> None:
         dead_letters.labels(self.service, reason).inc()
+
+    def parked(self, added: int, released: int) -> None:
+        parked_records.labels(self.service).inc(added)
+        released_records.labels(self.service).inc(released)
 
     def again(self, reason: str) -> None:
         batches_again.labels(self.service, reason).inc()

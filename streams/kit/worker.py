@@ -99,7 +99,7 @@ class Worker:
         await self._read(wait_seconds)
         async with self._one_at_a_time:
             drafts = self._drafts()
-            await self._add_due(drafts)
+            await self._add_timed(drafts)
             drafts = [draft for draft in drafts if draft.moved or draft.deliveries]
             heard = await self._run(drafts) if drafts else 0
             await self._look_after()
@@ -222,23 +222,29 @@ class Worker:
                 break
         return drafts
 
-    async def _add_due(self, drafts: Sequence[Draft]) -> None:
-        """Add the deadlines that have passed, as events of their rows' lanes, after what was read."""
+    async def _add_timed(self, drafts: Sequence[Draft]) -> None:
+        """Add what its time has come for, after what was read: deadlines, and parked records to be tried again."""
         now = self._now()
-        if not self.service.timed or not drafts or now < self._due_at or self._one_record_for:
+        if not drafts or now < self._due_at or self._one_record_for:
             return
         self._due_at = now + timedelta(seconds=self._settings.due_poll_seconds)
         by_partition = {draft.lane.partition: draft for draft in drafts}
         for state in self.service.timed:
             for row in await self._store.due(state, list(by_partition), now, self._settings.batch_records):
                 partition = int(getattr(row, "partition"))  # noqa: B009
-                if (partition, row.row_key) in self._stuck:
-                    continue
-                topic = self.service.name + DUE
-                record = Record(topic, partition, 0, milliseconds(now), row.row_key.encode(), None, ())
-                own_id = f"{topic}/{partition}/{row.row_key}"
-                cause = Envelope(own_id, topic, partition, 0, {}, "", row.row_key, None)
-                by_partition[partition].deliveries.append(Delivery(record, cause))
+                if (partition, row.row_key) not in self._stuck:
+                    by_partition[partition].deliveries.append(self._due(partition, row.row_key, now))
+        parked = await self._store.to_retry(list(by_partition), now, self._settings.batch_records)
+        for partition, each in parked:
+            by_partition[partition].deliveries.append(Delivery(each.record, each.envelope, each))
+        if parked:
+            # More may follow, or come next of the same keys.
+            self._due_at = now
+
+    def _due(self, partition: int, key: str, now: datetime) -> Delivery:
+        topic = self.service.name + DUE
+        record = Record(topic, partition, 0, milliseconds(now), key.encode(), None, ())
+        return Delivery(record, Envelope(f"{topic}/{partition}/{key}", topic, partition, 0, {}, "", key, None))
 
     async def _run(self, drafts: list[Draft]) -> int:
         acknowledged = {partition: outbox.acknowledged for partition, outbox in self.outboxes.items()}

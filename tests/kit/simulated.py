@@ -8,6 +8,7 @@ possible; time itself is virtual, so a run takes milliseconds and the same seed 
 import asyncio
 import random
 import selectors
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ import msgspec
 
 from streams.kit import envelope
 from streams.kit.errors import StaleEpoch, WorldUnavailable
-from streams.kit.events import Answer, Effect, State
+from streams.kit.events import Answer, Effect, State, Unanswered
 from streams.kit.lane import Delivery, Draft, Holding
 from streams.kit.log import Extent, Record, ToSay
+from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.store import DatabaseAway, Found, Move
 
@@ -94,6 +96,7 @@ class Faults:
     commit_unknown: float = 0.0
     commit_failed: float = 0.0
     world_away: float = 0.0
+    unanswered: float = 0.0
     happened: dict[str, int] = field(default_factory=dict)
     off: bool = False
 
@@ -175,7 +178,9 @@ class Lanes:
     row: int = 0
     acknowledged: int = 0
     outbox: dict[int, bytes] = field(default_factory=dict)
+    parked: dict[int, Parked] = field(default_factory=dict)
     applied: list[Delivery] = field(default_factory=list)
+    decided: dict[str, list[str]] = field(default_factory=dict)
     past: frozenset[str] = frozenset()
 
 
@@ -199,6 +204,7 @@ class Database:
                 lane.row = draft.lane.row + 1
                 lane.outbox[lane.row] = msgspec.msgpack.encode(draft.said)
             self._remember(lane, draft)
+            self._park(lane, draft)
         for change in changes:
             for row in msgspec.json.decode(change.documents, type=list[change.state]):  # type: ignore[name-defined]
                 self.rows[change.state, row.row_key] = msgspec.json.encode(row)
@@ -211,13 +217,31 @@ class Database:
         waiting = next(said, None)
         for delivery in draft.deliveries:
             own_id = delivery.envelope.id
-            lane.applied.append(delivery)
-            lane.past |= self.causes.get(own_id, frozenset()) | {own_id}
+            if delivery.is_new:
+                lane.applied.append(delivery)
+                lane.past |= self.causes.get(own_id, frozenset()) | {own_id}
             while waiting is not None and waiting[0] == own_id:
                 self.causes[waiting[1]] = lane.past
                 lane.past |= {waiting[1]}
                 waiting = next(said, None)
         assert waiting is None, "a fact was said whose cause was not heard in its batch"
+
+    def _park(self, lane: Lanes, draft: Draft) -> None:
+        """Parked records in and out; and in which order the records of each key were decided at last."""
+        added = {parked.envelope.id for parked in draft.parking.added}
+        released = {parked.envelope.id for parked in draft.parking.released}
+        for delivery in draft.deliveries:
+            own_id, key = delivery.envelope.id, (delivery.record.key or b"").decode()
+            if (delivery.is_new and own_id not in added) or own_id in released:
+                lane.decided.setdefault(key, []).append(own_id)
+        for parked in (*draft.parking.added, *draft.parking.tried):
+            lane.parked[parked.number] = parked
+        for parked in draft.parking.released:
+            del lane.parked[parked.number]
+            followers = [n for n, other in lane.parked.items() if other.holds and other.key == parked.key]
+            if parked.holds and followers:
+                head = lane.parked[min(followers)]
+                lane.parked[head.number] = head._replace(retry_at=EPOCH)
 
 
 class SimulatedStore:
@@ -232,7 +256,9 @@ class SimulatedStore:
             raise DatabaseAway("simulated")
         lane = self._database.lanes[partition]
         lane.epoch += 1
-        holding = Holding(lane.epoch, lane.positions, lane.clock, lane.row, lane.acknowledged)
+        held = Counter(parked.key for parked in lane.parked.values() if parked.holds)
+        last = max(lane.parked, default=0)
+        holding = Holding(lane.epoch, lane.positions, lane.clock, lane.row, lane.acknowledged, held, last)
         numbers = [number for number in sorted(lane.outbox) if number > lane.acknowledged]
         unsaid = [(number, msgspec.msgpack.decode(lane.outbox[number], type=list[ToSay])) for number in numbers]
         await self._host.takes()
@@ -248,6 +274,15 @@ class SimulatedStore:
             ]
             for state, keys in wanted.items()
         }
+
+    async def to_retry(self, partitions: Collection[int], now: datetime, limit: int) -> list[tuple[int, Parked]]:
+        await self._host.takes()
+        return [
+            (partition, parked)
+            for partition in partitions
+            for parked in self._database.lanes[partition].parked.values()
+            if parked.retry_at is not None and parked.retry_at <= now
+        ][:limit]
 
     async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> list[State]:
         return []
@@ -294,6 +329,8 @@ class SimulatedWorld:
         await self._host.takes()
         if self._host.faults.strikes(self._host.rng, "world_away"):
             raise WorldUnavailable("simulated: away")
+        if self._host.faults.strikes(self._host.rng, "unanswered"):
+            return [Unanswered(reason="simulated: not for now") for _ in effects]
         numbers = [self._done.setdefault(effect.key, len(self._done) + 1) for effect in effects]
         await self._host.takes()
         if self._host.faults.strikes(self._host.rng, "world_away"):

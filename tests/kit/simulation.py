@@ -83,7 +83,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.faults = Faults(append_lost=0.1, commit_unknown=0.04, commit_failed=0.04, world_away=0.2)
+        self.faults = Faults(append_lost=0.1, commit_unknown=0.04, commit_failed=0.04, world_away=0.1, unanswered=0.3)
 
     def run(self) -> "Outcome":
         """Run it, in virtual time. Raises `AssertionError` when a promise was broken."""
@@ -253,6 +253,14 @@ class Outcome:
             self._fail(f"{name} heard twice: {sorted(each for each in set(ids) if ids.count(each) > 1)[:3]}")
         if set(ids) != expected:
             self._fail(f"{name}/{partition} missed {sorted(expected - set(ids))[:3]}")
+        if lane.parked:
+            self._fail(f"{name}/{partition}: {len(lane.parked)} records are parked still")
+        heard_of: dict[str, list[str]] = {}
+        for delivery in lane.applied:
+            heard_of.setdefault((delivery.record.key or b"").decode(), []).append(delivery.envelope.id)
+        for key, order in heard_of.items():
+            if lane.decided[key] != order:
+                self._fail(f"{name} decided about {key} in the order {lane.decided[key]}, but heard {order}")
         heard: set[str] = set()
         last: dict[str, int] = {}
         for delivery in lane.applied:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.kit import clock, lane, worker
+from streams.kit import clock, lane, parking, worker
 from streams.kit.clock import Verdict
 from streams.kit.store import Move
 from tests.kit import simulated
@@ -33,7 +33,7 @@ def test_the_faults_of_the_simulation_happen() -> None:
         for what, times in Simulation(seed).run().happened.items():
             happened[what] = happened.get(what, 0) + times
 
-    assert happened.keys() >= {"killed", "frozen", "append_lost", "commit_unknown", "commit_failed", "world_away"}
+    assert happened.keys() >= {"killed", "frozen", "append_lost", "commit_unknown", "commit_failed", "world_away", "unanswered"}
 
 
 def test_the_same_seed_is_the_same_run() -> None:
@@ -177,6 +177,15 @@ def transitive_knowledge_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lane.Draft, "spoken_clock", spoken_clock)
 
 
+def nobody_waits_behind_a_parked_record(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(parking.Parking, "holds", lambda self, key: False)
+
+
+def parked_records_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """The clock moves over a record that is parked, and then it is not written down."""
+    patch.setattr(parking.Parking, "add", lambda self, *known, **more: None)
+
+
 BUGS: Collection[Callable[[pytest.MonkeyPatch], None]] = (
     no_causal_wait,
     no_deduplication,
@@ -190,6 +199,8 @@ BUGS: Collection[Callable[[pytest.MonkeyPatch], None]] = (
     failed_append_is_not_repeated,
     unknown_commit_taken_for_none,
     transitive_knowledge_forgotten,
+    nobody_waits_behind_a_parked_record,
+    parked_records_forgotten,
 )
 
 

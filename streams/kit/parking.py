@@ -1,0 +1,94 @@
+"""Parking: what cannot be handled now waits with its order, and nobody else waits with it.
+
+A record whose decision fails is put aside, and its key is *held*: later records of that key are parked behind it, in
+order, while every other key goes on. The clock moves over parked records, since the database has them: they are part of
+the lane's state, written in the same transaction as everything else.
+
+The head of a held key, its oldest parked record, is tried again when its `retry_at` has come: by itself when the
+outside world did not answer, by an operator's redrive when a decision failed. Only when it succeeds does the next one
+follow. A request that is itself wrong is parked alone and holds nobody.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from streams.kit.envelope import Envelope
+from streams.kit.log import Record
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 60.0
+BEHIND = "Behind"
+"""The reason of a record that waits behind another one of its key."""
+
+
+class Parked(NamedTuple):
+    """One parked record. `retry_at`: when it is tried next; None until an operator asks, or its turn comes."""
+
+    number: int
+    key: str
+    holds: bool
+    record: Record
+    envelope: Envelope
+    reason: str
+    message: str
+    attempts: int
+    retry_at: datetime | None
+
+
+class Parking:
+    """What one batch does to the parked records of one lane, begun from what the lane holds."""
+
+    def __init__(self, held: Mapping[str, int], last: int) -> None:
+        self.held = dict(held)
+        self.last = last
+        self.added: list[Parked] = []
+        self.tried: list[Parked] = []
+        self.released: list[Parked] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was parked, tried again or released."""
+        return not (self.added or self.tried or self.released)
+
+    def holds(self, key: str) -> bool:
+        """Records of this key must wait behind another one."""
+        return self.held.get(key, 0) > 0
+
+    def add(
+        self,
+        record: Record,
+        envelope: Envelope,
+        key: str,
+        reason: str,
+        message: str,
+        *,
+        holds: bool = True,
+        retry_at: datetime | None = None,
+    ) -> None:
+        """Park a record that was heard; with `holds`, what comes after it of its key will wait."""
+        self.last += 1
+        self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, 1, retry_at))
+        if holds:
+            self.held[key] = self.held.get(key, 0) + 1
+
+    def try_later(self, parked: Parked, reason: str, message: str, retry_at: datetime | None) -> None:
+        """It failed again: it stays at the head of its key."""
+        self.tried.append(
+            parked._replace(reason=reason, message=message, attempts=parked.attempts + 1, retry_at=retry_at)
+        )
+
+    def release(self, parked: Parked) -> None:
+        """It was handled: the next one of its key may be tried, if there is one."""
+        self.released.append(parked)
+        if parked.holds:
+            # An owner that lost the lane may see what its successor parked and not know the key: it cannot commit.
+            left = self.held.pop(parked.key, 1) - 1
+            if left:
+                self.held[parked.key] = left
+
+
+def next_try(now: datetime, attempts: int, at_least_seconds: float) -> datetime:
+    """When to ask again what the world did not answer: pauses double from a second to a minute."""
+    pause = min(FIRST_RETRY_SECONDS * 2.0 ** (attempts - 1), LONGEST_RETRY_SECONDS)
+    return now + timedelta(seconds=max(pause, at_least_seconds))
