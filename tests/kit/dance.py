@@ -72,6 +72,9 @@ class Rung(Answer):
     number: int
 
 
+EVENTS: dict[str, type[Request | Fact]] = {"a.requests": Asked, "a": ASaid, "b": BSaid, "c": CSaid}
+
+
 def dance() -> dict[str, Service]:
     """Fresh services a, b and c."""
     says: dict[str, type[Step]] = {"a": ASaid, "b": BSaid, "c": CSaid}
@@ -81,10 +84,9 @@ def dance() -> dict[str, Service]:
 
 def language() -> Language:
     """The schemas of the dance."""
-    events: dict[str, type[Event]] = {"a.requests": Asked, "a": ASaid, "b": BSaid, "c": CSaid}
     fields = [{"name": "about", "type": "string"}, {"name": "seed", "type": "long"}, {"name": "depth", "type": "int"}]
     schemas = []
-    for topic, event in events.items():
+    for topic, event in EVENTS.items():
         raw: dict[str, Any] = {"type": "record", "name": event.__name__, "namespace": "dance", "fields": fields}
         schemas.append(
             Schema(

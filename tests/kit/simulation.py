@@ -7,6 +7,7 @@ databases: the rows are the fold of the service's own topic.
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, cast
@@ -20,7 +21,7 @@ from streams.kit.log import ToSay
 from streams.kit.service import Service
 from streams.kit.settings import WorkerSettings
 from streams.kit.worker import Worker
-from tests.kit.dance import Asked, Rung, dance, language
+from tests.kit.dance import EVENTS, Asked, Rung, dance, language
 from tests.kit.simulated import (
     PARTITIONS,
     Cluster,
@@ -222,6 +223,7 @@ class Outcome:
                 self._check_heard(name, service, partition, logs, requests)
         for name, service in simulation.services.items():
             self._check_rows(name, service)
+            self._check_consequences(name, service)
         heard = [d.envelope.id for db in simulation.databases.values() for lane in db.lanes for d in lane.applied]
         self.heard = len(heard)
         self.appended = sum(map(len, simulation.cluster.partitions.values()))
@@ -273,6 +275,24 @@ class Outcome:
                 self._fail(f"{name} heard {said.id} before its causes {sorted(early)[:3]}")
             heard.add(said.id)
 
+    def _check_consequences(self, name: str, service: Service) -> None:
+        """Every record had exactly the consequences that its decision gives: none was heard and then forgotten."""
+        answered: Counter[str] = Counter()
+        for partition in range(PARTITIONS):
+            facts = {envelope.read(r.headers).id: r for r in self._simulation.cluster.records(name, partition)}
+            answered.update(envelope.read(record.headers).cause for record in facts.values())
+        [state] = service.states
+        views = {(view.topic, view.__name__): view for view in service.views}
+        for lane in self._simulation.databases[name].lanes:
+            for delivery in lane.applied:
+                topic = delivery.record.topic
+                event = _decoded(EVENTS[topic], delivery.record.value)
+                heard = msgspec.convert(msgspec.to_builtins(event), views[topic, type(event).__name__])
+                expected = len(service.decide(state.new(event.key), heard))
+                if answered[delivery.envelope.id] != expected:
+                    found = answered[delivery.envelope.id]
+                    self._fail(f"{name} said {found} facts because of {delivery.envelope.id}, not {expected}")
+
     def _check_rows(self, name: str, service: Service) -> None:
         """The rows are the fold of the service's own topic."""
         [state], [fact] = service.states, service.says.values()
@@ -297,6 +317,7 @@ class Outcome:
 
 def _decoded(fact: Any, value: bytes | None) -> Any:
     assert value is not None
-    schema = language().latest({"ASaid": "a", "BSaid": "b", "CSaid": "c"}[fact.__name__], fact.__name__)
+    [topic] = [topic for topic, event in EVENTS.items() if event is fact]
+    schema = language().latest(topic, fact.__name__)
     fields = fastavro.schemaless_reader(BytesIO(value[5:]), fastavro.parse_schema(schema.raw), None)
     return msgspec.convert(fields, fact)
