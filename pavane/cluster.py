@@ -1,8 +1,10 @@
 """The commands about topics and schemas."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
 
@@ -12,19 +14,20 @@ from pavane import prepare
 from pavane.running import environment_of
 from streams.kit.language import Language
 
+CONNECT_SECONDS = 5.0
 
-class CannotAsk(InfraError):
-    """A server did not answer."""
 
-    def __init__(self, variable: str, address: str, why: object) -> None:
-        super().__init__(f"{address} ({variable}) does not answer: {why}. Is it running?")
+class RegistryAway(InfraError):
+    """The schema registry did not answer, or not as one."""
+
+    def __init__(self, url: str, why: Exception) -> None:
+        super().__init__(f"The schema registry at {url or '(nowhere)'} cannot be asked: {why}. Is {REGISTRY} right?")
 
 
 def plan_topics(data: Path) -> int:
     from infra import topics
 
-    with _kafka(data) as bootstrap:
-        plan = topics.plan(bootstrap)
+    plan = topics.plan(environment_of(data)[KAFKA])
     for topic in plan.missing:
         typer.echo(f"+ {topic.name}, {topic.partitions} partitions")
     for each in plan.differing:
@@ -37,8 +40,7 @@ def plan_topics(data: Path) -> int:
 
 
 def apply_topics(data: Path) -> int:
-    with _kafka(data) as bootstrap:
-        typer.echo(f"topics: {prepare.apply_topics(bootstrap)}")
+    typer.echo(f"topics: {prepare.apply_topics(environment_of(data)[KAFKA])}")
     return 0
 
 
@@ -75,24 +77,14 @@ def list_schemas() -> int:
 
 
 @contextmanager
-def _kafka(data: Path) -> Iterator[str]:
-    from confluent_kafka import KafkaException
-
-    bootstrap = environment_of(data)[KAFKA]
-    try:
-        yield bootstrap
-    except KafkaException as error:
-        raise CannotAsk(KAFKA, bootstrap, error.args[0].str()) from None
-
-
-@contextmanager
 def _registry(data: Path) -> Iterator[str]:
-    import httpx
+    """The registry's URL, once something answers there."""
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    environment = environment_of(data)
-    url = environment.get(REGISTRY, "")
+    url = environment_of(data).get(REGISTRY, "")
+    parts = urlsplit(url)
     try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_SECONDS).close()
         yield url
-    except (httpx.HTTPError, SchemaRegistryError) as error:
-        raise CannotAsk(REGISTRY, url or "nothing", error) from None
+    except (OSError, SchemaRegistryError) as error:
+        raise RegistryAway(url, error) from None

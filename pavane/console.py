@@ -16,17 +16,21 @@ from streams.kit.errors import PavaneError
 
 FAILED = 1
 INTERRUPTED = 130
+THREADS_SECONDS = 1.0
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(work: Coroutine[Any, Any, int]) -> None:
-    """Run a command to its exit code. Ctrl-C (or SIGTERM) stops everything in order; a second one does so at once."""
+def run(work: Coroutine[Any, Any, int], failed: int = FAILED) -> None:
+    """Run a command to its exit code. Ctrl-C (or SIGTERM) stops everything in order; a second one does so at once.
+
+    `failed`: the exit code when it ends with an error that is explained.
+    """
     runner: Any = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop
 
         runner = uvloop.run
-    with explained():
+    with explained(failed):
         raise typer.Exit(runner(_stoppable(work)))
 
 
@@ -52,7 +56,7 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
     def stop() -> None:
         nonlocal stopping
         if stopping:
-            # What still runs is bound to this process and ends with it.
+            # At once: all that was started is bound to this process and ends with it.
             os._exit(INTERRUPTED)
         stopping = True
         sys.stderr.write("\nStopping everything.\n")
@@ -63,7 +67,19 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
+        await _leave_threads(loop)
         return INTERRUPTED
+
+
+async def _leave_threads(loop: asyncio.AbstractEventLoop) -> None:
+    """Wait for what still runs in threads, but not long: they only read, and cannot be called off."""
+    ending = asyncio.ensure_future(loop.shutdown_default_executor())
+    # Not `wait_for`: to call this off is to wait for the threads after all.
+    _, running = await asyncio.wait({ending}, timeout=THREADS_SECONDS)
+    if running:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 def is_terminal() -> bool:

@@ -26,7 +26,7 @@ async def up(data: Path) -> int:
     lines = Lines()
     lines.heading(f"The stack, on {data}")
     stack = Stack(data)
-    await stack.start(lines.part)
+    await lines.start(stack)
     try:
         lines.heading("To use it from another terminal")
         for variable, value in stack.addresses.environment().items():
@@ -43,7 +43,7 @@ async def run_everything(data: Path) -> int:
     lines = Lines()
     lines.heading(f"The stack, on {data}")
     stack = Stack(data)
-    await stack.start(lines.part)
+    await lines.start(stack)
     try:
         lines.heading("The platform")
         async with Platform(stack, on_step=lines.step) as platform:

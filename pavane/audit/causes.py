@@ -5,6 +5,7 @@ and nobody knows what was not said yet. (Mattern, "Virtual time and global state
 a service that heard an answer before its question is found by its next fact.
 """
 
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -103,6 +104,11 @@ def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
             yield from _known_requests(ledger, lane, speaker)
             continue
         other = ledger.lane(speaker, lane.partition)
+        nothing = array("q", bytes(8 * len(lane)))
+        pairs = [
+            (third, theirs, lane.sequences if third == lane.speaker else lane.clocks.get(third, nothing))
+            for third, theirs in other.clocks.items()
+        ]
         known = 0
         for at, claimed in enumerate(column):
             if claimed in (known, 0):
@@ -111,28 +117,23 @@ def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
             found = other.index(claimed)
             if found is None:
                 yield Flaw(at, f"its clock knows {speaker} up to {claimed}, the log to {other.last}", open=True)
-            else:
-                yield from _contained(lane, at, other, found)
+                continue
+            for third, theirs, mine in pairs:
+                if theirs[found] > mine[at] or (mine is lane.sequences and theirs[found] == mine[at]):
+                    yield _beyond(lane, at, f"{speaker}/{other.partition}/{claimed}", third, theirs[found])
 
 
-def _contained(lane: LaneLog, at: int, other: LaneLog, found: int) -> Iterator[Flaw]:
-    """All that the speaker of `other` knew when it said `found` is known to the fact at `at`."""
-    fact = f"{other.speaker}/{other.partition}/{other.sequences[found]}"
-    for third, theirs in other.clocks.items():
-        knew = theirs[found]
-        if third == lane.speaker:
-            if knew >= lane.sequences[at]:
-                yield Flaw(at, f"it knows {fact}, which knew {third} up to {knew} already", open=False)
-            continue
-        mine = lane.clocks.get(third)
-        knows = mine[at] if mine is not None else 0
-        if knows < knew:
-            yield Flaw(
-                at,
-                f"its speaker had heard {fact}, which knew {third} up to {knew}, but {third} itself only up to "
-                f"{knows}: an answer was heard before its question",
-                open=False,
-            )
+def _beyond(lane: LaneLog, at: int, fact: str, third: str, knew: int) -> Flaw:
+    """The fact at `at` knows `fact`, whose speaker knew more of a third one than can be, or than the lane does."""
+    if third == lane.speaker:
+        return Flaw(at, f"it knows {fact}, which knew {third} up to {knew} already", open=False)
+    knows = lane.clocks[third][at] if third in lane.clocks else 0
+    return Flaw(
+        at,
+        f"its speaker had heard {fact}, which knew {third} up to {knew}, but {third} itself only up to {knows}: an "
+        f"answer was heard before its question",
+        open=False,
+    )
 
 
 def _known_requests(ledger: Ledger, lane: LaneLog, topic: str) -> Iterator[Flaw]:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import Connection, IsolationLevel, sql
 
 from pavane.audit.errors import EvidenceMissing
-from pavane.audit.snapshot import Clocks, Snapshot
+from pavane.audit.snapshot import Clocks, Parked, Snapshot
 from pavane.audit.world import Charge, Parcel, World
 from streams.kit.events import State
 from streams.kit.lane import Holding
@@ -34,6 +34,9 @@ LANES: LiteralString = "SELECT partition, epoch, positions, clock, outbox_row, a
 UNSAID: LiteralString = (
     "SELECT o.partition, o.facts FROM outbox o JOIN lanes l USING (partition) WHERE o.number > l.acknowledged "
     "ORDER BY o.partition, o.number"
+)
+PARKED: LiteralString = (
+    "SELECT partition, key, holds, topic, log_offset, reason, message, retry_at FROM parked ORDER BY partition, number"
 )
 CHARGES: LiteralString = (
     "SELECT p.key, p.order_id, p.status, p.amount_minor, p.currency, coalesce(c.times, 0)::int FROM payments p "
@@ -79,7 +82,8 @@ def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, 
         for partition, facts in _streamed(connection, sql.SQL(UNSAID))
         for fact in _facts.decode(facts)
     ]
-    return Snapshot(service, lanes, unsaid, partial(_documents, connection), partial(_columns, connection))
+    parked = [Parked(*row) for row in _streamed(connection, sql.SQL(PARKED))]
+    return Snapshot(service, lanes, unsaid, parked, partial(_documents, connection), partial(_columns, connection))
 
 
 def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:

@@ -1,12 +1,14 @@
-"""Records that a service put aside: read from its dead-letter topic, counted and listed."""
+"""Records that a service could not handle: put aside for good, or parked until it can. Counted and listed."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pavane.audit.report import Tally, Verdict
+from pavane.audit.snapshot import Snapshot
 from streams.kit import envelope
 from streams.kit.envelope import Envelope
 from streams.kit.log import Record
+from streams.kit.parking import BEHIND
 
 MOST_CHARACTERS = 200
 
@@ -19,6 +21,26 @@ class DeadLetter(NamedTuple):
     key: str
     reason: str
     message: str
+
+
+def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
+    """How many records wait, and behind what. They are not lost, and what they hold up is not settled yet.
+
+    A request that is wrong itself holds up nothing: it is among the dead letters only.
+    """
+    tally = Tally("parked", "Parked: records that wait to be handled, with all that concerns the same order.")
+    for name, snapshot in snapshots.items():
+        holding = [each for each in snapshot.parked if each.holds]
+        tally.checked += len(holding)
+        tally.unsettled += len(holding)
+        for each in holding:
+            if each.reason != BEHIND:
+                then = f"tried again at {each.retry_at:%H:%M:%S}" if each.retry_at else "waits for a redrive"
+                tally.note(
+                    f"{name}: {each.topic}/{each.partition}/{each.offset} about {each.key}: {each.reason}: "
+                    f"{each.message[:MOST_CHARACTERS]}; {then}"
+                )
+    return tally.verdict()
 
 
 def listed(letters: Sequence[DeadLetter]) -> Verdict:

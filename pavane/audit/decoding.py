@@ -21,45 +21,52 @@ class Decoder:
         self._language = language
         self._schema_of = schema_of
         self._writers: dict[int, tuple[str, Any] | None] = {}
-        self._readers: dict[tuple[str, int], Any] = {}
+        self._readings: dict[tuple[str, int], tuple[str, Any, Any]] = {}
 
     def name_of(self, value: bytes | None) -> str:
         """The event's name. Raises `Undecodable`."""
-        return self._writer(value)[1][0]
+        return self._writer(_id_of(value))[0]
 
-    def fields(self, topic: str, value: bytes | None) -> dict[str, Any]:
-        """The event's fields, as the topic's latest version of it has them. Raises `Undecodable`."""
-        schema_id, (name, writer) = self._writer(value)
-        reader = self._readers.get((topic, schema_id))
-        if reader is None:
-            reader = self._readers[topic, schema_id] = self._reader(topic, name)
+    def decode(self, topic: str, value: bytes | None) -> tuple[str, dict[str, Any]]:
+        """The event's name, and its fields as the topic's latest version of it has them. Raises `Undecodable`."""
+        schema_id = _id_of(value)
+        reading = self._readings.get((topic, schema_id))
+        if reading is None:
+            reading = self._readings[topic, schema_id] = self._reading(topic, schema_id)
+        name, writer, reader = reading
         assert value is not None
         buffer = BytesIO(value)
         buffer.seek(5)
         try:
-            # A reader that equals the writer is not given: Avro then need not compare the two field by field.
-            return fastavro.schemaless_reader(buffer, writer, None if reader == writer else reader)  # type: ignore[return-value]
+            return name, fastavro.schemaless_reader(buffer, writer, reader)  # type: ignore[return-value]
         except Exception as error:
             # Bytes from outside can break an Avro reader in any way; whatever it raises, they are not an event.
             raise Undecodable(f"the bytes are no {name}: {error}") from error
 
-    def _writer(self, value: bytes | None) -> tuple[int, tuple[str, Any]]:
-        if value is None or len(value) < 5 or value[0] != 0:
-            raise Undecodable("it is not in Confluent wire format")
-        schema_id = _HEAD.unpack_from(value)[1]
+    def _reading(self, topic: str, schema_id: int) -> tuple[str, Any, Any]:
+        name, writer = self._writer(schema_id)
+        try:
+            reader = _parsed(self._language.latest(topic, name).raw)
+        except LanguageError as error:
+            raise Undecodable(str(error)) from error
+        # A reader that equals the writer is not given: Avro then need not compare the two field by field.
+        return name, writer, None if reader == writer else reader
+
+    def _writer(self, schema_id: int) -> tuple[str, Any]:
         if schema_id not in self._writers:
             text = self._schema_of(schema_id)
             self._writers[schema_id] = _named(text) if text is not None else None
         writer = self._writers[schema_id]
         if writer is None:
             raise Undecodable(f"the registry knows no schema with id {schema_id}")
-        return schema_id, writer
+        return writer
 
-    def _reader(self, topic: str, name: str) -> Any:
-        try:
-            return _parsed(self._language.latest(topic, name).raw)
-        except LanguageError as error:
-            raise Undecodable(str(error)) from error
+
+def _id_of(value: bytes | None) -> int:
+    if value is None or len(value) < 5 or value[0] != 0:
+        raise Undecodable("it is not in Confluent wire format")
+    schema_id: int = _HEAD.unpack_from(value)[1]
+    return schema_id
 
 
 def _named(text: str) -> tuple[str, Any]:

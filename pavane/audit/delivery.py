@@ -58,6 +58,9 @@ def _committed(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, par
 def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int) -> None:
     """What lies below the position was heard, no more and no less; what lies above it is still to come."""
     position, known = snapshot.position(topic, partition), snapshot.known(partition, topic)
+    if topic not in snapshot.lanes[partition].positions:
+        tally.unsettled += _last(ledger, topic, partition)
+        return
     where = f"{snapshot.name} on {topic}/{partition}"
     if position > end:
         tally.violation(
@@ -83,7 +86,7 @@ def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partiti
 def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, lane: Holding) -> None:
     """What the lane only knows through others (speakers that it does not listen to) is in the log."""
     for speaker, known in lane.clock.items():
-        if speaker in snapshot.service.topics or speaker.partition(".")[0] == snapshot.name:
+        if speaker in lane.positions or speaker.partition(".")[0] == snapshot.name:
             continue
         last = _last(ledger, speaker, partition)
         tally.checked += 1

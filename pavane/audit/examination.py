@@ -11,7 +11,7 @@ from pavane.audit.orders import Orders
 from pavane.audit.rebuild import Rebuild
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.settlement import Remains
-from pavane.audit.snapshot import Clocks, Rows, Snapshot, heard
+from pavane.audit.snapshot import Clocks, Rows, Snapshot
 from pavane.audit.world import World
 from streams.billing.model import Invoice
 from streams.inventory.model import Movement, Reservation, Stock
@@ -60,14 +60,14 @@ def examine(evidence: Evidence) -> tuple[Verdict, ...]:
         evidence.world,
     )
 
-    def has_heard(service: str, partition: int, sequence: int) -> bool:
-        return heard(snapshots, service, orders.TOPIC, partition, sequence)
+    def handled(service: str, partition: int, sequence: int, order_id: str) -> bool:
+        return snapshots[service].has_handled(orders.TOPIC, partition, sequence, order_id)
 
     return (
-        orders.ends_once(found.by_id, evidence.now),
+        orders.ends_once(found.by_id, snapshots[orders.TOPIC], evidence.now),
         orders.requests_answered(ledger, snapshots[orders.TOPIC], found.by_id),
-        settlement.confirmed(found.by_id, remains, has_heard),
-        settlement.undone(found.by_id, remains, has_heard),
+        settlement.confirmed(found.by_id, remains, handled),
+        settlement.undone(found.by_id, remains, handled),
         stock.balances(
             _rows(live, "inventory", Stock),
             cast("Mapping[str, Stock]", rebuilds["inventory"].rows[Stock]),
@@ -80,17 +80,22 @@ def examine(evidence: Evidence) -> tuple[Verdict, ...]:
         rows_tally.verdict(),
         views_tally.verdict(),
         stories.entries_told(ledger, snapshots["timeline"]),
+        dead_letters.parked(snapshots),
         dead_letters.listed(ledger.dead_letters),
     )
 
 
 def _read(evidence: Evidence, ledger: Ledger, found: Orders, rebuilds: Mapping[str, Rebuild]) -> None:
     """Hear every fact once: from the log, and from the outboxes what is not in the log yet."""
+    listening: dict[str, list[Rebuild]] = {}
+    for each in rebuilds.values():
+        for topic in each.topics:
+            listening.setdefault(topic, []).append(each)
     for record in evidence.records:
         said = ledger.note(record)
         if said is not None:
             found.hear(said)
-            for each in rebuilds.values():
+            for each in listening.get(said.topic, ()):
                 each.hear(said)
     for name, snapshot in evidence.snapshots.items():
         for partition, fact in snapshot.unsaid:

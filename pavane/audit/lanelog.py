@@ -74,18 +74,15 @@ class LaneLog:
         """Add the first appearance of a fact. `key`, `name` and the cause's topic are numbers of an `Index`."""
         size = len(self.sequences)
         at = size if sequence > self.last else bisect_left(self.sequences, sequence)
-        for column, value in (
-            (self.sequences, sequence),
-            (self.offsets, offset),
-            (self.digests, digest),
-            (self.keys, key),
-            (self.names, name),
-            (self.cause_topics, cause[0]),
-            (self.cause_numbers, cause[1]),
-        ):
-            column.insert(at, value)
-        for who in clock:
-            if who not in self.clocks:
+        self.sequences.insert(at, sequence)
+        self.offsets.insert(at, offset)
+        self.digests.insert(at, digest)
+        self.keys.insert(at, key)
+        self.names.insert(at, name)
+        self.cause_topics.insert(at, cause[0])
+        self.cause_numbers.insert(at, cause[1])
+        if not clock.keys() <= self.clocks.keys():
+            for who in clock.keys() - self.clocks.keys():
                 self.clocks[who] = array("q", bytes(8 * size))
         for who, column in self.clocks.items():
             column.insert(at, clock.get(who, 0))

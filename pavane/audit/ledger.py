@@ -28,11 +28,12 @@ PROMISE = (
 
 
 class Said(NamedTuple):
-    """One fact at its first appearance. `fields`: all of the event's, decoded."""
+    """One fact at its first appearance; `offset` is -1 while only an outbox holds it. `fields`: all that it says."""
 
     topic: str
     partition: int
     sequence: int
+    offset: int
     timestamp: int
     name: str
     key: str
@@ -127,7 +128,8 @@ class Ledger:
         """Who says it; None, and a violation, when it is not the topic's owner in its own partition."""
         try:
             said = envelope.read(record.headers)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
+            # A header of somebody else's may have no value at all.
             self._broken(record, f"it has no envelope of ours ({error}): somebody else than {record.topic} wrote it")
             return None
         if said.speaker != record.topic or said.partition != record.partition:
@@ -195,8 +197,7 @@ class Ledger:
 
     def _decoded(self, record: Record, said: Envelope) -> Said | None:
         try:
-            name = self._decoder.name_of(record.value)
-            fields = self._decoder.fields(record.topic, record.value)
+            name, fields = self._decoder.decode(record.topic, record.value)
         except Undecodable as error:
             self._broken(record, f"{said.id} cannot be read: {error}")
             return None
@@ -205,7 +206,15 @@ class Ledger:
         if lane is not None and at is not None:
             lane.names[at] = self.names.number(name.encode())
         return Said(
-            record.topic, record.partition, said.sequence, record.timestamp, name, text(record.key), said, fields
+            record.topic,
+            record.partition,
+            said.sequence,
+            record.offset,
+            record.timestamp,
+            name,
+            text(record.key),
+            said,
+            fields,
         )
 
     # -- what is not a fact --------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class Rebuild:
         }
         self.failed: list[str] = []
         self._snapshot = snapshot
+        # What a projection has parked is not in its rows. (What a service has parked, others have said.)
+        self._unhandled = snapshot.unhandled
         self._evolutions = service.evolutions
         self._events: dict[tuple[str, str], type[Event]] = (
             {(view.topic, view.__name__): view for view in service.views}
@@ -41,10 +43,17 @@ class Rebuild:
         )
         self._given = {event: GIVEN_BY_THE_KIT.intersection(event.__struct_fields__) for event in self._events.values()}
 
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics whose facts are folded into these rows."""
+        return frozenset(topic for topic, _ in self._events)
+
     def hear(self, said: Said) -> None:
         """Fold the fact, if the snapshot's clock includes it."""
         event = self._events.get((said.topic, said.name))
         if event is None or said.sequence > self._snapshot.known(said.partition, said.topic):
+            return
+        if (said.topic, said.partition, said.offset) in self._unhandled:
             return
         try:
             self._fold(said, msgspec.convert(self._fields(event, said), event))

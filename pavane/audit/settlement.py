@@ -1,8 +1,8 @@
 """What an ended order leaves behind: everything if it was confirmed, nothing if it was cancelled or rejected.
 
-A service's rows are judged once the service has heard, in its snapshot, how the order ended: whatever follows from that
-is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked. An
-order whose end somebody has still to hear is not settled yet.
+A service's rows are judged once the service has handled, in its snapshot, how the order ended: whatever follows from
+that is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked.
+An order whose end somebody has still to hear, or has parked, is not settled yet.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +20,8 @@ from streams.shipping.model import Shipment
 from streams.shipping.model import Status as ShipmentStatus
 from streams.shipping.simulator import Status as ParcelStatus
 
-HasHeard = Callable[[str, int, int], bool]
-"""Had this service heard the fact of `orders` with that partition and sequence?"""
+HasHandled = Callable[[str, int, int, str], bool]
+"""Had this service handled the fact of `orders` with that partition, sequence and key?"""
 
 CONCERNED = ("inventory", "billing", "shipping")
 UNDONE_INVOICES = {InvoiceStatus.VOIDED, InvoiceStatus.REFUNDED, InvoiceStatus.CANCELLED}
@@ -46,7 +46,7 @@ class Remains(NamedTuple):
     world: World
 
 
-def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) -> Verdict:
+def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandled) -> Verdict:
     """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other."""
     tally = Tally(
         "confirmed-paid-and-sent",
@@ -55,7 +55,7 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHear
     for order_id, order in orders.items():
         if order.ending is None or order.ending[0] != CONFIRMED:
             continue
-        _judge(tally, order_id, order, heard, _unpaid_or_unsent(order_id, order, remains))
+        _judge(tally, order_id, order, handled, _unpaid_or_unsent(order_id, order, remains))
     for order_id, reservation in remains.reservations.items():
         ending = _ending(orders, order_id)
         if reservation.status is ReservationStatus.DISPATCHED and ending != CONFIRMED:
@@ -71,7 +71,7 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHear
     return tally.verdict()
 
 
-def undone(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) -> Verdict:
+def undone(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandled) -> Verdict:
     """Of a cancelled order everything is undone; of a rejected one, or one that nobody placed, nothing was done."""
     tally = Tally(
         "cancelled-undone",
@@ -79,7 +79,7 @@ def undone(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) 
     )
     for order_id, order in orders.items():
         if order.ending is not None and order.ending[0] == CANCELLED:
-            _judge(tally, order_id, order, heard, _left_over(order_id, remains))
+            _judge(tally, order_id, order, handled, _left_over(order_id, remains))
         elif order.ending is not None and order.ending[0] == REJECTED:
             tally.checked += 1
     for place, order_ids in _places(remains):
@@ -91,11 +91,13 @@ def undone(orders: Mapping[str, OrderFacts], remains: Remains, heard: HasHeard) 
     return tally.verdict()
 
 
-def _judge(tally: Tally, order_id: str, order: OrderFacts, heard: HasHeard, flaws: Iterator[tuple[str, str]]) -> None:
+def _judge(
+    tally: Tally, order_id: str, order: OrderFacts, handled: HasHandled, flaws: Iterator[tuple[str, str]]
+) -> None:
     """Count the order; note each flaw (who it is about, what it is) that the service concerned has to answer for."""
     assert order.ending is not None
     ending, sequence = order.ending
-    knowing = {service for service in CONCERNED if heard(service, order.partition, sequence)}
+    knowing = {service for service in CONCERNED if handled(service, order.partition, sequence, order_id)}
     tally.checked += 1
     tally.unsettled += len(knowing) < len(CONCERNED)
     for service, flaw in flaws:

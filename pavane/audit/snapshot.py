@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from streams.kit.events import State
 from streams.kit.lane import Holding
@@ -14,18 +16,32 @@ Clocks = Mapping[int, Mapping[str, int]]
 """What each lane of a service knows, by partition."""
 
 
+class Parked(NamedTuple):
+    """A record that waits to be handled. `holds`: later records of its key wait behind it. `retry_at`: by itself."""
+
+    partition: int
+    key: str
+    holds: bool
+    topic: str
+    offset: int
+    reason: str
+    message: str
+    retry_at: datetime | None
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One service's database, all of it at the same moment.
 
-    `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `documents`: the
-    rows of one table as JSON, in any order; it can be asked while the snapshot is open. `columns`: the same as tuples
-    of some columns, for tables too long to be read whole.
+    `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `parked`: what
+    was heard and is not handled yet. `documents`: the rows of one table as JSON, in any order; it can be asked while
+    the snapshot is open. `columns`: the same as tuples of some columns, for tables too long to be read whole.
     """
 
     service: Service
     lanes: Mapping[int, Holding]
     unsaid: Sequence[tuple[int, ToSay]]
+    parked: Sequence[Parked]
     documents: Callable[[type[State]], Iterable[str | bytes]]
     columns: Callable[[type[State], Sequence[str]], Iterable[tuple[Any, ...]]]
 
@@ -36,14 +52,30 @@ class Snapshot:
     def known(self, partition: int, speaker: str) -> int:
         """The last sequence of a speaker that the lane had heard (or, of the service itself, said)."""
         lane = self.lanes.get(partition)
-        return lane.clock.get(speaker, 0) if lane is not None else 0
+        if lane is None or (speaker in self.service.topics and speaker not in lane.positions):
+            # A topic that the service has only begun to hear: what its clock says of it is hearsay.
+            return 0
+        return lane.clock.get(speaker, 0)
 
     def position(self, topic: str, partition: int) -> int:
         """The next offset that the lane was to read."""
         lane = self.lanes.get(partition)
         return lane.positions.get(topic, 0) if lane is not None else 0
 
+    @cached_property
+    def held(self) -> frozenset[tuple[int, str]]:
+        """The lanes and keys of which something waits to be handled."""
+        return frozenset((each.partition, each.key) for each in self.parked if each.holds)
 
-def heard(snapshots: Mapping[str, Snapshot], service: str, speaker: str, partition: int, sequence: int) -> bool:
-    """Had the service heard that fact when its snapshot was taken? Then the snapshot shows all that follows from it."""
-    return snapshots[service].known(partition, speaker) >= sequence
+    @cached_property
+    def unhandled(self) -> frozenset[tuple[str, int, int]]:
+        """Topic, partition and offset of every record that was heard, but waits to be handled.
+
+        Not of requests that are wrong themselves: their dead letters are their answers.
+        """
+        return frozenset((each.topic, each.partition, each.offset) for each in self.parked if each.holds)
+
+    def has_handled(self, speaker: str, partition: int, sequence: int, key: str) -> bool:
+        """Had the service heard that fact about `key`, and nothing about the key waits? Then all that follows from the
+        fact is in this snapshot."""
+        return self.known(partition, speaker) >= sequence and (partition, key) not in self.held

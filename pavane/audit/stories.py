@@ -45,20 +45,28 @@ def _flaw(
     ordinal: int,
 ) -> str | None:
     """What the entry gets wrong; its ordinal is noted."""
-    topic, partition, sequence = own_id.rsplit("/", 2)
-    lane = ledger.lanes.get((topic, int(partition)))
-    at = lane.index(int(sequence)) if lane is not None else None
+    where, sequence = _place(own_id)
+    lane = ledger.lanes.get(where) if where in ordinals else None
+    at = lane.index(sequence) if lane is not None else None
     if lane is None or at is None:
         return "the log holds no such fact"
-    ordinals[topic, int(partition)][at] = ordinal
+    ordinals[where][at] = ordinal
     if ledger.keys.text(lane.keys[at]) != order_id:
         return f"the fact is about {ledger.keys.text(lane.keys[at])}"
     if lane.names[at] >= 0 and ledger.names.text(lane.names[at]) != fact:
         return f"it says {fact}, the fact is {ledger.names.text(lane.names[at])}"
     cause_topic = lane.cause_topics[at]
-    if cause_topic >= 0 and not cause.startswith(f"{ledger.topic(cause_topic)}/{partition}/"):
+    if cause_topic >= 0 and not cause.startswith(f"{ledger.topic(cause_topic)}/{where[1]}/"):
         return f"it says that its cause is {cause}, which the fact does not"
     return None
+
+
+def _place(own_id: str) -> tuple[Where, int]:
+    """The lane and the sequence that an entry's id names; nowhere, if it is no id."""
+    parts = own_id.rsplit("/", 2)
+    if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+        return ("", 0), 0
+    return (parts[0], int(parts[1])), int(parts[2])
 
 
 def _untold(ledger: Ledger, snapshot: Snapshot, lane: LaneLog, told: "array[int]") -> Iterator[str]:
@@ -68,7 +76,8 @@ def _untold(ledger: Ledger, snapshot: Snapshot, lane: LaneLog, told: "array[int]
     for at, ordinal in enumerate(told):
         if lane.sequences[at] > known:
             break
-        if ordinal == _UNTOLD and lane.names[at] in of_orders:
+        where = (lane.speaker, lane.partition, lane.offsets[at])
+        if ordinal == _UNTOLD and lane.names[at] in of_orders and where not in snapshot.unhandled:
             name = ledger.names.text(lane.names[at])
             yield (
                 f"{lane.speaker}/{lane.partition}/{lane.sequences[at]} ({name} about "

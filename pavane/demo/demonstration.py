@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,7 +51,7 @@ async def demonstrate(options: Options) -> int:
         exits.callback(reading.cancel)
         lines.heading("The stack")
         stack = Stack(options.data)
-        await stack.start(lines.part)
+        await lines.start(stack)
         exits.push_async_callback(stack.stop)
         remember(options.data, seed)
         lines.heading("The platform")
@@ -60,7 +60,9 @@ async def demonstrate(options: Options) -> int:
         demonstration = Demonstration(platform, await reading, options, lines)
         right = await unless_one_dies(platform, demonstration.run())
         if options.keep:
-            await stay(platform, lines, demonstration.worth_a_look())
+            # Ctrl-C is the way out of it, and says nothing about what was counted.
+            with suppress(asyncio.CancelledError):
+                await stay(platform, lines, demonstration.worth_a_look())
     return 0 if right else 1
 
 
@@ -152,8 +154,7 @@ class Demonstration:
             self._lines.say(f"  The first order was confirmed {first:.1f} s after the start.")
 
     async def _count(self) -> bool:
-        from pavane.audit import audit
-        from pavane.audit.report import table
+        from pavane.audit import audit, table
 
         self._lines.heading(f"The count, of all {len(self._placed):,} orders placed in this folder")
         paid = await closing.payments(self._addresses.postgres["world"])

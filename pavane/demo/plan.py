@@ -22,7 +22,7 @@ DECLINED_AT_CAPTURE_CUSTOMERS = 0.007
 REFUSED_PARCELS = 0.008
 CANCELLED_ORDERS = 0.012
 #: A wish to cancel comes at some moment of this time: at any stage of the order, and sometimes too late.
-CANCELLED_WITHIN_SECONDS = 0.4
+CANCELLED_WITHIN_SECONDS = 0.3
 #: Goods with too little stock: this many, of those that the first orders want in between so many pieces.
 SCARCE_ITEMS = 4
 SCARCE_AMONG_ORDERS = 500

@@ -10,7 +10,9 @@ from pavane.demo.checkout import Checkout
 from pavane.demo.outcomes import Outcomes
 from pavane.demo.plan import Order, Outcome
 
-CONNECTIONS = 16
+TILLS = 16
+#: Some more than tills, so that a cancellation need not queue behind orders.
+CONNECTIONS = TILLS + 4
 #: Orders that were accepted and have not ended. More would only wait longer in the log.
 MOST_OPEN = 256
 #: No order ends for so long: something is broken, or far too slow.
@@ -69,7 +71,7 @@ class Traffic:
         waiting = iter(self._orders.values())
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
-            for _ in range(CONNECTIONS):
+            for _ in range(TILLS):
                 group.create_task(self._serve(waiting, group))
         return self._timed(begun)
 

@@ -91,7 +91,8 @@ def of_request(topic: str, partition: int, offset: int, headers: Iterable[tuple[
     """The envelope of a request: its offset serves as sequence, its id for a missing correlation id."""
     found = dict(headers)
     own_id = f"{topic}/{partition}/{offset}"
-    correlation = found.get("correlation", b"")[:MOST_BYTES].decode(errors="replace") or own_id
+    # PostgreSQL takes no zero character, and views keep this text.
+    correlation = found.get("correlation", b"")[:MOST_BYTES].decode(errors="replace").replace("\0", "") or own_id
     traceparent = found.get("traceparent")
     if traceparent is not None and len(traceparent) > MOST_BYTES:
         traceparent = None

@@ -8,6 +8,9 @@ PavaneError
 │   ├── Undecodable           its bytes are not an event of the language
 │   └── Refused               the decision refuses it, with a reason for its sender
 ├── WorldUnavailable      an effect could not be answered for now: asked again later
+│   ├── BreakerOpen           it failed too often lately and is left alone for a while
+│   ├── BulkheadFull          as many calls as are allowed at once are under way
+│   └── TimedOut              it took too long; whether it did anything is not known
 ├── RegistryAway          the schema registry does not answer: the batch is done again later
 ├── StaleEpoch            somebody else owns the partition now: drop it
 └── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
@@ -64,9 +67,45 @@ class Refused(Undecidable):
 
 
 class WorldUnavailable(PavaneError):
-    """The outside world did not answer an effect; asking again under the same key is safe."""
+    """The outside world did not answer an effect; asking again under the same key is safe.
+
+    `retry_after_seconds`: before that it is of no use (an HTTP `Retry-After`); 0 when nobody said.
+    """
 
     then = Then.RETRY
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BreakerOpen(WorldUnavailable):
+    """A dependency failed too often lately: it is not asked until some time has passed."""
+
+    def __init__(self, dependency: str, open_for_seconds: float, failures: int, reason: str, again_in: float) -> None:
+        super().__init__(
+            f"{dependency}: not asked, its circuit breaker is open since {open_for_seconds:.1f} s, after {failures} "
+            f"failed calls in a row (the last: {reason}); it is tried again in {again_in:.1f} s",
+            again_in,
+        )
+
+
+class BulkheadFull(WorldUnavailable):
+    """As many calls of a dependency are under way as are allowed at once, and none ended in time."""
+
+    def __init__(self, dependency: str, calls: int, waited_seconds: float) -> None:
+        super().__init__(
+            f"{dependency}: not asked, {calls} calls are under way, as many as are allowed at once, and none ended in "
+            f"{waited_seconds:g} s; it is tried again with the next call",
+            waited_seconds,
+        )
+
+
+class TimedOut(WorldUnavailable):
+    """A dependency took too long. Whether it did what was asked is not known."""
+
+    def __init__(self, dependency: str, timeout_seconds: float) -> None:
+        super().__init__(f"{dependency}: no answer within {timeout_seconds:g} s; what was asked may have been done")
 
 
 class RegistryAway(PavaneError):

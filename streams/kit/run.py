@@ -16,6 +16,7 @@ from typing import Any
 import streams
 from streams.kit import logs
 from streams.kit.codec import Codec
+from streams.kit.effects import Guarded, guarded
 from streams.kit.errors import PavaneError, WrongSetting
 from streams.kit.kafka import KafkaLog, partition_of
 from streams.kit.language import Language
@@ -51,13 +52,15 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
     async with AsyncExitStack() as stack:
         codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
         await codec.prepare(service.name, service.says.values())
-        world = await stack.enter_async_context(service.world()) if service.world is not None else None
+        world = await _world(service, settings, stack)
         log = KafkaLog(settings.kafka, service.name, service.topics, settings.session_timeout_ms)
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
         store = PostgresStore(settings.database, transaction_seconds)
         worker = Worker(service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count))
         log.let_go = worker.let_go
-        management = Management(settings.management_host, settings.management_port, lambda: readiness(worker, log))
+        management = Management(
+            settings.management_host, settings.management_port, lambda: readiness(worker, log, world)
+        )
         stack.callback(management.close)
         await log.open()
         stack.push_async_callback(log.close)
@@ -68,8 +71,18 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
     logger().info("stopped")
 
 
-def readiness(worker: Worker, log: KafkaLog) -> dict[str, Any]:
-    """Is the worker ready, and if not, why. Without a lane it is ready: another instance may own them all."""
+async def _world(service: Service, settings: WorkerSettings, stack: AsyncExitStack) -> Guarded | None:
+    if service.world is None:
+        return None
+    return await stack.enter_async_context(guarded(service, settings.redis, settings.effects_keep_days))
+
+
+def readiness(worker: Worker, log: KafkaLog, world: Guarded | None) -> dict[str, Any]:
+    """Is the worker ready, and if not, why. Without a lane it is ready: another instance may own them all.
+
+    A dependency whose breaker is open makes it `degraded`, not unready: what does not need it goes on.
+    """
+    dependencies = {each.name: each.state() for each in (world.dependencies if world is not None else ())}
     halted = {str(partition): str(refusal) for partition, refusal in worker.halted.items()}
     return {
         "ready": not halted and worker.away is None and log.away is None,
@@ -77,6 +90,8 @@ def readiness(worker: Worker, log: KafkaLog) -> dict[str, Any]:
         "lanes": sorted(worker.lanes),
         "halted": halted,
         "away": [each for each in (worker.away, log.away) if each],
+        "degraded": [name for name, state in dependencies.items() if state.is_degraded],
+        "dependencies": {name: state._asdict() for name, state in dependencies.items()},
     }
 
 

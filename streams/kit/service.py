@@ -33,7 +33,8 @@ class World(Protocol):
     """The outside world as one service sees it. Asked a round at a time; answers come in the order of the effects."""
 
     async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
-        """Ask for all effects at once. Raises `WorldUnavailable` when some could not be answered now."""
+        """Ask for all effects at once. An effect that could not be answered now is answered with `Unanswered`; when
+        that is so for all of them, `WorldUnavailable` may be raised instead."""
         ...
 
 

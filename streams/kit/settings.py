@@ -59,6 +59,13 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     """What one worker process is given. Sizes are records or facts, times are in their names."""
 
     database: Annotated[str, msgspec.Meta(pattern="^postgres(ql)?://", description="PostgreSQL URL of the service")]
+    redis: Annotated[
+        str,
+        msgspec.Meta(pattern="^(rediss?|unix)://", description="Redis URL, for the records of effects; none without"),
+    ] = ""
+    effects_keep_days: Annotated[
+        float, msgspec.Meta(gt=0, le=365, description="how long the outcome of an effect is kept in Redis")
+    ] = 2.0
     batch_records: Annotated[int, msgspec.Meta(ge=1, le=10_000, description="most records in one transaction")] = 500
     queue_records: Annotated[
         int, msgspec.Meta(ge=1, description="records of one partition read ahead before its topic pauses")
@@ -67,9 +74,9 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
         int, msgspec.Meta(ge=1, description="facts not acknowledged by the log before no more are decided")
     ] = 20_000
     outbox_keep_seconds: Annotated[
-        float, msgspec.Meta(ge=0, description="how long said facts stay, to refill a log that lost its end")
+        float, msgspec.Meta(ge=0, le=31_536_000, description="how long said facts stay, to refill a log that lost its end")
     ] = 60.0
-    due_poll_seconds: Annotated[float, msgspec.Meta(gt=0, description="how often deadlines are looked for")] = 0.5
+    due_poll_seconds: Annotated[float, msgspec.Meta(gt=0, le=3_600, description="how often deadlines are looked for")] = 0.5
     session_timeout_ms: Annotated[
         int, msgspec.Meta(ge=1_000, description="silence after which the group gives this worker's partitions away")
     ] = 10_000
@@ -86,4 +93,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
         url = environment.get(variable)
         if not url:
             raise WrongSetting(f"{variable} (PostgreSQL URL of the service {service}): is not set")
-        return cls.read(environment, database=url)
+        try:
+            return cls.read(environment, database=url)
+        except WrongSetting as error:
+            raise WrongSetting(str(error).replace(f"{PREFIX}DATABASE (", f"{variable} (")) from None

@@ -1,4 +1,5 @@
-"""What a worker tells about itself: Prometheus metrics with the label `service`; times in seconds, sizes in counts."""
+"""What a worker tells about itself: Prometheus metrics with the label `service` (or `dependency`: of what it calls);
+times in seconds, sizes in counts."""
 
 import time
 from collections.abc import Iterator
@@ -25,6 +26,15 @@ held_back = Gauge("pavane_held_back_records", "Records read whose causes are sti
 unacknowledged = Gauge("pavane_unacknowledged_facts", "Facts said that the log has not acknowledged", _S)
 lanes_held = Gauge("pavane_lanes_held", "Partitions that this instance owns", _S)
 lanes_halted = Gauge("pavane_lanes_halted", "Partitions that wait for somebody to decide", _S)
+guarded = Counter("pavane_effects_guarded", "Effects by how they were guarded: kept, asked, waited, ...", (*_S, "how"))
+
+_D = ("dependency",)
+
+breaker_state = Gauge("pavane_breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open", _D)
+dependency_calls = Counter("pavane_dependency_calls", "Calls of a dependency, by outcome", (*_D, "outcome"))
+dependency_seconds = Histogram(
+    "pavane_dependency_seconds", "Seconds of a call, with waiting and all attempts", _D, buckets=_SECONDS
+)
 
 
 class Telemetry:
@@ -65,5 +75,24 @@ class Telemetry:
     def asked(self, effect: str) -> None:
         effects.labels(self.service, effect).inc()
 
+    def effects_guarded(self, how: str, count: int) -> None:
+        if count:
+            guarded.labels(self.service, how).inc(count)
+
     def lag(self, topic: str, partition: int, records: int) -> None:
         lag.labels(self.service, topic, partition).set(records)
+
+
+class DependencyTelemetry:
+    """The metrics of one dependency in this process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.breaker(0)
+
+    def breaker(self, state: int) -> None:
+        breaker_state.labels(self.name).set(state)
+
+    def called(self, outcome: str, seconds: float) -> None:
+        dependency_calls.labels(self.name, outcome).inc()
+        dependency_seconds.labels(self.name).observe(seconds)

@@ -7,6 +7,8 @@
 
 Pure and in memory: facts are folded into rows as the worker folds them (shared rows too), and what is said is folded as
 well, so that a story can go on. Assertions fail with a readable difference.
+
+Stories of the whole platform are told by a `Shop` (`streams.kit.shop`), on real parts.
 """
 
 import difflib
@@ -16,6 +18,9 @@ from typing import Any, Self, TypeVar, cast
 from streams.kit.errors import Refused
 from streams.kit.events import Answer, Due, Effect, Event, Fact, Heard, State
 from streams.kit.service import Said, Service
+from streams.kit.shop import Shop
+
+__all__ = ["Given", "Shop", "Story"]
 
 S = TypeVar("S", bound=State)
 

@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,8 @@ async def make_counter(name: str = "counter", shares: bool = False, registry: An
     for end, events in EVENTS.items():
         await codec.prepare(name + end, events)
     counter = Counter(name, _service(name, shares, bells), language, bells, codec, registry)
-    await codec.learn([counter.add("c"), counter.told("c")])
+    said = Added(counter="c", amount=1), Postponed(counter="c", due_at=datetime.now(UTC)), Expired(counter="c")
+    await codec.learn([counter.add("c"), counter.told("c"), *map(codec.encode, said)])
     return counter
 
 
@@ -233,12 +234,11 @@ def decode(counter: Counter, fact: type[Event], value: bytes | None) -> Any:
     return counter.codec.decode(value, view(counter.name, fact), {})
 
 
-def view(topic: str, event: type[Event]) -> type[Heard]:
-    """A consumer's view that reads all fields of the event, and the time at which it was said."""
+def view(topic: str, event: type[Event], name: str = "", **more: type) -> type[Heard]:
+    """A consumer's view with the fields of `event` and `more`, of the event of that name (by default the same)."""
     fields = {each.name: each.type for each in msgspec.structs.fields(event)}
-    given = {} if "at" in fields or "due_at" in fields else {"at": datetime}
-    namespace = {"__annotations__": {**fields, **given}, "__module__": __name__}
-    made: type[Heard] = type(Heard)(event.__name__, (Heard,), namespace, topic=topic)
+    namespace = {"__annotations__": {**fields, **more}, "__module__": __name__}
+    made: type[Heard] = type(Heard)(name or event.__name__, (Heard,), namespace, topic=topic)
     return made
 
 
@@ -253,7 +253,7 @@ def _service(name: str, shares: bool, bells: Bells) -> Service:
         says=[Added, Postponed, Expired],
         world=None if shares else world,
     )
-    service.hears(view(f"{name}.requests", Add))(add)
+    service.hears(view(f"{name}.requests", Add, at=datetime))(add)
     for side in ("left", "right"):
         service.hears(view(f"{name}-{side}", Told))(add_told)
     service.due(expire)

@@ -18,7 +18,7 @@ def lane(holding: Holding = FRESH, topics: Sequence[str] = TOPICS) -> Lane:
     return Lane("me", 0, topics, holding)
 
 
-def fact(topic: str, sequence: int, knowing: Mapping[str, int] = {}, offset: int | None = None) -> Record:  # noqa: B006
+def fact(topic: str, sequence: int, knowing: Mapping[str, int] = {}, offset: int | None = None) -> Record:
     headers = envelope.write(topic, 0, sequence, "Told", knowing, CAUSE)
     return Record(topic, 0, sequence - 1 if offset is None else offset, 0, b"k", b"v", headers)
 

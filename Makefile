@@ -1,0 +1,39 @@
+# `make help` says what there is. Settings: ORDERS=500 or all, DATA=folder, SEED=number, KEEP=1, PYTHON=path.
+
+VENV := .venv/bin
+PYTHON ?=
+
+.PHONY: help run test check clean venv
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run     drive the orders of a real shop through the whole platform"
+	@echo "             ORDERS=500 or ORDERS=all (default 1000), DATA=folder (default .data), SEED=number,"
+	@echo "             KEEP=1 to stay up at the end (on a terminal it does so anyway; KEEP=0: it does not)"
+	@echo "make test    all tests, on the embedded stack, with the coverage that is asked for"
+	@echo "make check   style, types and the tests that need no stack: under a minute"
+	@echo "make clean   remove .venv and all caches here (not $${DATA:-.data}: that is yours)"
+
+run: venv
+	@$(VENV)/pavane demo
+
+test: venv
+	@$(VENV)/python -m pytest --cov --cov-report=term:skip-covered
+
+check: venv
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy
+	@$(VENV)/python -m pytest -m "not stack"
+
+# Quick when nothing has changed: a stamp in .venv holds the lock's digest.
+venv:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+		"$$python" -I -c 'import sys; sys.exit(not (3, 11) <= sys.version_info)' 2>/dev/null || continue; \
+		exec "$$python" -I pavane/bootstrap.py; \
+	done; \
+	echo "Pavane needs Python 3.11 or newer, and found none. Install one, or name it: make run PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+clean:
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

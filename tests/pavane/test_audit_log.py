@@ -1,0 +1,224 @@
+"""The audit names every fact that was lost, doubled, displaced or said before its causes."""
+
+import pytest
+
+from streams.kit import envelope
+from streams.kit.lane import Holding
+from streams.kit.log import Record, ToSay
+from tests.pavane.audited import PARTITIONS, Look, Shop, headed, said_by
+
+LOST, SEQUENCES, CAUSES = "nothing-lost", "sequences", "after-causes"
+
+
+class Case:
+    """A shop at rest with one confirmed order."""
+
+    def __init__(self, shop: Shop, order: str) -> None:
+        self.shop = shop
+        self.order = order
+        self.look = shop.look()
+
+    def fact(self, topic: str, at: int = 0) -> Record:
+        return self.look.records(topic, self.order)[at]
+
+    def words(self, name: str) -> str:
+        return "\n".join(self.look.broken().get(name, ()))
+
+
+@pytest.fixture
+async def case() -> Case:
+    shop = Shop()
+    shop.stock("lamp", 100)
+    await shop.settle()
+    order = shop.place("lamp")
+    await shop.settle()
+    return Case(shop, order)
+
+
+# -- sequences -------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_fact_is_a_gap_and_is_in_no_outbox(case: Case):
+    authorized = case.fact("billing", 1)
+    case.look.replace(authorized)
+    own_id = envelope.read(authorized.headers).id
+
+    assert "1 facts of billing are missing" in case.words(SEQUENCES)
+    assert f"the database of billing has committed {own_id}, but neither the log nor the outbox" in case.words(LOST)
+    assert f"its cause {own_id} is not in the log" in case.words(CAUSES)
+
+
+def test_a_lost_tail_is_in_no_outbox(case: Case):
+    captured = case.fact("billing", -1)
+    case.look.replace(captured)
+    seen = case.look.seen["billing"]
+    seen.unsaid = [(p, fact) for p, fact in seen.unsaid if fact.headers != captured.headers]
+
+    assert f"has committed {envelope.read(captured.headers).id}, but neither" in case.words(LOST)
+
+
+def test_facts_in_another_order_than_they_were_said_are_named(case: Case):
+    first, second = case.fact("orders", 0), case.fact("orders", 1)
+    case.look.replace(second)
+    case.look.replace(first, second, first)
+
+    assert "appears for the first time after" in case.words(SEQUENCES)
+
+
+def test_a_fact_that_is_said_again_with_other_bytes_is_named(case: Case):
+    fact = case.fact("shipping")
+    case.look.replace(fact, fact, fact._replace(value=(fact.value or b"") + b"\0"))
+
+    assert "is said again, but with other bytes than the first time" in case.words(SEQUENCES)
+
+
+def test_a_fact_in_the_wrong_partition_is_named(case: Case):
+    fact = case.fact("shipping")
+    elsewhere = (fact.partition + 1) % PARTITIONS
+    case.look.log.setdefault(("shipping", elsewhere), []).append(fact._replace(partition=elsewhere))
+
+    assert "it was written to the wrong topic or partition" in case.words(SEQUENCES)
+
+
+def test_a_fact_whose_key_belongs_elsewhere_is_named(case: Case):
+    fact = case.fact("shipping")
+    key = next(key for key in map(str, range(100)) if case.shop.home(key) != fact.partition)
+    case.look.replace(fact, fact._replace(key=key.encode()))
+
+    assert f"is about '{key}', which belongs in partition {case.shop.home(key)}" in case.words(SEQUENCES)
+
+
+def test_a_clock_that_goes_back_is_named(case: Case):
+    confirmed = case.fact("orders", 1)
+    case.look.replace(confirmed, headed(confirmed, clock=""))
+
+    assert "claims to know orders.requests up to 0, the fact before it knew" in case.words(SEQUENCES)
+
+
+def test_a_foreign_writer_is_named(case: Case):
+    fact = case.fact("billing")
+    case.look.replace(fact, fact, fact._replace(headers=()))
+
+    assert "somebody else than billing wrote it" in case.words(SEQUENCES)
+
+
+def test_bytes_that_are_no_event_are_named(case: Case):
+    fact = case.fact("billing")
+    case.look.replace(fact, fact._replace(value=b"\0\0\0\0\xffx"))
+
+    assert "cannot be read" in case.words(SEQUENCES)
+
+
+def test_a_fact_committed_with_other_bytes_than_said_is_named(case: Case):
+    fact = case.fact("orders")
+    other = ToSay(fact.topic, fact.timestamp, fact.key, (fact.value or b"") + b"\0", fact.headers)
+    case.look.seen["orders"].unsaid.append((fact.partition, other))
+
+    assert "was committed with other bytes than the log holds" in case.words(SEQUENCES)
+
+
+# -- between databases and log ---------------------------------------------------------------------------------------
+
+
+def test_a_fact_that_its_database_never_committed_is_named(case: Case):
+    said_by(case.look, "shipping", case.order, "ShipmentCancelled", order_id=case.order, reference=None)
+
+    assert "but the database of shipping has committed" in case.words(LOST)
+    assert "restored from an older copy" in case.words(LOST)
+
+
+def test_a_fact_that_was_passed_over_is_named(case: Case):
+    lane = change_clock(case.look, "inventory", case.fact("orders").partition, orders=-1)
+
+    assert f"which makes {lane.clock['orders'] + 1} the last one heard, but its clock says" in case.words(LOST)
+    assert "facts were passed over" in case.words(LOST)
+
+
+def test_a_clock_that_knows_what_the_log_does_not_hold_is_named(case: Case):
+    change_clock(case.look, "inventory", case.fact("orders").partition, orders=5)
+
+    assert "the log does not hold what it heard" in case.words(LOST)
+
+
+def test_hearsay_that_the_log_does_not_hold_is_named(case: Case):
+    change_clock(case.look, "inventory", case.fact("orders").partition, shipping=7)
+
+    assert "knows of shipping up to" in case.words(LOST)
+
+
+def test_a_log_that_ends_before_what_was_read_is_named(case: Case):
+    where = ("orders", case.fact("orders").partition)
+    case.look.ends[where] -= 1
+
+    assert "the log lost 1 records, or this is another cluster" in case.words(LOST)
+
+
+async def test_a_dead_letter_that_was_lost_is_named(case: Case):
+    case.shop.append("orders.requests", case.order, b"garbage")
+    await case.shop.settle()
+    look = case.shop.look()
+    [letter] = look.records("orders.dead-letters", case.order)
+    look.replace(letter)
+    look.seen["orders"].unsaid.clear()
+
+    assert "has committed orders.dead-letters/" in "\n".join(look.broken()[LOST])
+
+
+# -- causes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cause_that_does_not_exist_is_named(case: Case):
+    fact = case.fact("shipping")
+    case.look.replace(fact, headed(fact, cause=f"orders/{fact.partition}/999"))
+
+    assert f"its cause orders/{fact.partition}/999 is not in the log" in case.words(CAUSES)
+
+
+def test_a_cause_beyond_the_clock_is_named(case: Case):
+    confirmed = envelope.read(case.fact("orders", 1).headers)
+    fact = case.fact("inventory", 0)
+    case.look.replace(fact, headed(fact, cause=confirmed.id))
+
+    assert f"its cause {confirmed.id} is beyond its clock" in case.words(CAUSES)
+
+
+def test_a_cause_about_something_else_is_named(case: Case):
+    priced = next(record for records in case.look.log.values() for record in records if record.key == b"shop/lamp")
+    fact = case.fact("orders")
+    case.look.replace(fact, fact._replace(key=b"shop/lamp"))
+
+    assert priced.key == b"shop/lamp"
+    assert f"is about {case.order}" in case.words(CAUSES)
+
+
+def test_an_answer_that_was_heard_before_its_question_is_named(case: Case):
+    """Shipping hears the payment before the order that it is for: its clock knows billing, but not orders."""
+    planned = case.fact("shipping", 0)
+    authorized = envelope.read(case.fact("billing", 1).headers)
+    clock = envelope.write_clock({"billing": authorized.sequence, "orders": 0}).decode()
+    case.look.replace(planned, headed(planned, clock=clock, cause=authorized.id))
+
+    assert "an answer was heard before its question" in case.words(CAUSES)
+
+
+def test_a_fact_that_was_known_before_it_was_said_is_named(case: Case):
+    placed, reserved = case.fact("orders", 0), envelope.read(case.fact("inventory", 0).headers)
+    heard = {**envelope.read(placed.headers).heard, "inventory": reserved.sequence}
+    case.look.replace(placed, headed(placed, clock=envelope.write_clock(heard).decode()))
+
+    assert f"it knows {reserved.id}, which knew orders up to" in case.words(CAUSES)
+
+
+def test_a_cause_that_cannot_be_read_is_named(case: Case):
+    fact = case.fact("billing")
+    case.look.replace(fact, headed(fact, cause="?"))
+
+    assert "it names no cause that can be read" in case.words(CAUSES)
+
+
+def change_clock(look: Look, service: str, partition: int, **by: int) -> Holding:
+    """Add to what one lane knows."""
+    lane = look.seen[service].lanes[partition]
+    clock = {**lane.clock, **{who: lane.clock.get(who, 0) + more for who, more in by.items()}}
+    look.seen[service].lanes[partition] = lane._replace(clock=clock)
+    return look.seen[service].lanes[partition]

@@ -1,0 +1,86 @@
+"""The report: readable on a terminal, complete as JSON, bounded however much is broken."""
+
+import json
+from datetime import UTC, datetime
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from pavane.audit import Report, table
+from pavane.audit.report import MOST_EXAMPLES, Tally
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def tally(violations: int = 0, unsettled: int = 0) -> Tally:
+    counted = Tally("stock-balances", "No stock is below zero.")
+    counted.checked, counted.unsettled = 1234, unsettled
+    for number in range(violations):
+        counted.violation(f"item {number}")
+    return counted
+
+
+def shown(report: Report) -> str:
+    screen = StringIO()
+    Console(width=120, file=screen).print(table(report))
+    return screen.getvalue()
+
+
+def test_a_report_without_violations_is_clean():
+    report = Report(AT, 1.5, (tally().verdict(), tally(unsettled=3).verdict()))
+
+    assert report.clean
+    assert report.unsettled == 3
+    assert "All 2 invariants hold (1.5 s). 3 things were still on their way." in shown(report)
+
+
+def test_a_broken_invariant_is_shown_with_its_first_violations():
+    text = shown(Report(AT, 1.5, (tally(violations=7).verdict(), tally().verdict())))
+
+    assert "BROKEN" in text
+    assert "1,234" in text
+    assert "item 4" in text
+    assert "item 5" not in text
+    assert "and 2 more" in text
+    assert "1 of 2 invariants are broken." in text
+
+
+def test_any_number_of_violations_is_counted_but_few_are_kept():
+    verdict = tally(violations=1000).verdict()
+
+    assert verdict.violation_count == 1000
+    assert len(verdict.violations) == MOST_EXAMPLES
+
+
+def test_many_violations_at_one_place_count_as_many():
+    counted = tally()
+    counted.violation("facts 5 to 9 are missing", 5)
+
+    assert counted.verdict().violation_count == 5
+
+
+def test_json_holds_every_verdict_with_its_counts():
+    document = json.loads(Report(AT, 1.5, (tally(violations=1).verdict(),)).as_json())
+
+    assert document["clean"] is False
+    assert document["verdicts"] == [
+        {
+            "name": "stock-balances",
+            "promise": "No stock is below zero.",
+            "checked": 1234,
+            "unsettled": 0,
+            "violation_count": 1,
+            "violations": ["item 0"],
+            "notes": [],
+            "clean": False,
+        }
+    ]
+
+
+def test_a_verdict_is_found_by_its_name():
+    report = Report(AT, 1.5, (tally().verdict(),))
+
+    assert report.verdict("stock-balances").checked == 1234
+    with pytest.raises(KeyError):
+        report.verdict("unheard-of")
