@@ -65,7 +65,9 @@ class Ledger:
     def verdict(self) -> Verdict:
         """Of the sequences seen so far."""
         if self._repeats:
-            self._sequences.note(f"{self._repeats:,} facts were said again after a failed send; listeners know them")
+            self._sequences.note(
+                f"said again, after a failed send or a takeover: {self._repeats:,} facts; their listeners know them"
+            )
             self._repeats = 0
         return self._sequences.verdict()
 

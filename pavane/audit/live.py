@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
-from httpx import HTTPError
 
 from pavane.audit import databases
 from pavane.audit.decoding import Decoder
@@ -53,7 +52,7 @@ def _audit(environment: Mapping[str, str]) -> Report:
             records=reader.records(topics, ends),
             ends=ends,
             later=lambda: {service.name: databases.clocks_now(service, environment) for service in services},
-            decoder=Decoder(Language.load(), _Registry(_setting(environment, "PAVANE_REGISTRY")).schema_of),
+            decoder=Decoder(Language.load(), Registry(_setting(environment, "PAVANE_REGISTRY")).schema_of),
             partition_of=lambda key: partition_of(key, partition_count),
             now=at,
         )
@@ -78,7 +77,7 @@ def _judge_lanes(snapshots: Mapping[str, Snapshot], partition_count: int) -> Non
             )
 
 
-class _Registry:
+class Registry:
     """The schema registry as the audit asks it."""
 
     def __init__(self, url: str) -> None:
@@ -93,7 +92,8 @@ class _Registry:
             if error.http_status_code == _NOT_FOUND:
                 return None
             raise EvidenceMissing(f"The registry at {self._url} does not know schema {schema_id}: {error}") from error
-        except HTTPError as error:
+        except Exception as error:
+            # Confluent's client lets the errors of its HTTP client through, and which one that is depends on its version.
             raise EvidenceMissing(f"The registry at {self._url} (PAVANE_REGISTRY) does not answer: {error}") from error
 
 

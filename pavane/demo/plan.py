@@ -126,13 +126,13 @@ def _order(number: int, row: Row, lines: tuple[Line, ...], scarce: dict[int, int
         payment_method=method,
         postal_code=REFUSED_POSTAL_CODE if refused else f"1{row.customer[-4:]}",
         cancel_after_seconds=chance(seed, "when", number) * CANCELLED_WITHIN_SECONDS if cancelled else None,
-        may_end=_ends(
+        may_end=ends_of(
             method if row.cents else PAYS, refused, cancelled, any(line.unit_cents in scarce for line in lines)
         ),
     )
 
 
-def _ends(method: str, refused: bool, cancelled: bool, scarce: bool) -> frozenset[Outcome]:
+def ends_of(method: str, refused: bool, cancelled: bool, scarce: bool) -> frozenset[Outcome]:
     """The end when everything goes its way, and those that come first or not. Free orders never ask for money."""
     if method == DECLINED:
         end = Outcome.PAYMENT_DECLINED

@@ -93,7 +93,7 @@ class Guarded:
         """Put into `answers` what can be answered now. What is held by others, and for how many seconds yet."""
         claims = await self._records.claim(owner, list(waiting.values())) if self._records is not None else None
         if claims is None:
-            answers.update(await self._ask("unguarded", owner, waiting))
+            answers.update(await self._ask(None, waiting))
             return {}
         ours: dict[Asked, Effect] = {}
         unreadable: list[tuple[Effect, bytes]] = []
@@ -116,11 +116,11 @@ class Guarded:
         if unreadable and self._records is not None:
             self._telemetry.effects_guarded("unreadable", len(unreadable))
             await self._records.discard(unreadable)
-        answers.update(await self._ask("asked", owner, ours))
+        answers.update(await self._ask(owner, ours))
         return held
 
-    async def _ask(self, how: str, owner: str, effects: Mapping[Asked, Effect]) -> dict[Asked, Answer]:
-        """Ask the world for effects that are ours, and keep the outcomes."""
+    async def _ask(self, owner: str | None, effects: Mapping[Asked, Effect]) -> dict[Asked, Answer]:
+        """Ask the world for effects that `owner` claimed, and keep the outcomes. Without records `owner` is None."""
         if not effects:
             return {}
         each = list(effects.values())
@@ -133,7 +133,7 @@ class Guarded:
             await self._settle(owner, each, ())
             raise
         given = [(effect, answer) for effect, answer in zip(each, answered, strict=True) if not is_unanswered(answer)]
-        self._telemetry.effects_guarded(how, len(given))
+        self._telemetry.effects_guarded("asked" if owner is not None else "unguarded", len(given))
         self._telemetry.effects_guarded("unanswered", len(each) - len(given))
         left = [effect for effect, answer in zip(each, answered, strict=True) if is_unanswered(answer)]
         await self._settle(owner, left, [(effect, self._outcomes.encode(answer)) for effect, answer in given])
@@ -151,14 +151,16 @@ class Guarded:
             raise WorldUnavailable(unanswered[0].reason, max(answer.retry_after_seconds for answer in unanswered))
         return answers
 
-    async def _settle(self, owner: str, left: Sequence[Effect], outcomes: Sequence[tuple[Effect, bytes]]) -> None:
-        if self._records is not None:
+    async def _settle(
+        self, owner: str | None, left: Sequence[Effect], outcomes: Sequence[tuple[Effect, bytes]]
+    ) -> None:
+        if self._records is not None and owner is not None:
             await self._records.release(owner, left)
             await self._records.keep(owner, outcomes)
 
     @contextmanager
-    def _renewing(self, owner: str, effects: Sequence[Effect]) -> Iterator[None]:
-        if self._records is None:
+    def _renewing(self, owner: str | None, effects: Sequence[Effect]) -> Iterator[None]:
+        if self._records is None or owner is None:
             yield
             return
         renewing = asyncio.create_task(self._records.renew(owner, effects), name="lease")

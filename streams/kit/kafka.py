@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -24,6 +25,7 @@ REQUEST_BYTES = 1_000_000
 READ_AHEAD_RECORDS = 1_000
 CLOSE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
+T = TypeVar("T")
 
 _fetching = {
     "auto_offset_reset": "earliest",
@@ -66,24 +68,27 @@ class KafkaLog:
 
     async def open(self) -> None:
         """Join the group; waits while the broker is away. Raises `WrongSetting` when a topic does not exist."""
-        listener = _Listener(self)
-        self._consumer.subscribe(self._topics, listener=listener)
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, OSError)),
-            wait=wait_random_exponential(max=5),
-            before_sleep=lambda state: logger().warning("kafka_away", attempt=state.attempt_number),
-        ):
-            with attempt:
-                await self._consumer.start()
-        counts = {topic: len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
-        for topic, count in counts.items():
-            if not count:
-                await self.close()
-                raise WrongSetting(f"the topic {topic} does not exist at {self._bootstrap}: run 'pavane topics apply'")
-            if count != counts[self._topics[0]]:
-                await self.close()
-                raise PartitionsChanged(topic, counts[self._topics[0]], count)
+        await _patiently(self._consumer.start)
+        try:
+            await self._look_at_topics()
+        except BaseException:
+            await self.close()
+            raise
+        # Only now: a client that is subscribed to a topic that does not exist waits for it without a word.
+        self._consumer.subscribe(self._topics, listener=_Listener(self))
+
+    async def _look_at_topics(self) -> None:
+        known = await _patiently(self._consumer.topics)
+        missing = [topic for topic in self._topics if topic not in known]
+        if missing:
+            listed = ", ".join(missing)
+            raise WrongSetting(f"topics that do not exist at {self._bootstrap}: {listed}. Run 'pavane topics apply'")
+        producer = await _patiently(self._open_producer)
+        counts = {topic: len(await producer.partitions_for(topic)) for topic in self._topics}
         self._partition_count = counts[self._topics[0]]
+        for topic, count in counts.items():
+            if count != self._partition_count:
+                raise PartitionsChanged(topic, self._partition_count, count)
 
     async def close(self) -> None:
         """Leave the group and let go of the producer; what was not acknowledged is left to the outbox."""
@@ -204,6 +209,20 @@ class KafkaLog:
         if self.let_go is not None:
             await self.let_go()
         logger().info("revoked", seconds=round(time.monotonic() - begun, 3))
+
+
+async def _patiently(connect: Callable[[], Awaitable[T]]) -> T:
+    """Try until the broker answers."""
+    patient = AsyncRetrying(
+        retry=retry_if_exception_type((KafkaError, OSError)),
+        wait=wait_random_exponential(max=5),
+        before_sleep=lambda state: logger().warning("kafka_away", attempt=state.attempt_number),
+    )
+
+    async def once() -> T:
+        return await connect()
+
+    return await patient(once)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

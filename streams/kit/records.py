@@ -31,7 +31,7 @@ from redis.exceptions import RedisError
 
 from streams.kit.errors import WorldUnavailable
 from streams.kit.events import Effect
-from streams.kit.policies import REDIS
+from streams.kit.policies import REDIS, Policy
 from streams.kit.resilience import Dependency
 
 MOST_KEYS = 500
@@ -48,8 +48,8 @@ Claim: TypeAlias = bytes | float | None
 
 # KEYS: the era's, then one a record. ARGV: owner, lease in ms, '1' to begin a new era, then the verb of each record.
 _CLAIM = """
+if ARGV[3] == '1' then redis.call('INCR', KEYS[1]) end
 local era = redis.call('GET', KEYS[1]) or '0'
-if ARGV[3] == '1' then era = tostring(redis.call('INCR', KEYS[1])) end
 local replies = {}
 for i = 2, #KEYS do
   local verb = ARGV[i + 2]
@@ -60,8 +60,9 @@ for i = 2, #KEYS do
   elseif found[1] == verb and found[2] and found[2] ~= ARGV[1] then
     replies[i - 1] = redis.call('PTTL', KEYS[i])
   else
-    redis.call('DEL', KEYS[i])
+    -- HSET first: a Redis that is full refuses it, but not after another write of the same script.
     redis.call('HSET', KEYS[i], 'verb', verb, 'owner', ARGV[1], 'era', era)
+    redis.call('HDEL', KEYS[i], 'outcome')
     redis.call('PEXPIRE', KEYS[i], ARGV[2])
     replies[i - 1] = false
   end
@@ -120,18 +121,18 @@ class Records:
     @classmethod
     @asynccontextmanager
     async def at(
-        cls, url: str, service: str, keep_seconds: float, lease_seconds: float = LEASE_SECONDS
+        cls, url: str, service: str, keep_seconds: float, lease_seconds: float = LEASE_SECONDS, policy: Policy = REDIS
     ) -> "AsyncIterator[Records]":
         """On the Redis of that URL, which may be away and come later."""
         redis = Redis.from_url(
             url,
-            socket_timeout=REDIS.timeout_seconds,
-            socket_connect_timeout=REDIS.timeout_seconds,
+            socket_timeout=policy.timeout_seconds,
+            socket_connect_timeout=policy.timeout_seconds,
             # Once more at once: a pooled connection may be dead since Redis restarted.
             retry=Retry(NoBackoff(), 1),
         )
         async with redis:
-            yield cls(redis, service, keep_seconds, lease_seconds, Dependency("redis", REDIS))
+            yield cls(redis, service, keep_seconds, lease_seconds, Dependency("redis", policy))
 
     async def claim(self, owner: str, effects: Sequence[Effect]) -> list[Claim] | None:
         """What may be done about each effect; None when Redis does not answer. `owner` is a token of one round."""

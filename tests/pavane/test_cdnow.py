@@ -33,7 +33,7 @@ def test_a_record_that_adds_up_to_something_else_is_refused(tmp_path: Path) -> N
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(cdnow.MEMBER, TEXT)
 
-    with pytest.raises(DataUnusable, match="orders=3.*orders=69659"):
+    with pytest.raises(DataUnusable, match=r"orders=3.*orders=69659"):
         cdnow.read(wheel)
 
 

@@ -85,7 +85,7 @@ def test_only_the_postal_code_of_a_refused_parcel_is_one_that_no_carrier_serves(
 def test_an_order_may_end_only_where_its_way_allows(
     method: str, refused: bool, cancelled: bool, scarce: bool, ends: set[Outcome]
 ) -> None:
-    assert plan._ends(method, refused, cancelled, scarce) == ends
+    assert plan.ends_of(method, refused, cancelled, scarce) == ends
 
 
 def test_a_free_order_is_confirmed_whatever_its_customers_card_does() -> None:
