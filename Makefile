@@ -3,7 +3,7 @@
 VENV := .venv/bin
 PYTHON ?=
 
-.PHONY: help run test check clean venv
+.PHONY: help run test check style types pure clean venv
 .DEFAULT_GOAL := help
 
 help:
@@ -20,18 +20,27 @@ run: venv
 test: venv
 	@$(VENV)/python -m pytest --cov --cov-report=term:skip-covered
 
+# Side by side, each one's output in one piece.
 check: venv
+	@$(MAKE) --no-print-directory --output-sync=target -j3 style types pure
+
+style: venv
 	@$(VENV)/ruff check .
+
+types: venv
 	@$(VENV)/mypy
+
+pure: venv
 	@$(VENV)/python -m pytest -m "not stack"
 
-# Quick when nothing has changed: a stamp in .venv holds the lock's digest.
+# Quick when nothing has changed: a stamp in .venv holds the digest of the lock.
 venv:
-	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
-		"$$python" -I -c 'import sys; sys.exit(not (3, 11) <= sys.version_info)' 2>/dev/null || continue; \
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+		"$$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		exec "$$python" -I pavane/bootstrap.py; \
 	done; \
-	echo "Pavane needs Python 3.11 or newer, and found none. Install one, or name it: make run PYTHON=/path/to/python3" >&2; \
+	echo "Pavane needs Python 3.11 or newer, and $(or $(PYTHON),what is on the PATH) is not." >&2; \
+	echo "Install one, or name it: make run PYTHON=/path/to/python3" >&2; \
 	exit 1
 
 clean:

@@ -31,11 +31,13 @@ MOST_SHOWN_LINES = 12
 def main() -> int:
     """The exit code: 0 when the environment is there."""
     wanted, found = state(), stamp()
+    # A link to a Python that was removed does not exist.
     if found == wanted and PYTHON.exists():
         return 0
     try:
-        if not PYTHON.exists() or {**found, "lock": "", "project": ""} != {**wanted, "lock": "", "project": ""}:
+        if not PYTHON.exists() or found.get("venv") != wanted["venv"]:
             make()
+            found = {}
         if found.get("lock") != wanted["lock"]:
             install(LOCK.read_text().count("=="))
         run("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
@@ -57,7 +59,6 @@ def state() -> dict[str, str]:
     """What an environment must be made from. Its own place is part of it: its scripts hold it."""
     return {
         "venv": str(VENV),
-        "python": sys.version.partition(" ")[0],
         "lock": hashlib.sha256(LOCK.read_bytes()).hexdigest(),
         "project": hashlib.sha256(PROJECT.read_bytes()).hexdigest(),
     }

@@ -82,7 +82,7 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = SchemaRegistryClient({"url": url, "timeout": REGISTRY_TIMEOUT_SECONDS})
+        self._client = SchemaRegistryClient({"url": url, "timeout": REGISTRY_TIMEOUT_SECONDS, "max.retries": 1})
 
     def schema_of(self, schema_id: int) -> str | None:
         """The schema with that id. Raises `EvidenceMissing` when the registry does not answer."""
@@ -93,7 +93,7 @@ class Registry:
                 return None
             raise EvidenceMissing(f"The registry at {self._url} does not know schema {schema_id}: {error}") from error
         except Exception as error:
-            # Confluent's client lets the errors of its HTTP client through, and which one that is depends on its version.
+            # Confluent's client lets the errors of its HTTP client through; which one that is depends on its version.
             raise EvidenceMissing(f"The registry at {self._url} (PAVANE_REGISTRY) does not answer: {error}") from error
 
 

@@ -179,6 +179,7 @@ class Batches:
                 self._telemetry.fact_said(name)
         self._telemetry.parked(fold.parked, len(fold.released))
         for one, error in fold.failed_again:
+            self._refused.pop(_origin(one), None)
             logger().warning("parked_again", key=one.key, reason=type(error).__name__, error=str(error))
         for one, error in fold.put_aside:
             self._refused.pop(_origin(one), None)

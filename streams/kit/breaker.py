@@ -104,12 +104,10 @@ class Breaker:
         before, self.mode = self.mode, mode
         self._ticket += 1
         self._probing = self._answered = 0
-        match mode:
-            case Mode.OPEN:
-                self._tried_at = self._now()
-            case Mode.CLOSED:
-                self._failures = 0
-                self.reason = ""
+        if mode is Mode.OPEN:
+            self._tried_at = self._now()
+        elif mode is Mode.CLOSED:
+            self.reason = ""
         self._changed(before)
 
     def _refusal(self, again_in: float) -> BreakerOpen:

@@ -14,7 +14,7 @@ from streams.kit.errors import Undecidable
 from streams.kit.events import Answer, Due, Effect, Event, Fact, State, Unanswered, from_milliseconds
 from streams.kit.lane import REQUESTS, Draft
 from streams.kit.opening import Opened
-from streams.kit.parking import BEHIND, next_try
+from streams.kit.parking import BEHIND, DISCARDED, Parked, next_try
 from streams.kit.rows import Place, RowMissing, Rows
 from streams.kit.service import Reaction, Said, Service
 
@@ -85,6 +85,10 @@ class Fold:
 
     def _hear(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
         """One record with all its consequences, or put aside. True: it waits for an answer."""
+        parked = one.delivery.parked
+        if parked is not None and parked.reason == DISCARDED:
+            self._release(draft, one, parked)
+            return False
         rows_mark, said_mark = self._rows.mark(), draft.mark()
         try:
             if one.problem is not None:
@@ -104,10 +108,13 @@ class Fold:
             draft.undo(said_mark)
             self._park(draft, one, error)
             return False
-        if one.delivery.parked is not None and not asked:
-            draft.parking.release(one.delivery.parked)
-            self.released.append(one)
+        if parked is not None and not asked:
+            self._release(draft, one, parked)
         return asked
+
+    def _release(self, draft: Draft, one: Opened, parked: Parked) -> None:
+        draft.parking.release(parked)
+        self.released.append(one)
 
     def _park(self, draft: Draft, one: Opened, error: Exception) -> None:
         """Keep the record for later: tried again by itself if the world did not answer, else when somebody asks."""
@@ -121,13 +128,11 @@ class Fold:
             draft.parking.try_later(before, reason, message, retry_at)
             self.failed_again.append((one, error))
             return
-        if isinstance(one.event, Due):
-            self.put_aside.append((one, error))
-            draft.put_aside(one.delivery, self._timestamp, reasons(error))
-            return
         if retry_at is None:
             self.put_aside.append((one, error))
             draft.put_aside(one.delivery, self._timestamp, reasons(error))
+        if isinstance(one.event, Due):
+            return  # its row keeps it: it comes again with the next look at deadlines
         # A request that is itself wrong concerns its sender alone; anything else would leave a hole in its order.
         holds = bool(one.key) and not (is_request(one) and isinstance(error, Undecidable))
         record, said = one.delivery.record, one.delivery.envelope

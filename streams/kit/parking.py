@@ -7,6 +7,9 @@ the lane's state, written in the same transaction as everything else.
 The head of a held key, its oldest parked record, is tried again when its `retry_at` has come: by itself when the
 outside world did not answer, by an operator's redrive when a decision failed. Only when it succeeds does the next one
 follow. A request that is itself wrong is parked alone and holds nobody.
+
+Only the lane's owner knows in memory which keys are held, so only it takes parked records out. An operator who discards
+one marks it; when its turn comes, the owner lets go of it without a decision.
 """
 
 from collections.abc import Mapping
@@ -20,6 +23,8 @@ FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
 BEHIND = "Behind"
 """The reason of a record that waits behind another one of its key."""
+DISCARDED = "Discarded"
+"""The reason of a record that an operator discarded: it is let go of as soon as nothing of its key is before it."""
 
 
 class Parked(NamedTuple):

@@ -46,53 +46,63 @@ RENEWALS = 3
 Claim: TypeAlias = bytes | float | None
 """`bytes`: the outcome kept. `float`: for how many seconds another owner's lease still runs. `None`: it is ours."""
 
+# A record is a string, `running <owner> <era> <verb>` or `kept <era> <verb> <outcome>`: one read for all of them.
+
 # KEYS: the era's, then one a record. ARGV: owner, lease in ms, '1' to begin a new era, then the verb of each record.
 _CLAIM = """
 if ARGV[3] == '1' then redis.call('INCR', KEYS[1]) end
-local era = redis.call('GET', KEYS[1]) or '0'
+local found = redis.call('MGET', unpack(KEYS))
+local era = found[1] or '0'
+local taken = {}
 local replies = {}
 for i = 2, #KEYS do
-  local verb = ARGV[i + 2]
-  local found = redis.call('HMGET', KEYS[i], 'verb', 'owner', 'outcome', 'era')
-  if found[1] == verb and found[3] and found[4] == era then
-    replies[i - 1] = found[3]
-  -- Our own claim may come twice: the client sends it again when the first reply was lost.
-  elseif found[1] == verb and found[2] and found[2] ~= ARGV[1] then
-    replies[i - 1] = redis.call('PTTL', KEYS[i])
-  else
-    -- HSET first: a Redis that is full refuses it, but not after another write of the same script.
-    redis.call('HSET', KEYS[i], 'verb', verb, 'owner', ARGV[1], 'era', era)
-    redis.call('HDEL', KEYS[i], 'outcome')
-    redis.call('PEXPIRE', KEYS[i], ARGV[2])
-    replies[i - 1] = false
+  local key, record, verb, reply = KEYS[i], found[i], ARGV[i + 2], false
+  if record and not taken[key] then
+    local kept = 'kept ' .. era .. ' ' .. verb .. ' '
+    if string.sub(record, 1, #kept) == kept then
+      reply = string.sub(record, #kept + 1)
+    else
+      -- Our own claim may come twice: the client sends it again when the first reply was lost.
+      local owner, asked = string.match(record, '^running (%S+) %S+ (%S+)$')
+      if asked == verb and owner ~= ARGV[1] then reply = redis.call('PTTL', key) end
+    end
   end
+  if not reply then
+    redis.call('SET', key, 'running ' .. ARGV[1] .. ' ' .. era .. ' ' .. verb, 'PX', ARGV[2])
+    taken[key] = true
+  end
+  replies[i - 1] = reply
 end
 return replies
 """
 # ARGV: owner, how long to keep in ms, then verb and outcome of each record.
 _KEEP = """
+local found = redis.call('MGET', unpack(KEYS))
 for i, key in ipairs(KEYS) do
-  local verb = ARGV[2 * i + 1]
-  local found = redis.call('HMGET', key, 'verb', 'owner')
-  if found[1] == verb and found[2] == ARGV[1] then
-    redis.call('HSET', key, 'outcome', ARGV[2 * i + 2])
-    redis.call('HDEL', key, 'owner')
-    redis.call('PEXPIRE', key, ARGV[2])
-  elseif found[1] and found[1] ~= verb and found[2] ~= ARGV[1] then
-    redis.call('DEL', key)
+  local record, verb = found[i] or '', ARGV[2 * i + 1]
+  local owner, era, asked = string.match(record, '^running (%S+) (%S+) (%S+)$')
+  if owner == ARGV[1] then
+    if asked == verb then
+      redis.call('SET', key, 'kept ' .. era .. ' ' .. verb .. ' ' .. ARGV[2 * i + 2], 'PX', ARGV[2])
+    end
+  else
+    asked = asked or string.match(record, '^kept %S+ (%S+) ')
+    if asked and asked ~= verb then redis.call('DEL', key) end
   end
 end
 """
 # ARGV: owner, and for how many ms from now; 0 releases.
 _LEASE = """
-for _, key in ipairs(KEYS) do
-  if redis.call('HGET', key, 'owner') == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) end
+local found = redis.call('MGET', unpack(KEYS))
+for i, key in ipairs(KEYS) do
+  if found[i] and string.match(found[i], '^running (%S+)') == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) end
 end
 """
 # ARGV: the outcome of each record.
 _DISCARD = """
+local found = redis.call('MGET', unpack(KEYS))
 for i, key in ipairs(KEYS) do
-  if redis.call('HGET', key, 'outcome') == ARGV[i] then redis.call('DEL', key) end
+  if found[i] and string.match(found[i], '^kept %S+ %S+ (.*)$') == ARGV[i] then redis.call('DEL', key) end
 end
 """
 

@@ -78,7 +78,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     ] = 60.0
     due_poll_seconds: Annotated[float, msgspec.Meta(gt=0, le=3_600, description="how often deadlines are looked for")] = 0.5
     session_timeout_ms: Annotated[
-        int, msgspec.Meta(ge=1_000, description="silence after which the group gives this worker's partitions away")
+        int, msgspec.Meta(ge=6_000, description="silence after which the group gives this worker's partitions away")
     ] = 10_000
     management_port: Annotated[
         int, msgspec.Meta(ge=0, le=65_535, description="port of /metrics and /health; 0 takes a free one")

@@ -1,10 +1,24 @@
 """The kit's own tables, in every service's database: how far each lane has heard, what it has yet to say, what waits.
 
 `lanes` has one row a partition; its size is that of the number of speakers, for ever. `outbox` has one row a batch.
-`parked` has one row a record that could not be handled, or that waits behind one; normally none.
+`parked` has one row a record that could not be handled, or that waits behind one; normally none. `operations` has one
+row a redrive or discard that somebody asked for; rows are never deleted.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 kit_tables = MetaData()
@@ -48,3 +62,17 @@ parked = Table(
 )
 Index("parked_by_key", parked.c.partition, parked.c.key, parked.c.number)
 Index("parked_to_retry", parked.c.partition, parked.c.retry_at, postgresql_where=parked.c.retry_at.is_not(None))
+
+operations = Table(
+    "operations",
+    kit_tables,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("begun_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("ended_at", DateTime(timezone=True), comment="none: under way, or cut off before it could say"),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False, comment="redrive or discard"),
+    Column("items", JSONB, nullable=False, comment="ids of the parked records that it was about"),
+    Column("subject", Text, nullable=False, comment="the same in words: filters, or the record's origin"),
+    Column("why", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+)

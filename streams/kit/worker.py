@@ -187,7 +187,7 @@ class Worker:
         """Read what there is room for. With facts unacknowledged over the bound, wait for the log instead."""
         unacknowledged = sum(outbox.unacknowledged_facts for outbox in self.outboxes.values())
         self._telemetry.unacknowledged.set(unacknowledged)
-        if unacknowledged > self._settings.unacknowledged_facts:
+        if unacknowledged >= self._settings.unacknowledged_facts:
             self._room.clear()
             await self._wait(self._room, wait_seconds)
         wanted = [

@@ -14,9 +14,12 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 import streams.kit.versions
+from infra.stack import Stack
 from streams.kit.postgres import PostgresStore
-from tests.conftest import NewDatabase
-from tests.kit.counter import TABLES
+from tests.conftest import NewDatabase, NewTopics
+from tests.kit import running
+from tests.kit.counter import TABLES, make_counter
+from tests.kit.running import PARTITIONS, Counting
 
 Ask = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 
@@ -64,3 +67,21 @@ def _make_tables(url: str) -> None:
             importlib.import_module(f"streams.kit.versions.{version}").upgrade()
         connection.execute(text(TABLES))
     engine.dispose()
+
+
+@pytest.fixture
+async def counting(stack: Stack, database: str, new_topics: NewTopics, new_name: str) -> AsyncIterator[Counting]:
+    """The counter service on fresh topics and a fresh database; no instance runs yet."""
+    counter = await make_counter(new_name)
+    await new_topics(*counter.topics, partitions=PARTITIONS)
+    async with running.counting(counter, stack.addresses.kafka_bootstrap, database) as service:
+        yield service
+
+
+@pytest.fixture
+async def sharing(stack: Stack, database: str, new_topics: NewTopics, new_name: str) -> AsyncIterator[Counting]:
+    """The same, with shared rows instead of a world to ask."""
+    counter = await make_counter(new_name, shares=True)
+    await new_topics(*counter.topics, partitions=PARTITIONS)
+    async with running.counting(counter, stack.addresses.kafka_bootstrap, database) as service:
+        yield service

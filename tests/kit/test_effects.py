@@ -258,6 +258,16 @@ async def test_an_undo_that_never_came_back_ends_the_outcome_all_the_same(redis:
     assert bells.asked[BELL] == 2
 
 
+async def test_an_undo_under_way_is_not_answered_with_what_it_undoes(records: Records) -> None:
+    await records.claim("first", [BELL])
+    await records.keep("first", [(BELL, b"outcome")])
+    undo = Silence(bell=BELL.bell)
+    assert await records.claim("second", [undo]) == [None]
+    held = await records.claim("third", [undo])
+    assert held is not None
+    assert isinstance(held[0], float)
+
+
 async def test_an_undo_waits_for_nobody_and_what_it_overtook_is_not_kept(redis: str, valkey: FaultyValkey) -> None:
     go = asyncio.Event()
     slow, bells = Bells(go.wait), Bells()

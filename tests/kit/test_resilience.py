@@ -199,6 +199,18 @@ async def test_while_one_call_tries_whether_it_is_back_others_are_not_let_in(
     assert not dependency.state().is_degraded
 
 
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), asyncio.CancelledError()])
+async def test_a_try_that_tells_nothing_makes_room_for_another(
+    dependency: Dependency, clock: Clock, fault: BaseException
+) -> None:
+    await open_breaker(dependency)
+    clock.seconds += POLICY.open_seconds
+    with pytest.raises(type(fault)):
+        await dependency.call(Script(fault))
+    assert dependency.state().breaker == "half-open"
+    assert await dependency.call(Script()) == "answer"
+
+
 async def test_an_outage_is_two_lines_in_the_log_however_often_it_is_tried(
     dependency: Dependency, clock: Clock
 ) -> None:

@@ -4,10 +4,20 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
 from infra.stack import Stack
-from pavane.audit import EvidenceMissing, Report, audit, log
+from pavane.audit import EvidenceMissing, Report, audit, databases, log
 from pavane.audit.live import Registry
+from pavane.audit.world import Charge, Parcel, World
+from streams.billing import simulator as provider
+from streams.billing.provider import AuthorizePayment, CapturePayment
+from streams.kit.log import Record
+from streams.kit.money import Money
+from streams.kit.simulation import SimulatedWorld
+from streams.shipping import simulator as carrier
+from streams.shipping.carrier import BookShipment
+from streams.shipping.events import Address
 
 STRAY = "00000000-0000-4000-8000-00000000dead"
 
@@ -85,3 +95,57 @@ def test_a_kafka_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
 
     with closing(log.LogReader("127.0.0.1:9")) as reader, pytest.raises(EvidenceMissing, match="PAVANE_KAFKA"):
         reader.partition_count(["orders"])
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_log_is_read_from_its_start_to_the_end_it_had_and_no_further(stack: Stack, new_name: str, new_topics):
+    topic, empty = new_name, f"{new_name}.empty"
+    await new_topics(topic, empty, partitions=2)
+    producer = Producer({"bootstrap.servers": stack.addresses.kafka_bootstrap})
+    for number in range(3):
+        producer.produce(
+            topic, key=b"k", value=str(number), headers=[("h", b"1")], partition=1, timestamp=1000 + number
+        )
+    producer.flush()
+
+    with closing(log.LogReader(stack.addresses.kafka_bootstrap)) as reader:
+        ends = reader.ends([topic, empty], reader.partition_count([topic, empty]))
+        producer.produce(topic, key=b"k", value=b"late", partition=1)
+        producer.flush()
+        records = list(reader.records([topic, empty], ends))
+
+    assert ends == {(topic, 0): 0, (topic, 1): 3, (empty, 0): 0, (empty, 1): 0}
+    assert records == [
+        Record(topic, 1, number, 1000 + number, b"k", str(number).encode(), [("h", b"1")]) for number in range(3)
+    ]
+
+
+async def test_topics_that_do_not_exist_or_do_not_match_are_named(stack: Stack, new_name: str, new_topics):
+    await new_topics(new_name, partitions=1)
+    await new_topics(f"{new_name}.two", partitions=2)
+
+    with closing(log.LogReader(stack.addresses.kafka_bootstrap)) as reader:
+        with pytest.raises(EvidenceMissing, match="has no topic unheard-of"):
+            reader.partition_count([new_name, "unheard-of"])
+        with pytest.raises(EvidenceMissing, match="different numbers of partitions"):
+            reader.partition_count([new_name, f"{new_name}.two"])
+
+
+async def test_money_that_was_asked_for_twice_and_taken_once_is_one_capture(new_database):
+    environment = {"PAVANE_DATABASE_WORLD": await new_database()}
+    assert databases.read_world(environment) == World({}, {})
+    amount = Money(amount_minor=500, currency="EUR")
+    async with SimulatedWorld.playing(provider.SCRIPT, environment) as payments:
+        await payments.ask([AuthorizePayment(order_id="o", amount=amount, method="card-ok")])
+        await payments.ask([CapturePayment(order_id="o", amount=amount)])
+        await payments.ask([CapturePayment(order_id="o", amount=amount)])
+    async with SimulatedWorld.playing(carrier.SCRIPT, environment) as bookings:
+        address = Address(recipient="A", street="B", postal_code="1", city="C", country="DE")
+        await bookings.ask([BookShipment(order_id="o", ship_to=address, items=1)])
+
+    world = databases.read_world(environment)
+
+    assert world.charges == {"o": [Charge("payment/o", "o", "captured", 500, "EUR", 1)]}
+    assert world.parcels == {"o": [Parcel("shipment/o", "o", "booked", 1)]}

@@ -102,6 +102,19 @@ def test_a_foreign_writer_is_named(case: Case):
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
 
+def test_a_header_without_a_value_is_no_envelope(case: Case):
+    fact = case.fact("billing")
+    case.look.replace(fact, fact, fact._replace(headers=[("ce_id", None)]))  # type: ignore[list-item]
+
+    assert "somebody else than billing wrote it" in case.words(SEQUENCES)
+
+
+def test_a_foreign_record_among_the_dead_letters_is_named(case: Case):
+    case.look.log["orders.dead-letters", 0] = [Record("orders.dead-letters", 0, 0, 0, b"k", b"v", ())]
+
+    assert "it is no dead letter of ours (the header 'dead_letter_id' is missing)" in case.words(SEQUENCES)
+
+
 def test_bytes_that_are_no_event_are_named(case: Case):
     fact = case.fact("billing")
     case.look.replace(fact, fact._replace(value=b"\0\0\0\0\xffx"))

@@ -58,14 +58,22 @@ def test_a_changed_project_is_linked_again_without_installing(done: list[str]) -
     assert done == ["project"]
 
 
-def test_an_environment_of_another_place_or_python_is_made_anew(done: list[str]) -> None:
+def test_an_environment_that_was_moved_here_is_made_anew(done: list[str]) -> None:
     bootstrap.main()
-    for changed in ("venv", "python"):
-        bootstrap.STAMP.write_text(json.dumps({**bootstrap.state(), changed: "other"}))
-        done.clear()
+    bootstrap.STAMP.write_text(json.dumps({**bootstrap.state(), "venv": "/elsewhere/.venv"}))
+    done.clear()
 
-        assert bootstrap.main() == 0
-        assert done[0] == "make"
+    assert bootstrap.main() == 0
+    assert done == ["make", "install 2", "project"]
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(done: list[str]) -> None:
+    bootstrap.main()
+    bootstrap.PYTHON.unlink()
+    done.clear()
+
+    assert bootstrap.main() == 0
+    assert done == ["make", "install 2", "project"]
 
 
 def test_a_failed_installation_is_told_and_taken_up_again(

@@ -12,6 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.errors import ExitedEarly
+from infra.stack import Stack
+from pavane.platform import Platform
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -125,6 +128,18 @@ async def test_an_interrupt_while_orders_run_stops_everything(start: Start) -> N
 
     assert (code, "Traceback" in said) == (130, False), said
     assert not any(map(_runs, started))
+
+
+async def test_a_platform_that_cannot_come_up_says_why_and_leaves_nothing_running(data: Path) -> None:
+    async with Stack(data) as stack:
+        platform = Platform(stack, environment={"PAVANE_LOG_LEVEL": "loud"})
+
+        with pytest.raises(ExitedEarly, match="PAVANE_LOG_LEVEL"):
+            await platform.__aenter__()
+
+        started = [instance for of_service in platform.children.values() for instance in of_service]
+        assert started
+        assert not any(instance.is_running for instance in started)
 
 
 def _runs(process: psutil.Process) -> bool:
