@@ -10,7 +10,8 @@ from infra.errors import InfraError
 from infra.stack import Part, Stack
 from pavane.platform import Step
 
-NAME, DETAIL = 26, 62
+NAME, DETAIL, SECONDS = 26, 62, 8
+MARGIN = 2
 #: Of lines that go to a file or a pipe.
 PLAIN_WIDTH = 120
 
@@ -32,9 +33,12 @@ class Lines:
 
     def done(self, name: str, detail: str, seconds: float | None = None) -> None:
         """One line: what, in some words, and the seconds it took."""
-        line = Text("  ").append(f"{name:<{NAME}}", "cyan").append(f"{detail:<{DETAIL}}" if seconds else detail)
-        if seconds is not None:
-            line.append(f"{seconds:6.1f} s", "dim")
+        line = Text(" " * MARGIN).append(f"{name:<{NAME}}", "cyan")
+        if seconds is None:
+            line.append(detail)
+        else:
+            room = max(1, min(DETAIL, self.console.width - MARGIN - NAME - SECONDS - 1))
+            line.append(f"{detail:<{room}}").append(f"{seconds:{SECONDS - 2}.1f} s", "dim")
         self.console.print(line, soft_wrap=True)
 
     def say(self, text: str = "") -> None:

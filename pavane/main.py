@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pavane.dead_letters.commands import dead_letters_app
+
 app = typer.Typer(
     help="Pavane: an order platform of choreographed, event-driven services.",
     no_args_is_help=True,
@@ -15,6 +17,7 @@ topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluste
 schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
+app.add_typer(dead_letters_app, name="dead-letters")
 
 ALL = "all"
 Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]

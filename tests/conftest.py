@@ -45,12 +45,6 @@ async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def world_database(stack: Stack) -> str:
-    """URL of the database in which the simulated outside world keeps its records; tests make schemas of their own."""
-    return stack.addresses.postgres["world"]
-
-
 @pytest.fixture
 def new_name() -> str:
     """A name that no other test uses, fit for a service, a topic, a database or a consumer group."""
@@ -82,3 +76,9 @@ def new_database(stack: Stack) -> NewDatabase:
         return (await asyncio.to_thread(make_databases, stack.addresses.postgres_admin, {name: uuid4().hex}))[name]
 
     return new
+
+
+@pytest.fixture(scope="session")
+async def world_database(new_database: NewDatabase) -> str:
+    """URL of a database for simulated providers and carriers; not the platform's, in which the audit counts."""
+    return await new_database()

@@ -52,7 +52,7 @@ class Snapshot:
     def known(self, partition: int, speaker: str) -> int:
         """The last sequence of a speaker that the lane had heard (or, of the service itself, said)."""
         lane = self.lanes.get(partition)
-        if lane is None or (speaker in self.service.topics and speaker not in lane.positions):
+        if lane is None or (speaker not in lane.positions and speaker in self._hears):
             # A topic that the service has only begun to hear: what its clock says of it is hearsay.
             return 0
         return lane.clock.get(speaker, 0)
@@ -61,6 +61,10 @@ class Snapshot:
         """The next offset that the lane was to read."""
         lane = self.lanes.get(partition)
         return lane.positions.get(topic, 0) if lane is not None else 0
+
+    @cached_property
+    def _hears(self) -> frozenset[str]:
+        return frozenset(self.service.topics)
 
     @cached_property
     def held(self) -> frozenset[tuple[int, str]]:

@@ -114,3 +114,8 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
         "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in (headings, *rows)
     ]
+
+
+def operations_as_json(operations: Iterable[Operation]) -> str:
+    """The same as one JSON document."""
+    return msgspec.json.encode({"operations": [each._asdict() for each in operations]}).decode()

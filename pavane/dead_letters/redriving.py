@@ -108,7 +108,7 @@ class Redrive:
             now = time.monotonic()
             while waiting and now >= next_at and len(self._set) < MOST_AT_ONCE:
                 await self._try(waiting.pop(0))
-                next_at = max(next_at + self._pause, now - 1.0)
+                next_at = max(next_at + self._pause, now - LOOK_SECONDS)
             handled = self._handled
             failed = await self._look()
             if failed is not None:

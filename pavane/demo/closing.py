@@ -109,7 +109,7 @@ def show(console: Console, closing: Closing) -> None:
     table.add_column("by data and seed", justify="right")
     table.add_column("", no_wrap=True)
     for count in closing.counts:
-        mark = "[green]as it must be[/]" if count.is_right else "[bold red]WRONG[/]"
+        mark = "[green]ok[/]" if count.is_right else "[bold red]WRONG[/]"
         table.add_row(count.label, count.written(count.seen), count.expected, mark)
     console.print(table)
     for problem in closing.wrong[:MOST_EXAMPLES]:

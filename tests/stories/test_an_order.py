@@ -5,18 +5,7 @@ import pytest
 from streams.kit.shop import order_body
 from streams.kit.testing import Shop
 from tests.stories.records import Records
-
-CONFIRMED = [
-    "OrderPlaced",
-    "InvoiceOpened",
-    "ShipmentPlanned",
-    "StockReserved",
-    "PaymentAuthorized",
-    "ShipmentBooked",
-    "PaymentCaptured",
-    "OrderConfirmed",
-    "StockDispatched",
-]
+from tests.stories.sagas import CONFIRMED
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from infra.stack import Stack
 from streams.kit.kafka import partition_of
 from streams.kit.testing import Shop
 from tests.stories.foreign import OF_ITS_OWN, DeadLetter, ForeignProducer, dead_letters
-from tests.stories.test_an_order import CONFIRMED
+from tests.stories.sagas import CONFIRMED
 from tests.waiting import eventually
 
 PARTITIONS = topics.load()[0].partitions

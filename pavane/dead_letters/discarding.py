@@ -1,0 +1,50 @@
+"""`discard`: takes one parked record out for good. It is marked, and its lane's owner lets go of it without a decision.
+
+A head goes at once and the next one of its key follows; a record that waits goes when its turn comes. With no worker
+running the mark stays: the decision is made, and the service carries it out when it runs.
+"""
+
+import asyncio
+import time
+
+from pavane.dead_letters.desk import Connection
+from pavane.dead_letters.errors import NoSuchItem
+from pavane.dead_letters.items import Item
+from pavane.dead_letters.redriving import LOOK_SECONDS, PATIENCE_SECONDS, Outcome, Stopped
+from streams.kit.parking import DISCARDED
+
+
+async def discard(connection: Connection, item: Item, why: str, patience_seconds: float = PATIENCE_SECONDS) -> Outcome:
+    """Mark it, and wait until it is gone. Raises `NoSuchItem` when it was handled meanwhile.
+
+    Waiting records are only marked: their outcome says so.
+    """
+    if not await _mark(connection, item, why):
+        raise NoSuchItem(item.id)
+    if not item.is_head:
+        return Outcome(0, 1, Stopped.NO, f"it is let go of when {item.head} is done")
+    deadline = time.monotonic() + patience_seconds
+    # A try that was under way when the mark was set writes its own reason over it: then it is marked again.
+    while await _mark(connection, item, why):
+        if time.monotonic() > deadline:
+            return Outcome(
+                0,
+                1,
+                Stopped.NOT_TAKEN,
+                f"it is marked, but nobody took it within {patience_seconds:.0f} s: {item.id.service} does not seem to "
+                f"run, and lets go of it as soon as it does",
+            )
+        await asyncio.sleep(LOOK_SECONDS)
+    return Outcome(1, 0)
+
+
+async def _mark(connection: Connection, item: Item, why: str) -> bool:
+    """Whether the record is still there. A number may come again: so it must be the same record of the log."""
+    record = item.parked.record
+    cursor = await connection.execute(
+        "UPDATE parked p SET reason = %s, message = %s, retry_at = CASE WHEN NOT holds OR number = (SELECT min(number) "
+        "FROM parked WHERE partition = p.partition AND key = p.key AND holds) THEN coalesce(least(retry_at, now()), "
+        "now()) END WHERE partition = %s AND number = %s AND topic = %s AND log_offset = %s",
+        (DISCARDED, why, item.id.partition, item.id.number, record.topic, record.offset),
+    )
+    return cursor.rowcount == 1
