@@ -21,8 +21,10 @@ async def audit(data: Path, as_json: bool) -> int:
     from pavane.audit import table
     from pavane.lines import a_console
 
+    environment = environment_of(data)
     try:
-        report = await prove(environment_of(data))
+        with a_console().status("Reading databases, log and records"):
+            report = await prove(environment)
     except (PavaneError, InfraError):
         raise
     except Exception as error:

@@ -102,8 +102,9 @@ class Demonstration:
                 await self._fill(todo)
                 self._tell_times(await self._drive(todo, outcomes))
                 self._placed = sorted({*self._placed, *todo})
-            await self._platform.settled(SETTLED_SECONDS)
-            await outcomes.catch_up()
+            with self._lines.console.status("Until everything that was said is heard"):
+                await self._platform.settled(SETTLED_SECONDS)
+                await outcomes.catch_up()
             self._ends = outcomes.ended
         return await self._count()
 
@@ -161,7 +162,8 @@ class Demonstration:
         closed = closing.close(self._placed, self._ends, paid)
         closing.show(self._lines.console, closed)
         self._lines.heading("The audit, of databases, log and the provider's records")
-        report = await audit(self._addresses.environment())
+        with self._lines.console.status("Reading everything"):
+            report = await audit(self._addresses.environment())
         self._lines.console.print(table(report))
         return closed.is_right and report.clean
 

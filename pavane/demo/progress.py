@@ -1,4 +1,4 @@
-"""The orders while they run: a bar on a terminal, one plain line a second elsewhere."""
+"""The orders while they run: a bar on a terminal, a plain line now and then elsewhere."""
 
 import time
 from types import TracebackType
@@ -10,7 +10,9 @@ from rich.text import Text
 
 from pavane.demo.traffic import Traffic
 
+#: Between plain lines; longer the longer it runs, so that a long run is no long log.
 PLAIN_LINE_SECONDS = 1.0
+PLAIN_LINE_SHARE = 1 / 30
 
 
 class Shown(Protocol):
@@ -62,7 +64,7 @@ class _Rate(ProgressColumn):
 
 
 class PlainLines:
-    """A line a second, and one at the end, for logs: no control characters."""
+    """A line a second, later fewer, and one at the end, for logs: no control characters."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -88,7 +90,7 @@ class PlainLines:
             f"  {ended:>7,} of {self._total:,} ended  {traffic.placed:>7,} placed  {traffic.confirmed:>7,} confirmed  "
             f"{traffic.cancelled:>6,} cancelled  {traffic.rejected:>3,} rejected  {rate:>6,.0f} orders a second"
         )
-        if now - self._last >= PLAIN_LINE_SECONDS:
+        if now - self._last >= max(PLAIN_LINE_SECONDS, PLAIN_LINE_SHARE * (now - self._begun)):
             self._last = now
             self._print()
 

@@ -18,7 +18,7 @@ from aiokafka.partitioner import murmur2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from streams.kit.errors import PartitionsChanged, WrongSetting
-from streams.kit.log import Extent, Record, ToSay
+from streams.kit.log import Extent, LogAway, Record, ToSay
 from streams.kit.logs import logger
 
 REQUEST_BYTES = 1_000_000
@@ -109,8 +109,11 @@ class KafkaLog:
 
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         at = [TopicPartition(topic, partition) for topic in self._topics]
-        starts = await self._consumer.beginning_offsets(at)
-        ends = await self._consumer.end_offsets(at)
+        try:
+            starts = await self._consumer.beginning_offsets(at)
+            ends = await self._consumer.end_offsets(at)
+        except KafkaError as error:
+            raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
@@ -133,7 +136,7 @@ class KafkaLog:
             await asyncio.sleep(PAUSE_SECONDS)
             return ()
         return [
-            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _with_values(r.headers))
             for records in found.values()
             for r in records
         ]
@@ -235,6 +238,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         self._log.note_assigned(assigned)
+
+
+def _with_values(headers: Sequence[tuple[str, bytes | None]]) -> Sequence[tuple[str, bytes]]:
+    """Headers as the kit has them: Kafka allows one without a value, which is then empty."""
+    return [(name, value or b"") for name, value in headers]
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, facts: Sequence[ToSay]) -> None:

@@ -3,6 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from streams.kit.errors import PavaneError, Then
+
+
+class LogAway(PavaneError):
+    """The log does not say where it starts and ends: the lane is taken again later."""
+
+    then = Then.RETRY
+
 
 class Record(NamedTuple):
     """One record as it was read. `timestamp`: milliseconds since 1970."""
@@ -46,7 +54,7 @@ class Log(Protocol):
         ...
 
     async def extents(self, partition: int) -> Mapping[str, Extent]:
-        """Start and end of the partition in every topic heard."""
+        """Start and end of the partition in every topic heard. Raises `LogAway`."""
         ...
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:

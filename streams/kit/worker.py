@@ -22,7 +22,7 @@ from streams.kit.errors import LogShorter, LogTruncated, RefusedToGuess, Registr
 from streams.kit.events import milliseconds
 from streams.kit.fold import Fold
 from streams.kit.lane import DUE, Delivery, Draft, Lane
-from streams.kit.log import Log, Record
+from streams.kit.log import Log, LogAway, Record
 from streams.kit.logs import logger
 from streams.kit.opening import PartitionOf
 from streams.kit.outbox import Outbox
@@ -79,7 +79,7 @@ class Worker:
             try:
                 await self.step(wait_seconds=self._settings.due_poll_seconds)
                 self.away, self._pause = None, 0.0
-            except DatabaseAway as error:
+            except (DatabaseAway, LogAway) as error:
                 await self._wait_for_database(error)
             except RegistryAway as error:
                 self.away = str(error)
@@ -100,8 +100,10 @@ class Worker:
         async with self._one_at_a_time:
             drafts = self._drafts()
             await self._add_timed(drafts)
-            drafts = [draft for draft in drafts if draft.moved or draft.deliveries]
-            heard = await self._run(drafts) if drafts else 0
+            to_run = [draft for draft in drafts if draft.moved or draft.deliveries]
+            heard = await self._run(to_run) if to_run else 0
+            if drafts and not to_run:
+                self._one_record_for = 0
             await self._look_after()
         return heard
 
@@ -170,15 +172,16 @@ class Worker:
             logger().error("lane_halted", partition=partition, reason=type(refusal).__name__, error=str(refusal))
         self._telemetry.lanes_halted.set(len(self.halted))
 
-    async def _wait_for_database(self, error: DatabaseAway) -> None:
-        """It is unknown what was committed: take all lanes again, once the database answers."""
+    async def _wait_for_database(self, error: DatabaseAway | LogAway) -> None:
+        """It is unknown what was committed, or where the log begins: take all lanes again, once there is an answer."""
         self.away = str(error)
-        self._telemetry.again("database_away")
+        away = "database_away" if isinstance(error, DatabaseAway) else "kafka_away"
+        self._telemetry.again(away)
         for partition in tuple(self.lanes):
             self._drop(partition)
         self._taken.clear()
         self._pause = min(max(self._pause * 2, 0.1), LONGEST_PAUSE_SECONDS)
-        logger().warning("database_away", error=str(error), again_in_seconds=round(self._pause, 2))
+        logger().warning(away, error=str(error), again_in_seconds=round(self._pause, 2))
         await self._wait(self._stopping, self._pause * random.uniform(0.5, 1.0))
 
     # -- reading and hearing -----------------------------------------------------------------------------------------
@@ -224,17 +227,20 @@ class Worker:
 
     async def _add_timed(self, drafts: Sequence[Draft]) -> None:
         """Add what its time has come for, after what was read: deadlines, and parked records to be tried again."""
-        now = self._now()
-        if not drafts or now < self._due_at or self._one_record_for:
+        now, alone = self._now(), self._one_record_for > 0
+        if not drafts or (now < self._due_at and not alone) or (alone and _any_heard(drafts)):
             return
         self._due_at = now + timedelta(seconds=self._settings.due_poll_seconds)
         by_partition = {draft.lane.partition: draft for draft in drafts}
+        most = 1 if alone else self._settings.batch_records
         for state in self.service.timed:
-            for row in await self._store.due(state, list(by_partition), now, self._settings.batch_records):
+            for row in await self._store.due(state, list(by_partition), now, most):
                 partition = int(getattr(row, "partition"))  # noqa: B009
                 if (partition, row.row_key) not in self._stuck:
                     by_partition[partition].deliveries.append(self._due(partition, row.row_key, now))
-        parked = await self._store.to_retry(list(by_partition), now, self._settings.batch_records)
+        if alone and _any_heard(drafts):
+            return
+        parked = await self._store.to_retry(list(by_partition), now, most)
         for partition, each in parked:
             by_partition[partition].deliveries.append(Delivery(each.record, each.envelope, each))
         if parked:
@@ -317,3 +323,7 @@ class Worker:
             await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _any_heard(drafts: Sequence[Draft]) -> bool:
+    return any(draft.deliveries for draft in drafts)

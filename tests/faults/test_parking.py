@@ -1,4 +1,4 @@
-"""What cannot be handled waits with its order while everything else flows, and an operator decides what becomes of it."""
+"""What cannot be handled waits with its order, everything else flows, and an operator decides what becomes of it."""
 
 import asyncio
 import signal

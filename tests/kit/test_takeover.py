@@ -9,6 +9,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -47,8 +48,8 @@ class Orders:
 
     async def start(self) -> Instance:
         """One more process, once it is ready."""
-        # Small batches: a process that stands still has heard more than it has committed.
-        settings = {"PAVANE_SESSION_TIMEOUT_MS": str(SESSION_MS), "PAVANE_BATCH_RECORDS": "8"}
+        # Small batches, so that one that is killed or frozen has heard more than it has committed.
+        settings = {"PAVANE_SESSION_TIMEOUT_MS": str(SESSION_MS), "PAVANE_BATCH_RECORDS": "20"}
         environment = {**os.environ, **self._stack.addresses.environment(), **settings, "PAVANE_MANAGEMENT_PORT": "0"}
         number = len(self.instances) + 1
         instance = Instance("orders", number, environment, self._logs / f"orders-{number}.log")
@@ -92,6 +93,24 @@ class Orders:
 
     async def epochs(self) -> dict[int, int]:
         return dict(await self.rows("SELECT partition, epoch FROM lanes"))
+
+    @asynccontextmanager
+    async def blocked(self) -> AsyncIterator[None]:
+        """Within the block every process that has something to hear waits for its rows, in the middle of a batch."""
+        async with await psycopg.AsyncConnection.connect(self._stack.addresses.postgres["orders"]) as connection:
+            await connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+            yield
+
+    async def until_blocked(self, processes: int) -> None:
+        waiting = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'pavane-worker' AND wait_event_type = 'Lock'"
+        )
+
+        async def are_blocked() -> bool:
+            return len(await self.rows(waiting)) == processes
+
+        await eventually(are_blocked, what=f"{processes} processes wait for rows")
 
     async def until_committed(self, at_least: int) -> None:
         async def are_there() -> bool:
@@ -173,16 +192,19 @@ async def test_killing_one_and_freezing_one_loses_doubles_and_reorders_nothing(o
 
     third = await orders.start()
     await orders.share(first, third)
-    await orders.place(1_500)
-    await orders.until_committed(250)
-    first.freeze()
-    await eventually(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)
-    before = await orders.epochs()
+    lost, before = await lanes(first), await orders.epochs()
+    async with orders.blocked():
+        await orders.place(100)
+        await orders.until_blocked(2)
+        first.freeze()
+        await eventually(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)
     await orders.until_committed(len(orders.placed))
     after = await orders.epochs()
-    assert any(after[lane] > before[lane] for lane in after), "the frozen one's lanes were taken over"
+    assert lost
+    assert all(after[lane] > before[lane] for lane in lost), "the frozen one's lanes were taken over"
+    assert not told(first, "stale_epoch")
     first.thaw()
-    await eventually(lambda: told(first, "stale_epoch"), what="the zombie is refused")
+    await eventually(lambda: told(first, "stale_epoch"), what="the batch that was under way is refused")
     await orders.share(first, third)
     await orders.place(50)
     await orders.check()

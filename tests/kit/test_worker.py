@@ -9,11 +9,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from infra.stack import Stack
-from streams.kit import envelope
+from streams.kit import envelope, worker
+from streams.kit.codec import Codec
+from streams.kit.errors import RegistryAway, WorldUnavailable
+from streams.kit.events import Answer, Effect
 from streams.kit.kafka import KafkaLog
 from streams.kit.lane import Lane
-from streams.kit.log import Record, ToSay
-from tests.kit.counter import Added, decode
+from streams.kit.log import LogAway, Record, ToSay
+from tests.kit.counter import Added, SchemaIds, decode
 from tests.kit.running import PARTITIONS, Counting
 from tests.waiting import eventually
 
@@ -181,6 +184,93 @@ async def test_a_worker_that_is_stopped_says_what_it_committed_and_lets_go(count
     counting.instances.clear()
     assert added(counting, await counting.facts()) == dict.fromkeys(KEYS, 1)
     assert (instance.worker.lanes, instance.worker.outboxes) == ({}, {})
+
+
+async def test_a_worker_waits_for_the_registry_and_handles_what_came_meanwhile(
+    counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LONGEST_PAUSE_SECONDS", 0.1)
+    counter = counting.counter
+    is_away = True
+
+    class Away(SchemaIds):
+        async def schema_of(self, schema_id: int) -> str | None:
+            if is_away:
+                raise RegistryAway("the schema registry does not answer")
+            return counter.registry.texts[schema_id]
+
+    value = counter.add("k0", 5)
+    counter.codec = Codec(counter.language, Away(counter.registry.texts))
+    await counter.codec.prepare(counter.name, counter.service.says.values())
+    instance = await counting.start()
+    home = counting.partition("k0")
+    await counting.send(Record(counter.requests, home, 0, 0, b"k0", value, ()))
+    await eventually(lambda: instance.readiness()["away"] == ["the schema registry does not answer"])
+    is_away = False
+    await counting.until_totals({"k0": 5})
+    await eventually(lambda: instance.readiness()["ready"])
+
+
+async def test_an_effect_is_asked_until_the_world_answers_under_the_same_key(counting: Counting) -> None:
+    bells, refusals = counting.counter.bells, 3
+    asked: list[list[str]] = []
+    right = bells.ask
+
+    async def ask(effects: Sequence[Effect]) -> Sequence[Answer]:
+        asked.append([effect.key for effect in effects])
+        if len(asked) <= refusals:
+            raise WorldUnavailable("the bells are away")
+        return await right(effects)
+
+    bells.ask = ask  # type: ignore[method-assign]
+    await counting.start()
+    await counting.ask(("k0", 0, "ring"))
+    await counting.until_totals({"k0": 1})
+    assert asked == [["k0"]] * (refusals + 1)
+    assert len((await counting.facts())[counting.partition("k0")]) == 3
+
+
+async def test_a_worker_can_be_stopped_while_the_world_does_not_answer_and_nothing_is_lost(counting: Counting) -> None:
+    bells, is_away = counting.counter.bells, asyncio.Event()
+    right = bells.ask
+
+    async def ask(effects: Sequence[Effect]) -> Sequence[Answer]:
+        is_away.set()
+        raise WorldUnavailable("the bells are away")
+
+    bells.ask = ask  # type: ignore[method-assign]
+    instance = await counting.start()
+    await counting.ask(("k0", 0, "ring"))
+    await asyncio.wait_for(is_away.wait(), 20)
+    await asyncio.wait_for(instance.stop(), 15)
+    counting.instances.clear()
+    assert await counting.facts() == [[], []]
+    bells.ask = right  # type: ignore[method-assign]
+    await counting.start()
+    await counting.until_totals({"k0": 1})
+
+
+async def test_lanes_are_taken_again_when_the_log_did_not_say_where_it_begins(counting: Counting) -> None:
+    refusals = 2
+
+    def unsure(log: KafkaLog) -> KafkaLog:
+        extents = log.extents
+
+        async def refuse_first(*asked: Any) -> Any:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                raise LogAway("Kafka does not answer")
+            return await extents(*asked)
+
+        log.extents = refuse_first  # type: ignore[method-assign]
+        return log
+
+    with capture_logs() as lines:
+        await counting.start(unsure)
+        await counting.ask(("k0", 5), ("k1", 5))
+        await counting.until_totals({"k0": 5, "k1": 5})
+    assert (refusals, [line["event"] for line in lines].count("kafka_away")) == (0, 2)
 
 
 # -- poison ------------------------------------------------------------------------------------------------------------
