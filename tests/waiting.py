@@ -12,7 +12,7 @@ LOOK_AGAIN_SECONDS = 0.02
 async def eventually(
     condition: Callable[[], Any] | Callable[[], Awaitable[Any]], within_seconds: float = 20.0, what: str = ""
 ) -> Any:
-    """What `condition` gives (or awaits) as soon as it is true; fails, saying what it last gave, when it stays false."""
+    """What `condition` gives (or awaits) as soon as it is true; fails, with what it last gave, when it stays false."""
     deadline = time.monotonic() + within_seconds
     while True:
         found = condition()

@@ -33,11 +33,11 @@ MOST_CHARACTERS = 160
 class Would(Enum):
     """What would become of a record."""
 
-    HANDLE = "is handled"
-    ASK = "asks"
-    FAIL = "fails"
-    WAIT = "waits"
-    LET_GO = "was discarded, and is let go of"
+    HANDLE = "would be handled"
+    ASK = "would ask"
+    FAIL = "would fail"
+    WAIT = "would wait"
+    LET_GO = "would be let go of, as it was discarded"
 
 
 class Forecast(NamedTuple):

@@ -25,6 +25,7 @@ REQUEST_BYTES = 1_000_000
 READ_AHEAD_RECORDS = 1_000
 CLOSE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
+TOPICS_SECONDS = 5.0
 T = TypeVar("T")
 
 _fetching = {
@@ -78,11 +79,13 @@ class KafkaLog:
         self._consumer.subscribe(self._topics, listener=_Listener(self))
 
     async def _look_at_topics(self) -> None:
-        known = await _patiently(self._consumer.topics)
-        missing = [topic for topic in self._topics if topic not in known]
-        if missing:
-            listed = ", ".join(missing)
-            raise WrongSetting(f"topics that do not exist at {self._bootstrap}: {listed}. Run 'pavane topics apply'")
+        # A topic that was made a moment ago may not be known to the broker that is asked.
+        deadline = time.monotonic() + TOPICS_SECONDS
+        while missing := set(self._topics) - await _patiently(self._consumer.topics):
+            if time.monotonic() > deadline:
+                listed = ", ".join(sorted(missing))
+                raise WrongSetting(f"no such topics at {self._bootstrap}: {listed}. Run 'pavane topics apply'")
+            await asyncio.sleep(PAUSE_SECONDS)
         producer = await _patiently(self._open_producer)
         counts = {topic: len(await producer.partitions_for(topic)) for topic in self._topics}
         self._partition_count = counts[self._topics[0]]
@@ -110,8 +113,9 @@ class KafkaLog:
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         at = [TopicPartition(topic, partition) for topic in self._topics]
         try:
-            starts = await self._consumer.beginning_offsets(at)
-            ends = await self._consumer.end_offsets(at)
+            starts, ends = await asyncio.gather(
+                self._consumer.beginning_offsets(at), self._consumer.end_offsets(at)
+            )
         except KafkaError as error:
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}
@@ -121,6 +125,7 @@ class KafkaLog:
             # Not ours any more: the next look at `assigned` drops the lane.
             with contextlib.suppress(IllegalStateError):
                 self._consumer.seek(TopicPartition(topic, partition), position)
+                self._consumer.resume(TopicPartition(topic, partition))
 
     async def read(self, wanted: Collection[tuple[str, int]], timeout_seconds: float) -> Iterable[Record]:
         if not wanted:
@@ -193,11 +198,14 @@ class KafkaLog:
 
     # -- the group ---------------------------------------------------------------------------------------------------
 
-    def note_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    def note_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """The group gives these partitions: those that are given in every topic are lanes."""
         by_partition: dict[int, set[str]] = {}
         for each in assigned:
             by_partition.setdefault(each.partition, set()).add(each.topic)
+        # Nothing is fetched before `seek` says from where; and the questions that a takeover asks of the broker would
+        # wait behind a fetch's long poll, half a second each.
+        self._consumer.pause(*assigned)
         self._given += 1
         whole = set(self._topics)
         self._assigned = {partition: self._given for partition, topics in by_partition.items() if topics == whole}

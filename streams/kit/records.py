@@ -150,7 +150,8 @@ class Records:
             yield cls(redis, service, keep_seconds, lease_seconds, Dependency("redis", policy))
 
     async def claim(self, owner: str, effects: Sequence[Effect]) -> list[Claim] | None:
-        """What may be done about each effect; None when Redis does not answer. `owner` is a token of one round."""
+        """What may be done about each effect; None when Redis does not answer. `owner` is a token of one
+        round, without blanks."""
         claims: list[Claim] = []
         for some in _portions(effects):
             begin_era = int(self._asked_without_record)

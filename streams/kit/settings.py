@@ -74,9 +74,12 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
         int, msgspec.Meta(ge=1, description="facts not acknowledged by the log before no more are decided")
     ] = 20_000
     outbox_keep_seconds: Annotated[
-        float, msgspec.Meta(ge=0, le=31_536_000, description="how long said facts stay, to refill a log that lost its end")
+        float,
+        msgspec.Meta(ge=0, le=31_536_000, description="how long said facts stay, to refill a log that lost its end"),
     ] = 60.0
-    due_poll_seconds: Annotated[float, msgspec.Meta(gt=0, le=3_600, description="how often deadlines are looked for")] = 0.5
+    due_poll_seconds: Annotated[
+        float, msgspec.Meta(gt=0, le=3_600, description="how often deadlines are looked for")
+    ] = 0.5
     session_timeout_ms: Annotated[
         int, msgspec.Meta(ge=6_000, description="silence after which the group gives this worker's partitions away")
     ] = 10_000

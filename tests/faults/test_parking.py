@@ -22,8 +22,7 @@ from tests.kit.counter import Added, Expired, Ring, add, decode
 from tests.kit.running import Counting
 from tests.waiting import eventually
 
-counting = kit.counting
-database = kit.database
+counter_database, database, counting = kit.counter_database, kit.database, kit.counting
 
 OTHERS = [f"other{number}" for number in range(20)]
 Decide = Callable[[Any, Any], Any]
@@ -299,8 +298,8 @@ async def test_a_dry_run_says_what_would_be_decided_and_changes_nothing(
     before = await everything(counting)
 
     assert await foretell(desk(counting), Selection(), []) == carrying_out.STOPPED
-    assert "fails\n    ZeroDivisionError: the decision divides by zero" in (failing := capsys.readouterr().out)
-    assert failing.count("waits\n    for what becomes of") == 2
+    assert "would fail\n    ZeroDivisionError: the decision divides by zero" in (failing := capsys.readouterr().out)
+    assert failing.count("would wait\n    for what becomes of") == 2
     redeploy(counting, repaired)
     assert await foretell(desk(counting), Selection(), []) == carrying_out.DONE
     handled = capsys.readouterr().out

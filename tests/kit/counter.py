@@ -1,4 +1,4 @@
-"""A small service for the kit's tests. It counts what it is asked to add, and does on request whatever a service may do.
+"""A small service for the kit's tests. It counts what it is asked to add, and does on request all that services may do.
 
 It hears `<name>.requests` and the facts of two other speakers, `<name>-left` and `<name>-right`. `how` says what its
 decision does: nothing special, ask the world, set a deadline, raise, say what it must not say. With `shares` it adds to
@@ -6,12 +6,12 @@ shared rows instead of asking the world.
 """
 
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -22,8 +22,11 @@ from streams.kit.events import Answer, Due, Effect, Event, Fact, Heard, Request,
 from streams.kit.language import Language, Schema
 from streams.kit.service import Said, Service
 
+E = TypeVar("E", bound=Event)
+
 TABLES = """
-CREATE TABLE counts (counter text PRIMARY KEY, partition int, total bigint, facts bigint, note text, due_at timestamptz);
+CREATE TABLE counts
+    (counter text PRIMARY KEY, partition int, total bigint, facts bigint, note text, due_at timestamptz);
 CREATE INDEX ON counts (partition, due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE totals (name text PRIMARY KEY, amount bigint, note text);
 CREATE TABLE entries (entry text PRIMARY KEY, amount bigint);
@@ -234,11 +237,16 @@ def decode(counter: Counter, fact: type[Event], value: bytes | None) -> Any:
     return counter.codec.decode(value, view(counter.name, fact), {})
 
 
-def view(topic: str, event: type[Event], name: str = "", **more: type) -> type[Heard]:
+def view(topic: str, event: type[Event], name: str = "", **more: Any) -> type[Heard]:
     """A consumer's view with the fields of `event` and `more`, of the event of that name (by default the same)."""
     fields = {each.name: each.type for each in msgspec.structs.fields(event)}
-    namespace = {"__annotations__": {**fields, **more}, "__module__": __name__}
-    made: type[Heard] = type(Heard)(name or event.__name__, (Heard,), namespace, topic=topic)
+    return declared(Heard, name or event.__name__, {**fields, **more}, topic=topic)
+
+
+def declared(base: type[E], name: str, fields: Mapping[str, Any], **arguments: str) -> type[E]:
+    """What `class name(base, **arguments)` with these fields declares."""
+    metaclass: Any = type(base)
+    made: type[E] = metaclass(name, (base,), {"__annotations__": fields, "__module__": __name__}, **arguments)
     return made
 
 

@@ -85,10 +85,9 @@ class Counting:
 
     async def ask(self, *adds: tuple[Any, ...]) -> None:
         """Send requests: (counter, amount, how, into), as many of these as matter."""
-        await reading.send(
-            self.bootstrap,
-            *((self.counter.requests, self.partition(a[0]), a[0].encode(), self.counter.add(*a), NO_CAUSE) for a in adds),
-        )
+        topic, add = self.counter.requests, self.counter.add
+        records = [(topic, self.partition(each[0]), each[0].encode(), add(*each), NO_CAUSE) for each in adds]
+        await reading.send(self.bootstrap, *records)
 
     async def send(self, *records: Record) -> None:
         """Send records as they are."""
@@ -125,7 +124,8 @@ class Counting:
 
     async def letters(self) -> list[Mapping[str, bytes]]:
         """The headers of all dead letters."""
-        return [dict(each.headers) for lane in await self._records(f"{self.counter.name}.dead-letters") for each in lane]
+        lanes = await self._records(f"{self.counter.name}.dead-letters")
+        return [dict(letter.headers) for lane in lanes for letter in lane]
 
     async def epochs(self) -> dict[int, int]:
         return dict(await self.rows("SELECT partition, epoch FROM lanes"))

@@ -1,4 +1,4 @@
-"""The rule by which facts are heard: each exactly once, in its speaker's order, after its causes, whatever comes when."""
+"""The rule by which facts are heard: each once, in its speaker's order, after its causes, whatever comes when."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +97,9 @@ def check(listener: Listener, told: Sequence[Said]) -> None:
         done.add((said.speaker, said.sequence))
 
 
-def above_will_do(clock: Mapping[str, int], hears: Collection[str], speaker: str, sequence: int, heard: Clock) -> Verdict:
+def above_will_do(
+    clock: Mapping[str, int], hears: Collection[str], speaker: str, sequence: int, heard: Clock
+) -> Verdict:
     """Planted: any fact above the last one counts as the next one."""
     last = clock.get(speaker, 0)
     return judge({**clock, speaker: sequence - 1} if sequence > last else clock, hears, speaker, sequence, heard)

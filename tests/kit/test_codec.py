@@ -21,7 +21,7 @@ from streams.kit.errors import LanguageError, Undecodable
 from streams.kit.events import Event, Fact, Heard
 from streams.kit.language import Language, Schema
 from streams.kit.money import Money
-from tests.kit.counter import Added, SchemaIds, view
+from tests.kit.counter import Added, SchemaIds, declared, view
 
 LANGUAGE = Language.load()
 ORDER = "0197f7d4-7c5e-7c3a-9d6e-3f2b8a1c4d5e"
@@ -58,9 +58,7 @@ async def test_a_value_that_does_not_fit_its_schema_is_told() -> None:
     codec = await codec_of(("billing", PaymentCaptured))
     with pytest.raises(LanguageError, match="PaymentCaptured does not fit its schema"):
         codec.encode(
-            PaymentCaptured(
-                tenant="s", order_id=ORDER, amount=Money(amount_minor=2**63, currency="EUR"), reference="r"
-            )
+            PaymentCaptured(tenant="s", order_id=ORDER, amount=Money(amount_minor=2**63, currency="EUR"), reference="r")
         )
 
 
@@ -69,7 +67,7 @@ async def test_a_schema_that_was_not_registered_is_told_at_start() -> None:
         async def id_of(self, subject: str, schema: str) -> int:
             raise LanguageError(f"{subject}: not registered")
 
-    with pytest.raises(LanguageError, match="billing-pavane.billing.PaymentCaptured"):
+    with pytest.raises(LanguageError, match=r"billing-pavane\.billing\.PaymentCaptured"):
         await Codec(LANGUAGE, Nobody()).prepare("billing", [PaymentCaptured])
 
 
@@ -127,8 +125,8 @@ async def read(values: dict[str, Any], writer: Language, reader: Language, field
     codec = Codec(reader, SchemaIds([schema.text]))
     value = struct.pack(">bI", 0, 0) + buffer.getvalue()
     await codec.learn([value])
-    view: type[Heard] = type(Heard)("Told", (Heard,), {"__annotations__": fields, "__module__": __name__}, topic="told")
-    return codec.decode(value, view, {"at": "now", "about": "who"})
+    told = declared(Heard, "Told", fields, topic="told")
+    return codec.decode(value, told, {"at": "now", "about": "who"})
 
 
 async def test_a_view_reads_only_the_fields_that_it_declares() -> None:

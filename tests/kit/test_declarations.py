@@ -9,7 +9,7 @@ import pytest
 from streams.kit.errors import WrongDeclaration
 from streams.kit.events import Due, Effect, Event, Fact, Heard, Request, State
 from streams.kit.service import Reads, Said, Service
-from tests.kit.counter import Added, Count, Expired, Ring, Rung, Total, added, view
+from tests.kit.counter import Added, Count, Expired, Ring, Rung, Total, added, declared, view
 
 HEARD = view("left", Added)
 
@@ -50,7 +50,7 @@ def made(**options: Any) -> Service:
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "reacts twice to one event": (
-        lambda: [made_twice(made())],
+        lambda: reacts_twice(made()),
         "decide: made already reacts to Added",
     ),
     "a view without a topic": (
@@ -96,9 +96,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-def made_twice(service: Service) -> None:
+def reacts_twice(service: Service) -> Service:
     service.hears(HEARD)(decide)
     service.hears(HEARD)(decide)
+    return service
 
 
 def asking_and_sharing() -> Service:
@@ -156,7 +157,7 @@ def test_a_service_decides_answers_and_evolves_outside_of_any_worker() -> None:
     [(Fact, "say what the fact is about"), (Request, "the request is about"), (Effect, "could happen twice")],
 )
 def test_what_has_no_key_is_told_when_it_is_asked_for(kind: type[Event], words: str) -> None:
-    keyless: Any = type(kind)("Keyless", (kind,), {"__annotations__": {}, "__module__": __name__})
+    keyless: Any = declared(kind, "Keyless", {})
     with pytest.raises(TypeError, match=f"Keyless defines no 'key'.*{words}"):
         keyless().key  # noqa: B018
 
@@ -164,7 +165,7 @@ def test_what_has_no_key_is_told_when_it_is_asked_for(kind: type[Event], words: 
 @pytest.mark.parametrize("base", [Fact, Heard, State, Due])
 def test_an_unknown_class_argument_is_refused(base: type[Event]) -> None:
     with pytest.raises(TypeError, match="'colour' is not something a"):
-        type(base)("Wrong", (base,), {"__module__": __name__}, colour="red")
+        declared(base, "Wrong", {}, colour="red")
 
 
 def test_events_are_frozen_and_compared_by_value() -> None:
@@ -173,7 +174,7 @@ def test_events_are_frozen_and_compared_by_value() -> None:
     with pytest.raises(AttributeError):
         one.amount = 2
     with pytest.raises(TypeError):
-        Added("a", 1)  # type: ignore[misc]
+        type(one)("a", 1)
 
 
 def test_a_new_row_knows_its_key_and_where_it_has_one_its_partition() -> None:

@@ -201,6 +201,7 @@ async def test_who_lost_its_claim_keeps_nothing(redis: str, records: Records, va
     assert await records.claim("second", [BELL]) == [None]
 
     await records.keep("first", [(BELL, b"of the first")])
+    await records.release("first", [BELL])
     held = await records.claim("third", [BELL])
     assert held is not None
     assert isinstance(held[0], float), "the second still holds it"
@@ -285,7 +286,11 @@ async def test_a_do_and_its_undo_in_one_round_leave_the_record_of_the_last(redis
     undo = Silence(bell=BELL.bell)
     async with owner(redis, Bells()) as guarded:
         assert await guarded.ask([BELL, undo]) == [Rung(number=1), Silenced()]
-    assert await records.claim("other", [undo]) == [Outcomes.encode(Silenced())]
+        assert await records.claim("other", [undo]) == [Outcomes.encode(Silenced())]
+        await records.discard([(undo, Outcomes.encode(Silenced()))])
+        await guarded.ask([Ring(bell="small")])
+        small = Silence(bell="small")
+        assert await guarded.ask([small, Ring(bell="small")]) == [Silenced(), Cracked(reason="it was silenced")]
 
 
 # -- outcomes --------------------------------------------------------------------------------------------------------
@@ -303,8 +308,9 @@ async def test_a_do_and_its_undo_in_one_round_leave_the_record_of_the_last(redis
     ids=["garbage", "an answer of another version", "fields of another version", "no answer to this", "nothing"],
 )
 async def test_an_outcome_that_cannot_be_read_is_asked_for_again(redis: str, records: Records, outcome: bytes) -> None:
-    await records.claim("another version", [BELL])
-    await records.keep("another version", [(BELL, outcome)])
+    await records.claim("other", [BELL])
+    await records.keep("other", [(BELL, outcome)])
+    assert await records.claim("third", [BELL]) == [outcome]
     bells = Bells()
     async with owner(redis, bells) as guarded:
         assert await guarded.ask([BELL]) == [Rung(number=1)]

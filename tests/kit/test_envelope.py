@@ -16,7 +16,13 @@ CAUSE = Envelope("orders.requests/3/7", "orders.requests", 3, 8, {}, "", "corr",
 
 @given(names, st.integers(0, 999), st.integers(1, 2**62), clocks, texts, texts, traces)
 def test_what_is_written_is_read_back(
-    speaker: str, partition: int, sequence: int, clock: dict[str, int], cause: str, correlation: str, trace: bytes | None
+    speaker: str,
+    partition: int,
+    sequence: int,
+    clock: dict[str, int],
+    cause: str,
+    correlation: str,
+    trace: bytes | None,
 ) -> None:
     answered = CAUSE._replace(id=cause, correlation=correlation, traceparent=trace)
 
@@ -55,7 +61,13 @@ def test_a_missing_header_is_named(missing: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ce_id", b"billing/3"), ("ce_id", b"billing/x/1"), ("ce_id", b"\xff/3/1"), ("clock", b"orders"), ("clock", b"a:b")],
+    [
+        ("ce_id", b"billing/3"),
+        ("ce_id", b"billing/x/1"),
+        ("ce_id", b"\xff/3/1"),
+        ("clock", b"orders"),
+        ("clock", b"a:b"),
+    ],
 )
 def test_headers_that_were_not_written_by_us_are_a_value_error(name: str, value: bytes) -> None:
     headers = dict(envelope.write("billing", 3, 1, "Said", {}, CAUSE)) | {name: value}

@@ -91,7 +91,10 @@ async def test_a_missing_fact_halts_its_lane_after_what_came_before_it(counting:
     instance = await counting.start()
     await counting.send(told(counting, 1), told(counting, 3))
     why = await halted(counting, instance)
-    assert f"{counting.counter.left}/0 offset 1: sequence 3 follows 1: 1 facts of {counting.counter.left} are missing" in why
+    assert (
+        f"{counting.counter.left}/0 offset 1: sequence 3 follows 1: 1 facts of {counting.counter.left} are missing"
+        in why
+    )
     assert (await counting.totals())["k"] == 10
     [(positions,)] = await counting.rows("SELECT positions FROM lanes WHERE partition = 0")
     assert positions[counting.counter.left] == 1

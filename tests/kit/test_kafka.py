@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
 from infra.stack import Stack
-from streams.kit import outbox
+from streams.kit import kafka, outbox
 from streams.kit.errors import PartitionsChanged, WrongSetting
 from streams.kit.kafka import REQUEST_BYTES, KafkaLog, partition_of
 from streams.kit.log import Extent, ToSay
@@ -130,10 +130,11 @@ async def test_a_lane_of_which_somebody_else_has_a_part_is_not_taken_and_told(
 
 
 async def test_a_topic_that_does_not_exist_is_told_at_start(
-    new_log: NewLog, new_topics: NewTopics, new_name: str
+    new_log: NewLog, new_topics: NewTopics, new_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kafka, "TOPICS_SECONDS", 0.5)
     await new_topics(new_name)
-    with pytest.raises(WrongSetting, match=f"topics that do not exist at .*: {new_name}-none"):
+    with pytest.raises(WrongSetting, match=f"no such topics at .*: {new_name}-none"):
         await asyncio.wait_for(new_log(new_name, f"{new_name}-none"), 20)
 
 
@@ -144,6 +145,16 @@ async def test_topics_with_different_numbers_of_partitions_are_refused(
     await new_topics(f"{new_name}-b", partitions=3)
     with pytest.raises(PartitionsChanged, match="has 3 partitions, 2 are expected"):
         await asyncio.wait_for(new_log(f"{new_name}-a", f"{new_name}-b"), 20)
+
+
+async def test_a_topic_that_is_made_while_somebody_starts_is_waited_for(
+    new_log: NewLog, new_topics: NewTopics, new_name: str
+) -> None:
+    opening = asyncio.ensure_future(new_log(new_name))
+    await asyncio.sleep(0)
+    await new_topics(new_name)
+    log = await asyncio.wait_for(opening, 20)
+    await eventually(lambda: set(log.assigned()) == {0, 1})
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def test_known_facts_are_passed_over_and_positions_move_over_them() -> None:
 
 
 def test_a_fact_said_again_is_known_wherever_it_appears() -> None:
-    draft = push(lane(), fact("left", 1), fact("left", 2), fact("left", 1, offset=2), fact("left", 3, offset=3)).order(9)
-    assert heard(draft) == ["left/0/1", "left/0/2", "left/0/3"]
+    again = push(lane(), fact("left", 1), fact("left", 2), fact("left", 1, offset=2), fact("left", 3, offset=3))
+    assert heard(again.order(9)) == ["left/0/1", "left/0/2", "left/0/3"]
 
 
 def test_passing_over_known_facts_alone_moves_the_lane() -> None:

@@ -15,7 +15,7 @@ from streams.kit.lane import Delivery, Draft, Holding, Lane
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
 from streams.kit.service import Service
-from tests.kit.counter import Added, Count, Counter, make_counter, view
+from tests.kit.counter import Added, Count, Counter, declared, make_counter, view
 
 NOON_MS = 1_767_268_800_000
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -129,9 +129,7 @@ def test_a_deadline_is_an_event_of_its_row(counter: Counter) -> None:
 
 
 def about_view(topic: str) -> type[Heard]:
-    namespace = {"__annotations__": {"counter": str, "about": About}, "__module__": __name__}
-    made: type[Heard] = type(Heard)("Told", (Heard,), namespace, topic=topic)
-    return made
+    return declared(Heard, "Told", {"counter": str, "about": About}, topic=topic)
 
 
 def test_a_view_may_ask_for_what_the_envelope_says(counter: Counter) -> None:

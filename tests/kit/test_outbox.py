@@ -80,7 +80,7 @@ async def test_nothing_counts_as_acknowledged_while_its_append_is_under_way(
 ) -> None:
     log.open.clear()
     told: list[int] = []
-    box = new_outbox(0, lambda: told.append(box.acknowledged))
+    box: Outbox = new_outbox(0, lambda: told.append(box.acknowledged))
     box.add([row(1, b"a"), row(2, b"b", b"c")])
     assert not await box.drained(0.01)
     assert (box.acknowledged, box.unacknowledged_facts, told) == (0, 3, [])
@@ -130,7 +130,9 @@ async def test_an_outbox_without_rows_is_drained(new_outbox: Callable[..., Outbo
     assert await box.drained(5)
 
 
-async def test_it_goes_on_trying_for_as_long_as_the_log_is_away(log: Appends, new_outbox: Callable[..., Outbox]) -> None:
+async def test_it_goes_on_trying_for_as_long_as_the_log_is_away(
+    log: Appends, new_outbox: Callable[..., Outbox]
+) -> None:
     log.reach = [0] * 50
     box = new_outbox()
     box.add([row(1, b"a")])

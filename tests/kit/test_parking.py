@@ -45,7 +45,9 @@ def test_what_fails_again_stays_at_the_head_with_its_number_of_attempts() -> Non
     assert parking.holds("a")
 
 
-@pytest.mark.parametrize(("attempts", "at_least", "seconds"), [(1, 0, 1), (2, 0, 2), (4, 0, 8), (1, 30, 30), (99, 0, 60)])
+@pytest.mark.parametrize(
+    ("attempts", "at_least", "seconds"), [(1, 0, 1), (2, 0, 2), (4, 0, 8), (1, 30, 30), (99, 0, 60)]
+)
 def test_pauses_double_up_to_a_minute_unless_the_world_asks_for_longer(
     attempts: int, at_least: float, seconds: float
 ) -> None:

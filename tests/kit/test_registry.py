@@ -1,7 +1,6 @@
 """The codec on a real registry: ids are found there, schemas come from there, and its absence is waited for."""
 
 import json
-
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,6 @@ async def test_an_id_that_nobody_was_given_stays_unknown(url: str, tmp_path: Pat
 
 async def test_an_absent_registry_is_waited_for_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "PATIENCE_SECONDS", 0.5)
-    with capture_logs() as lines, pytest.raises(RegistryAway, match="at http://127.0.0.1:1 does not answer"):
+    with capture_logs() as lines, pytest.raises(RegistryAway, match=r"at http://127\.0\.0\.1:1 does not answer"):
         await ConfluentRegistry("http://127.0.0.1:1").schema_of(1)
     assert "registry_away" in [line["event"] for line in lines]

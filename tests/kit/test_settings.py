@@ -20,7 +20,8 @@ def test_what_is_not_set_has_its_default() -> None:
 
 def test_what_is_set_is_read_as_its_type() -> None:
     settings = WorkerSettings.of(
-        "billing", {**RIGHT, "PAVANE_BATCH_RECORDS": "7", "PAVANE_DUE_POLL_SECONDS": "0.25", "PAVANE_LOG_LEVEL": "debug"}
+        "billing",
+        {**RIGHT, "PAVANE_BATCH_RECORDS": "7", "PAVANE_DUE_POLL_SECONDS": "0.25", "PAVANE_LOG_LEVEL": "debug"},
     )
     assert (settings.batch_records, settings.due_poll_seconds, settings.log_level) == (7, 0.25, "debug")
 

@@ -123,9 +123,7 @@ class Orders:
         await self.until_committed(len(self.placed))
         assert sorted(await self._committed()) == sorted(self.placed)
         facts = await eventually(self._all_facts, within_seconds=30, what="all committed facts are in the log")
-        placed = Counter(
-            record.key.decode() for record in facts if dict(record.headers)["ce_type"] == b"OrderPlaced"
-        )
+        placed = Counter(record.key.decode() for record in facts if dict(record.headers)["ce_type"] == b"OrderPlaced")
         assert {order: placed[order] for order in self.placed} == dict.fromkeys(self.placed, 1)
 
     async def _committed(self) -> list[str]:
@@ -147,10 +145,10 @@ class Orders:
         )  # fmt: skip
 
     async def _send(self, *requests: SetPrice | PlaceOrder) -> None:
+        keyed = [(each, each.key.encode()) for each in requests]
         records = [
-            (type(each).topic, partition_of(each.key.encode(), self._partitions), each.key.encode(), self._codec.encode(each), ())
-            for each in requests
-        ]  # fmt: skip
+            (each.topic, partition_of(key, self._partitions), key, self._codec.encode(each), ()) for each, key in keyed
+        ]
         await reading.send(self._stack.addresses.kafka_bootstrap, *records)
 
 
@@ -161,8 +159,8 @@ async def lanes(instance: Instance) -> Sequence[int]:
 
 def told(instance: Instance, event: str) -> list[dict[str, Any]]:
     """The lines of that event in the log of the process."""
-    lines = instance.log_file.read_text().splitlines()
-    return [line for line in map(json.loads, filter(lambda line: line.startswith("{"), lines)) if line["event"] == event]
+    lines = [json.loads(line) for line in instance.log_file.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
 
 
 @pytest.fixture

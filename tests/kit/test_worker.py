@@ -1,4 +1,4 @@
-"""The worker on real parts, with the counter service: what it promises in one instance and in several, and in trouble."""
+"""The worker on real parts, with the counter service: what it promises in one instance, in several, and in trouble."""
 
 import asyncio
 from collections import Counter as Tally
@@ -256,14 +256,14 @@ async def test_lanes_are_taken_again_when_the_log_did_not_say_where_it_begins(co
     def unsure(log: KafkaLog) -> KafkaLog:
         extents = log.extents
 
-        async def refuse_first(*asked: Any) -> Any:
+        async def refuse_first(asked: Any) -> Any:
             nonlocal refusals
             if refusals:
                 refusals -= 1
                 raise LogAway("Kafka does not answer")
-            return await extents(*asked)
+            return await extents(asked)
 
-        log.extents = refuse_first  # type: ignore[method-assign]
+        log.extents = refuse_first  # type: ignore[method-assign,assignment]
         return log
 
     with capture_logs() as lines:

@@ -19,7 +19,8 @@ from streams.inventory.events import StockLine, StockReleased, StockReserved
 from streams.kit import envelope
 from streams.kit.codec import Codec
 from streams.kit.events import Fact, Request, milliseconds
-from streams.kit.lane import Draft, Holding, Lane
+from streams.kit.kafka import partition_of
+from streams.kit.lane import Draft, Lane
 from streams.kit.language import Language
 from streams.kit.log import Record
 from streams.kit.migrations import migrate
@@ -29,7 +30,9 @@ from streams.kit.run import find, services
 from streams.kit.store import Move
 from tests.conftest import NewDatabase
 
-ORDER = str(uuid4())
+PARTITIONS = 4
+#: Its key belongs in lane 0, where everything is parked.
+ORDER = next(key for key in iter(lambda: str(uuid4()), "") if partition_of(key.encode(), PARTITIONS) == 0)
 LINES = (StockLine(sku="lamp", quantity=2),)
 Pavane = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -57,8 +60,8 @@ async def park(url: str, service: str, *records: tuple[Record, str, str, bool]) 
     """Park (record, reason, message, holds) in lane 0, as the service's worker does."""
     store = PostgresStore(url, 8.0)
     try:
-        holding, _ = await store.take_over(0, 4)
-        draft = Draft(Lane(service, 0, find(service).topics, holding or Holding(1, {}, {}, 0, 0)), [], {})
+        holding, _ = await store.take_over(0, PARTITIONS)
+        draft = Draft(Lane(service, 0, find(service).topics, holding), [], {})
         for record, reason, message, holds in records:
             asked = record.topic.endswith(".requests")
             about = envelope.of_request(*record[:3], record.headers) if asked else envelope.read(record.headers)
@@ -133,6 +136,10 @@ async def rows(url: str) -> list[tuple[Any, ...]]:
         return await (await connection.execute("SELECT xmin, xmax, * FROM parked ORDER BY number")).fetchall()
 
 
+def test_help_names_every_command(pavane: Pavane) -> None:
+    assert {"list", "show", "redrive", "discard"} <= set(pavane("--help").stdout.split())
+
+
 def test_what_waits_is_one_line_each_with_totals_by_reason(pavane: Pavane) -> None:
     done = pavane("list")
 
@@ -204,9 +211,9 @@ async def test_a_dry_run_says_what_would_be_decided_and_changes_nothing(
     handled = pavane("redrive", "billing/0/1", "--dry-run")
 
     assert failing.returncode == 1, failing.stderr
-    assert f"orders/0/1  CancelOrder about {ORDER}: fails\n    Refused: " in failing.stdout
-    assert "orders/0/2  ? about key: fails\n    Undecodable: " in failing.stdout
-    assert "Nothing was changed. Today: 2 fails." in failing.stdout
+    assert f"orders/0/1  CancelOrder about {ORDER}: would fail\n    Refused: " in failing.stdout
+    assert "orders/0/2  ? about key: would fail\n    Undecodable: " in failing.stdout
+    assert "Nothing was changed. Today: 2 would fail." in failing.stdout
     assert handled.returncode == 0, handled.stderr
     assert f"billing/0/1  StockReserved about {ORDER}: " in handled.stdout
     assert [await rows(url) for url in databases.values()] == before
@@ -242,8 +249,9 @@ def test_a_database_that_does_not_answer_is_told_by_its_variable(pavane: Pavane)
 
 def test_a_registry_that_is_away_leaves_requests_without_names(pavane: Pavane) -> None:
     away = {"PAVANE_REGISTRY": "http://127.0.0.1:1"}
-    assert records(pavane("list", "--json", **away))["billing/0/1"]["event"] == "StockReserved"
-    assert "requests have no names here now" in pavane("list", **away).stdout
+    listed = pavane("list", **away).stdout
+    assert " StockReserved " in listed
+    assert "requests have no names here now" in listed
     assert pavane("list", "--fact", "CancelOrder", **away).returncode == 2
 
 
