@@ -56,7 +56,7 @@ async def _find(
     consumer.seek(at, start)
     while await consumer.position(at) < end:
         for record in (await consumer.getmany(at, timeout_ms=1_000)).get(at, ()):
-            said = {name: value.decode(errors="replace") for name, value in record.headers}
+            said = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
             if record.offset < end and said.get("dead_letter_origin") == origin:
                 prefix = "dead_letter_"
                 return {name.removeprefix(prefix): text for name, text in said.items() if name.startswith(prefix)}

@@ -25,6 +25,7 @@ from streams.kit.telemetry import Telemetry
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
+LAST_MOMENT_SECONDS = 1.0
 Origin = tuple[str, int, int]
 
 
@@ -145,7 +146,7 @@ class Batches:
             self._telemetry.asked(type(effect).__name__)
         while True:
             try:
-                return await self._world.ask(effects)
+                return await self._answers(self._world, effects)
             except WorldUnavailable as error:
                 logger().warning("world_away", effects=len(effects), error=str(error), again_in_seconds=round(pause, 2))
             try:
@@ -153,6 +154,21 @@ class Batches:
                 raise Abandoned("the outside world does not answer, and the partitions are wanted elsewhere")
             except TimeoutError:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _answers(self, world: World, effects: Sequence[Effect]) -> Sequence[Answer]:
+        """One question to the world. When the lanes must go it gets a moment more; what it did is known under its key."""
+        asking = asyncio.ensure_future(world.ask(effects))
+        going = asyncio.ensure_future(self.letting_go.wait())
+        try:
+            await asyncio.wait({asking, going}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                await asyncio.wait({asking}, timeout=LAST_MOMENT_SECONDS)
+            if not asking.done():
+                raise Abandoned("the outside world takes long to answer, and the partitions are wanted elsewhere")
+            return asking.result()
+        finally:
+            asking.cancel()
+            going.cancel()
 
     async def _commit(self, transaction: Transaction, moves: Sequence[Move], rows: Rows) -> None:
         with self._telemetry.step("commit"):

@@ -195,7 +195,7 @@ class Outcomes:
         """The answer, or None when this version cannot read it."""
         try:
             name, answer = _NAMED.decode(outcome)
-            decoder = self._decoders[effect].get(name)
+            decoder = self._decoders.get(effect, {}).get(name)
             return decoder.decode(answer) if decoder is not None else None
         except msgspec.MsgspecError:
             return None

@@ -22,7 +22,7 @@ from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
 from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
-from streams.kit.store import BatchRefused, DatabaseAway, Found, Move
+from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Found, Move
 
 STALE_EPOCH = "PV001"
 CONNECT_TIMEOUT_SECONDS = 5
@@ -157,6 +157,8 @@ class PostgresStore:
                 raise StaleEpoch(frozenset(map(int, (error.diag.message_detail or "").split(",")))) from None
             if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
                 raise BatchRefused(str(error).strip()) from error
+            if isinstance(error, psycopg.errors.DeadlockDetected):
+                raise Deadlocked(str(error).strip()) from error
             with contextlib.suppress(psycopg.Error):
                 await self.close()
             raise DatabaseAway(f"the database does not answer: {str(error).strip()}") from error
@@ -299,9 +301,13 @@ _statements: dict[tuple[str, type[State]], sql.Composed] = {}
 
 
 def _select(state: type[State]) -> sql.Composed:
-    """Rows by key as one JSON text; shared rows locked in key order, so that workers wait instead of deadlocking."""
+    """Rows by key as one JSON text; shared rows locked in key order, so that workers wait instead of deadlocking.
+
+    A row that is not there yet cannot be locked: two batches that make the same rows may still be `Deadlocked`.
+    """
     if ("select", state) not in _statements:
-        lock = sql.SQL("ORDER BY {key} FOR UPDATE" if state.shared else "").format(key=sql.Identifier(state.key))
+        clause = 'ORDER BY {key} COLLATE "C" FOR UPDATE' if state.shared else ""
+        lock = sql.SQL(clause).format(key=sql.Identifier(state.key))
         _statements["select", state] = sql.SQL(
             "SELECT coalesce(json_agg(r), '[]')::text "
             "FROM (SELECT * FROM {table} WHERE {key} = ANY(%s::text[]) {lock}) r"

@@ -87,9 +87,7 @@ for i, key in ipairs(KEYS) do
   local record, verb = found[i] or '', verbs[i]
   local owner, era, asked = string.match(record, '^running (%S+) (%S+) (%S+)$')
   if owner == ARGV[1] then
-    if asked == verb then
-      redis.call('SET', key, 'kept ' .. era .. ' ' .. verb .. ' ' .. ARGV[i + 3], 'PX', ARGV[2])
-    end
+    redis.call('SET', key, 'kept ' .. era .. ' ' .. verb .. ' ' .. ARGV[i + 3], 'PX', ARGV[2])
   else
     asked = asked or string.match(record, '^kept %S+ (%S+) ')
     if asked and asked ~= verb then redis.call('DEL', key) end
@@ -150,8 +148,10 @@ class Records:
             yield cls(redis, service, keep_seconds, lease_seconds, Dependency("redis", policy))
 
     async def claim(self, owner: str, effects: Sequence[Effect]) -> list[Claim] | None:
-        """What may be done about each effect; None when Redis does not answer. `owner` is a token of one
-        round, without blanks."""
+        """What may be done about each effect; None when Redis does not answer.
+
+        `owner`: a token of this one round, without blanks.
+        """
         claims: list[Claim] = []
         for some in _portions(effects):
             begin_era = int(self._asked_without_record)

@@ -29,6 +29,12 @@ class BatchRefused(PavaneError):
     then = Then.DEAD_LETTER
 
 
+class Deadlocked(PavaneError):
+    """The database ended this batch because it and another one waited for each other: nothing was changed."""
+
+    then = Then.RETRY
+
+
 class Move(NamedTuple):
     """What a batch does to one lane: the draft, and the last outbox row that is known to be in the log."""
 
@@ -47,7 +53,7 @@ class Transaction(Protocol):
         ...
 
     async def commit(self, moves: Sequence[Move], changes: Sequence[Changes]) -> None:
-        """Write everything and commit, durably. Raises `StaleEpoch`, `BatchRefused`, `DatabaseAway`."""
+        """Write everything and commit, durably. Raises `StaleEpoch`, `BatchRefused`, `Deadlocked`, `DatabaseAway`."""
         ...
 
 

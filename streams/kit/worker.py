@@ -28,7 +28,7 @@ from streams.kit.opening import PartitionOf
 from streams.kit.outbox import Outbox
 from streams.kit.service import Service, World
 from streams.kit.settings import WorkerSettings
-from streams.kit.store import BatchRefused, DatabaseAway, Store
+from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Store
 from streams.kit.telemetry import Telemetry
 
 DRAIN_SECONDS = 2.0
@@ -259,7 +259,7 @@ class Worker:
         except BaseException as error:
             for draft in drafts:
                 draft.lane.put_back(draft)
-            if not isinstance(error, StaleEpoch | BatchRefused | Abandoned):
+            if not isinstance(error, StaleEpoch | BatchRefused | Deadlocked | Abandoned):
                 raise
             self._do_again(drafts, error)
             return 0

@@ -16,7 +16,7 @@ from streams.kit.lane import Draft, Lane
 from streams.kit.log import Record
 from streams.kit.postgres import PostgresStore
 from streams.kit.rows import Changes, Rows
-from streams.kit.store import BatchRefused, DatabaseAway, Move
+from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Move
 from tests.kit.conftest import Ask
 from tests.kit.counter import Count, Entry, Total
 from tests.waiting import eventually
@@ -242,6 +242,7 @@ async def test_instances_that_lock_the_same_rows_in_any_order_wait_instead_of_de
     before = await ask(deadlocks)
     rng = random.Random(1)
     names = [f"t{number}" for number in range(6)]
+    await commit(new_store(), hears(await taken(new_store())), *(Total(name=name, amount=1) for name in names))
     rounds = 25
 
     async def work(partition: int) -> list[str]:
@@ -256,9 +257,42 @@ async def test_instances_that_lock_the_same_rows_in_any_order_wait_instead_of_de
 
     done = [name for each in await asyncio.gather(*(work(partition) for partition in range(4))) for name in each]
     totals: dict[str, int] = dict(await ask("SELECT name, amount FROM totals"))
-    assert totals == {name: done.count(name) for name in names}
-    assert sum(totals.values()) == 4 * 4 * rounds
+    assert totals == {name: done.count(name) + 1 for name in names}
+    assert len(done) == 4 * 4 * rounds
     assert await ask(deadlocks) == before
+
+
+async def test_of_two_batches_that_wait_for_rows_the_other_is_making_one_is_ended_and_can_be_done_again(
+    new_store: NewStore, ask: Ask
+) -> None:
+    stores = [new_store() for _ in range(3)]
+    drafts = [hears(await taken(store, number)) for number, store in enumerate(stores)]
+    loaded, go_on = [asyncio.Event(), asyncio.Event()], [asyncio.Event(), asyncio.Event()]
+
+    async def add_ten_to_both(number: int) -> None:
+        async with stores[number].transaction([drafts[number]]) as transaction:
+            before = (await transaction.load({Total: ["new", "old"]}))[Total]
+            loaded[number].set()
+            await go_on[number].wait()
+            known = {row.row_key: row for row in before if isinstance(row, Total)}
+            rows = [known.get(name, Total(name=name)) for name in ("new", "old")]
+            added = changed(*(replace(row, amount=row.amount + 10) for row in rows), before=before)
+            await transaction.commit([Move(drafts[number], 0)], added)
+
+    first = asyncio.create_task(add_ten_to_both(0))
+    await loaded[0].wait()
+    await commit(stores[2], drafts[2], Total(name="old", amount=1))
+    second = asyncio.create_task(add_ten_to_both(1))
+    await loaded[1].wait()
+    # The first makes the new row and waits for the old one, which the second has locked; then the second wants the new.
+    go_on[0].set()
+    await eventually(lambda: _waits_for_a_lock(ask))
+    go_on[1].set()
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes if outcome] == [Deadlocked]
+    await add_ten_to_both([bool(outcome) for outcome in outcomes].index(True))
+    assert await ask("SELECT name, amount FROM totals ORDER BY name") == [("new", 20), ("old", 21)]
 
 
 # -- what it refuses ---------------------------------------------------------------------------------------------------
