@@ -156,7 +156,7 @@ class Batches:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _answers(self, world: World, effects: Sequence[Effect]) -> Sequence[Answer]:
-        """One question to the world. When the lanes must go it gets a moment more; what it did is known under its key."""
+        """One question to the world. When the lanes must go it gets a moment more; a repeat is safe under the keys."""
         asking = asyncio.ensure_future(world.ask(effects))
         going = asyncio.ensure_future(self.letting_go.wait())
         try:

@@ -1,6 +1,7 @@
 """Instances of the counter service in this process, on real Kafka and PostgreSQL."""
 
 import asyncio
+from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from streams.kit.run import readiness
 from streams.kit.settings import WorkerSettings
 from streams.kit.worker import Worker
 from tests.kit import reading
-from tests.kit.counter import Counter
+from tests.kit.counter import Added, Counter, decode
 from tests.waiting import eventually
 
 SESSION_MS = 6_000
 PARTITIONS = 2
+KEYS = [f"k{number}" for number in range(8)]
 NO_CAUSE = (("correlation", b"c"),)
 
 
@@ -121,6 +123,15 @@ class Counting:
     async def facts(self) -> list[list[Any]]:
         """The service's own facts, lane by lane, each once, after checking that none is missing or out of order."""
         return [reading.first_appearances(lane) for lane in await self._records(self.counter.name)]
+
+    async def said(self) -> dict[str, int]:
+        """What the facts in the log add up to, counter by counter."""
+        totals: Tally[str] = Tally()
+        for record in (record for lane in await self.facts() for record in lane):
+            if dict(record.headers)["ce_type"] == b"Added":
+                fact = decode(self.counter, Added, record.value)
+                totals[fact.counter] += fact.amount
+        return {counter: amount for counter, amount in totals.items() if amount}
 
     async def letters(self) -> list[Mapping[str, bytes]]:
         """The headers of all dead letters."""

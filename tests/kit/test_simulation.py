@@ -33,7 +33,8 @@ def test_the_faults_of_the_simulation_happen() -> None:
         for what, times in Simulation(seed).run().happened.items():
             happened[what] = happened.get(what, 0) + times
 
-    assert happened.keys() >= {"killed", "frozen", "append_lost", "commit_unknown", "commit_failed", "world_away", "unanswered"}
+    faults = {"killed", "frozen", "append_lost", "commit_unknown", "commit_failed", "world_away", "unanswered"}
+    assert happened.keys() >= faults
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -1,36 +1,23 @@
 """The worker on real parts, with the counter service: what it promises in one instance, in several, and in trouble."""
 
 import asyncio
-from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from infra.stack import Stack
 from streams.kit import envelope, worker
 from streams.kit.codec import Codec
 from streams.kit.errors import RegistryAway, WorldUnavailable
 from streams.kit.events import Answer, Effect
 from streams.kit.kafka import KafkaLog
-from streams.kit.lane import Lane
 from streams.kit.log import LogAway, Record, ToSay
-from tests.kit.counter import Added, SchemaIds, decode
-from tests.kit.running import PARTITIONS, Counting
+from streams.kit.postgres import PostgresTransaction
+from tests.kit.counter import SchemaIds
+from tests.kit.running import KEYS, Counting
 from tests.waiting import eventually
-
-KEYS = [f"k{number}" for number in range(8)]
-
-
-def added(counting: Counting, lanes: Sequence[Sequence[Any]]) -> dict[str, int]:
-    """What the facts in the log add up to."""
-    total: Tally[str] = Tally()
-    for record in (record for lane in lanes for record in lane):
-        if dict(record.headers)["ce_type"] == b"Added":
-            fact = decode(counting.counter, Added, record.value)
-            total[fact.counter] += fact.amount
-    return {key: amount for key, amount in total.items() if amount}
 
 
 async def test_what_is_asked_is_decided_committed_and_said(counting: Counting) -> None:
@@ -39,7 +26,7 @@ async def test_what_is_asked_is_decided_committed_and_said(counting: Counting) -
     await counting.until_totals(dict.fromkeys(KEYS, 325))
 
     lanes = await counting.facts()
-    assert added(counting, lanes) == dict.fromkeys(KEYS, 325)
+    assert await counting.said() == dict.fromkeys(KEYS, 325)
     assert all(counting.partition(record.key.decode()) == record.partition for lane in lanes for record in lane)
     first = envelope.read(lanes[0][0].headers)
     assert first.id == f"{counting.counter.name}/0/1"
@@ -89,7 +76,7 @@ async def test_instances_that_come_and_go_share_the_lanes_and_nothing_is_lost_do
     await asking
     await counting.until_totals(dict.fromkeys(KEYS, asked))
 
-    assert added(counting, await counting.facts()) == dict.fromkeys(KEYS, asked)
+    assert await counting.said() == dict.fromkeys(KEYS, asked)
     assert min(shared.values()) > 1, "both lanes were taken again when the second instance came"
     assert sum((await counting.epochs()).values()) > sum(shared.values())
     assert first.worker.lanes == {}
@@ -112,6 +99,27 @@ async def test_effects_are_asked_for_and_answered_once_each(counting: Counting) 
     assert sorted(asked) == KEYS
 
 
+async def test_a_batch_that_the_database_ended_for_another_one_is_done_again_and_no_lane_is_let_go(
+    sharing: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, ended = PostgresTransaction.commit, 0
+
+    async def commit(transaction: PostgresTransaction, *what: Any) -> None:
+        nonlocal ended
+        if ended < 2:
+            ended += 1
+            raise psycopg.errors.DeadlockDetected("deadlock detected")
+        await right(transaction, *what)
+
+    monkeypatch.setattr(PostgresTransaction, "commit", commit)
+    await sharing.start()
+    await sharing.ask(*((key, 1, "", "x") for key in KEYS))
+    await sharing.until_totals(dict.fromkeys(KEYS, 1))
+    assert ended == 2
+    assert await sharing.rows("SELECT amount FROM totals") == [(len(KEYS),)]
+    assert set((await sharing.epochs()).values()) == {1}
+
+
 async def _numbers(counting: Counting) -> dict[str, int]:
     await eventually(lambda: len(counting.counter.bells.numbers) == len(KEYS))
     return counting.counter.bells.numbers
@@ -124,18 +132,14 @@ async def test_deadlines_are_kept_and_one_that_cannot_be_decided_is_put_aside_on
     async def notes() -> dict[str, str]:
         return dict(await counting.rows("SELECT counter, note FROM counts"))
 
-    await eventually(lambda: _equal(notes, {"a": "expired", "b": "stuck"}))
+    await eventually(lambda: equal(notes, {"a": "expired", "b": "stuck"}))
     await eventually(counting.letters)
     names = [dict(record.headers)["ce_type"] for lane in await counting.facts() for record in lane]
     assert sorted(names) == [b"Expired", b"Postponed", b"Postponed"]
     await counting.ask(("c", 300, "later"))
-    await eventually(lambda: _equal(notes, {"a": "expired", "b": "stuck", "c": "expired"}))
+    await eventually(lambda: equal(notes, {"a": "expired", "b": "stuck", "c": "expired"}))
     [letter] = await counting.letters()
     assert b"neither" in letter["dead_letter_message"]
-
-
-async def _equal(asked: Any, expected: Any) -> bool:
-    return bool(await asked() == expected)
 
 
 async def test_what_the_log_does_not_take_is_bounded_and_nothing_of_it_is_lost(counting: Counting) -> None:
@@ -173,16 +177,16 @@ async def test_what_the_log_does_not_take_is_bounded_and_nothing_of_it_is_lost(c
     assert sum((await counting.totals()).values()) == unacknowledged()
     taking.set()
     await counting.until_totals(dict.fromkeys(KEYS, 20))
-    assert added(counting, await counting.facts()) == dict.fromkeys(KEYS, 20)
+    assert await counting.said() == dict.fromkeys(KEYS, 20)
 
 
 async def test_a_worker_that_is_stopped_says_what_it_committed_and_lets_go(counting: Counting) -> None:
     instance = await counting.start()
     await counting.ask(*((key, 1) for key in KEYS))
-    await eventually(lambda: _equal(counting.totals, dict.fromkeys(KEYS, 1)))
+    await eventually(lambda: equal(counting.totals, dict.fromkeys(KEYS, 1)))
     await asyncio.wait_for(instance.stop(), 15)
     counting.instances.clear()
-    assert added(counting, await counting.facts()) == dict.fromkeys(KEYS, 1)
+    assert await counting.said() == dict.fromkeys(KEYS, 1)
     assert (instance.worker.lanes, instance.worker.outboxes) == ({}, {})
 
 
@@ -273,116 +277,5 @@ async def test_lanes_are_taken_again_when_the_log_did_not_say_where_it_begins(co
     assert (refusals, [line["event"] for line in lines].count("kafka_away")) == (0, 2)
 
 
-# -- poison ------------------------------------------------------------------------------------------------------------
-
-
-async def test_what_cannot_be_handled_goes_to_the_dead_letters_and_everything_else_flows(counting: Counting) -> None:
-    counter = counting.counter
-    good = [key for key in KEYS if key not in ("k0", "k1", "k2")]
-
-    def request(key: bytes | None, value: bytes, partition: int = 0) -> Record:
-        return Record(counter.requests, partition, 0, 0, key, value, ())
-
-    await counting.ask(*((key, 1) for key in good))
-    at_home = counting.partition("k3")
-    await counting.send(
-        request(b"k3", b"garbage", at_home),
-        request(b"k3", counter.unknown_schema(), at_home),
-        request(None, counter.add("k3")),
-        request(b"k3", counter.add("k3"), 1 - at_home),
-        request(b"\xff", counter.add("k3")),
-    )
-    await counting.ask(("k0", 1, "raise"), ("k1", 1, "zero"), ("k2", 1, "refuse"), ("k3", 1, "other key"))
-    await counting.ask(*((key, 1) for key in good))
-    with capture_logs() as lines:
-        await counting.start()
-        await counting.until_totals(dict.fromkeys(good, 2))
-        await eventually(lambda: _count(counting.letters, 9))
-
-    letters = await counting.letters()
-    assert Tally(letter["dead_letter_reason"].decode() for letter in letters) == {
-        "Undecodable": 5, "ZeroDivisionError": 1, "Undecidable": 2, "Refused": 1,
-    }  # fmt: skip
-    for words in ("wire format", "no schema", "no key", "murmur2", "UTF-8", "divides by zero", "the database refuses"):
-        assert any(words in letter["dead_letter_message"].decode() for letter in letters), words
-    assert all(letter["dead_letter_origin"].decode().startswith(f"{counter.requests}/") for letter in letters)
-    assert len({letter["dead_letter_id"] for letter in letters}) == 9
-    assert len([line for line in lines if line["event"] == "put_aside"]) == 9
-    assert [line for line in lines if line["event"] == "batch_refused"]
-    assert added(counting, await counting.facts()) == dict.fromkeys(good, 2)
-
-
-async def _count(asked: Any, expected: int) -> bool:
-    return len(await asked()) == expected
-
-
-async def test_a_dead_letter_is_committed_with_the_position_that_passes_over_its_record(
-    counting: Counting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is ever said of a record that is not heard, nor heard without being said: one transaction, or none."""
-    refused = 0
-    right = Lane.adopt
-
-    def adopt(lane: Lane, draft: Any) -> None:
-        nonlocal refused
-        refused += bool(draft.said)
-        right(lane, draft)
-
-    monkeypatch.setattr(Lane, "adopt", adopt)
-    await counting.ask(("k0", 1, "raise"))
-    await counting.start()
-    await eventually(counting.letters)
-    home = counting.partition("k0")
-    [(positions, outbox_row)] = await counting.rows(
-        "SELECT positions, outbox_row FROM lanes WHERE partition = %s", home
-    )
-    assert (positions[counting.counter.requests], outbox_row, refused) == (1, 1, 1)
-    [(parked_key,)] = await counting.rows("SELECT key FROM parked")
-    assert parked_key == "k0"
-
-
-# -- a database, a broker that goes away -------------------------------------------------------------------------------
-
-
-async def test_a_worker_comes_back_by_itself_when_the_database_was_restarted_under_load(
-    stack: Stack, counting: Counting
-) -> None:
-    if stack.postgres is None:
-        pytest.skip("the database is not ours to kill")
-    instance = await counting.start(batch_records=20)
-    await counting.ask(*((key, 1) for key in KEYS for _ in range(50)))
-    await eventually(lambda: _some(counting))
-    before = await counting.epochs()
-    stack.postgres.kill()
-    assert not stack.postgres.is_running
-    await counting.ask(*((key, 1) for key in KEYS for _ in range(50)))
-    await eventually(lambda: not instance.readiness()["ready"])
-    assert "the database does not answer" in instance.readiness()["away"][0]
-    await stack.postgres.start()
-
-    await counting.until_totals(dict.fromkeys(KEYS, 100), within_seconds=60)
-    assert added(counting, await counting.facts()) == dict.fromkeys(KEYS, 100)
-    assert all(epoch > before[partition] for partition, epoch in (await counting.epochs()).items())
-    await eventually(lambda: instance.readiness()["ready"])
-    assert set(before) == set(range(PARTITIONS))
-
-
-async def _some(counting: Counting) -> bool:
-    return sum((await counting.totals()).values()) > 20
-
-
-async def test_a_worker_comes_back_by_itself_when_the_broker_was_restarted_under_load(
-    stack: Stack, counting: Counting
-) -> None:
-    if not stack.kafka:
-        pytest.skip("the broker is not ours to kill")
-    await counting.start(batch_records=20)
-    await counting.ask(*((key, 1) for key in KEYS for _ in range(50)))
-    await eventually(lambda: _some(counting))
-    stack.kafka[0].kill()
-    assert not stack.kafka[0].is_running
-    await stack.kafka[0].start()
-    await counting.ask(*((key, 1) for key in KEYS for _ in range(50)))
-
-    await counting.until_totals(dict.fromkeys(KEYS, 100), within_seconds=60)
-    assert added(counting, await counting.facts()) == dict.fromkeys(KEYS, 100)
+async def equal(asked: Callable[[], Awaitable[Any]], expected: Any) -> bool:
+    return bool(await asked() == expected)
