@@ -1,24 +1,25 @@
-"""The commands that stay in the foreground: the stack alone, some services, or everything."""
+"""The commands that stay in the foreground: the stack alone, some services, or everything.
+
+What they start is supervised: it is started again when it has died, hangs or gets nowhere.
+"""
 
 import asyncio
-import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from infra.errors import InfraError
+from infra.server import HOST, free_ports
 from infra.stack import Stack
 from pavane.instance import GATEWAY, Instance
 from pavane.lines import Lines
 from pavane.platform import Platform
 from pavane.running import environment_of
+from pavane.supervisor import Supervisor
 from streams.kit.errors import WrongSetting
 from streams.kit.run import services
 
 STDERR = Path("/dev/stderr")
-
-
-class Ended(InfraError):
-    """A process that was to stay has ended."""
+EVERYWHERE = ("0.0.0.0", "::")
 
 
 async def up(data: Path) -> int:
@@ -39,7 +40,7 @@ async def up(data: Path) -> int:
 
 
 async def run_everything(data: Path) -> int:
-    """A stack and the whole platform on it, until it is called off or a process ends."""
+    """A stack and the whole platform on it, kept running. Never returns: it is called off."""
     lines = Lines()
     lines.heading(f"The stack, on {data}")
     stack = Stack(data)
@@ -48,25 +49,58 @@ async def run_everything(data: Path) -> int:
         lines.heading("The platform")
         async with Platform(stack, on_step=lines.step) as platform:
             lines.say(f"\nOrders are taken at {platform.gateway_url}. Logs are in {data / 'logs'}. Ctrl-C stops it.")
-            while True:
-                instance = await platform.next_death()
-                lines.say(f"\n{instance.how_it_ended()}")
-                lines.say(f"Nothing is lost. It goes on where it was with: pavane run {instance.name}")
+            await platform.supervise(lines.say)
     finally:
         await stack.stop()
+    return 0
 
 
 async def run_services(names: Sequence[str], data: Path) -> int:
-    """These services, one process each, with their logs on standard error, until one ends or it is called off."""
+    """These services, one process each, kept running, with their logs on standard error. Never returns.
+
+    Raises `NeverRan` when one ends before it has ever answered: a wrong setting is not made right by a new start.
+    """
     known = [*services(), GATEWAY]
     if unknown := [name for name in names if name not in known]:
         raise WrongSetting(f"there is no service {unknown[0]!r}; there are {', '.join(known)}")
-    environment = {**environment_of(data), "PAVANE_MANAGEMENT_PORT": os.environ.get("PAVANE_MANAGEMENT_PORT", "0")}
-    instances = [Instance(name, number, environment, STDERR) for number, name in enumerate(names, start=1)]
+    environment = environment_of(data)
+    # Chosen here and once: there is no log file to read a port from, and a gateway comes back where it was.
+    free = free_ports(len(names))
+    running: dict[int, Instance] = {}
+
+    def start(name: str, number: int) -> Instance:
+        running[number] = instance = _answering(name, number, environment, free[number - 1])
+        return instance
+
+    supervisor = Supervisor(_say_beside_the_logs, how_it_ended=_how_it_ended)
     try:
-        while all(instance.is_running for instance in instances):  # noqa: ASYNC110  # a process sets no event
-            await asyncio.sleep(0.1)
-        ended = next(instance for instance in instances if not instance.is_running)
-        raise Ended(f"{ended.name} has ended with exit code {ended.child.poll()}; see above.")
+        async with asyncio.TaskGroup() as group:
+            for number, name in enumerate(names, start=1):
+                first = start(name, number)
+                group.create_task(supervisor.keep(first, lambda ended: start(ended.name, ended.number)))
     finally:
-        await asyncio.gather(*(instance.stop() for instance in instances))
+        await asyncio.gather(*(instance.stop() for instance in running.values()))
+    return 0
+
+
+def _answering(name: str, number: int, environment: Mapping[str, str], free_port: int) -> Instance:
+    """A process that was started, and where it answers: on the port that the user has set, or else on this free one."""
+    what = "GATEWAY" if name == GATEWAY else "MANAGEMENT"
+    chosen = environment.get(f"PAVANE_{what}_PORT", "0")
+    port = str(free_port) if chosen in ("", "0") else chosen
+    host = environment.get(f"PAVANE_{what}_HOST") or HOST
+    instance = Instance(name, number, {**environment, f"PAVANE_{what}_PORT": port}, STDERR)
+    instance.url = f"http://{HOST if host in EVERYWHERE else host}:{port}"
+    return instance
+
+
+def _how_it_ended(instance: Instance) -> str:
+    code = instance.child.poll()
+    assert code is not None, f"{instance.label} still runs"
+    how = f"was ended by signal {-code}" if code < 0 else f"has ended with exit code {code}"
+    return f"{instance.name} {how}; see above."
+
+
+def _say_beside_the_logs(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -31,6 +31,7 @@ class Instance:
 
     def __init__(self, name: str, number: int, environment: Mapping[str, str], log_file: Path) -> None:
         self.name = name
+        self.number = number
         self.label = f"{name}-{number}"
         self._log_start = log_file.stat().st_size if log_file.exists() else 0
         module = ["api"] if name == GATEWAY else ["streams.kit.run", name]

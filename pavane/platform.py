@@ -5,7 +5,8 @@
         platform.children["billing"][0].kill()
         await platform.start("billing")
 
-Nothing is restarted silently: a process that ends by itself is told once, by `next_death`.
+Nothing is restarted silently: a process that ends by itself is told once, by `next_death`; or, within `supervise`, is
+told of and started again.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
 from infra import topics
 from infra.errors import NotReady
@@ -22,6 +24,7 @@ from infra.stack import Stack
 from pavane import prepare, settled
 from pavane.instance import GATEWAY, Instance
 from pavane.issuer import Issuer
+from pavane.supervisor import Bounds, Say, Supervisor
 from streams.kit.run import services
 
 READY_SECONDS = 60.0
@@ -65,6 +68,7 @@ class Platform:
         self._jwks_file = stack.data.path / "jwks.json"
         self._issuer: Issuer | None = None
         self._told: set[int] = set()
+        self._keep: Callable[[Instance], object] | None = None
 
     @property
     def issuer(self) -> Issuer:
@@ -81,6 +85,8 @@ class Platform:
         """One more process of a service, or another gateway; ready when this returns. Its lanes may come later."""
         instance = self._launch(name)
         await self._until_ready([instance])
+        if self._keep is not None:
+            self._keep(instance)
         return instance
 
     async def next_death(self) -> Instance:
@@ -91,6 +97,23 @@ class Platform:
                     self._told.add(instance.pid)
                     return instance
             await asyncio.sleep(BETWEEN_DEATH_WATCHES_SECONDS)
+
+    async def supervise(self, say: Say, bounds: Bounds = Bounds()) -> None:
+        """Keep everything running that nobody asks to end, also what is started later. Never returns: it is called off.
+
+        `say` is told of every end, why, and of every new start, which has the number and the log file of the process
+        before it. The gateway comes back at the address where it was.
+        """
+        supervisor = Supervisor(say, bounds)
+        async with asyncio.TaskGroup() as group:
+            self._keep = lambda each: group.create_task(supervisor.keep(each, self._start_again, came_up=True))
+            try:
+                for instance in self._all():
+                    if not instance.asked_to_end and instance.pid not in self._told:
+                        self._keep(instance)
+                await asyncio.Event().wait()
+            finally:
+                self._keep = None
 
     async def heard(self, *names: str, timeout_seconds: float = HEARD_SECONDS) -> None:
         """Return once all who hear these topics have heard what is in them now. `TimeoutError` says who has not."""
@@ -139,11 +162,19 @@ class Platform:
         self._on_step(Step(name, detail, time.monotonic() - started))
 
     def _launch(self, name: str) -> Instance:
-        of_service = self.children.setdefault(name, [])
-        number = len(of_service) + 1
+        number = max((each.number for each in self.children.get(name, ())), default=0) + 1
+        return self._launch_as(name, number, {})
+
+    def _start_again(self, ended: Instance) -> Instance:
+        self._told.add(ended.pid)
+        port = urlsplit(ended.url).port
+        same = {"PAVANE_GATEWAY_PORT": str(port)} if ended.name == GATEWAY and port else {}
+        return self._launch_as(ended.name, ended.number, same)
+
+    def _launch_as(self, name: str, number: int, settings: Mapping[str, str]) -> Instance:
         log_file = self.stack.data.path / "logs" / f"{name}-{number}.log"
-        instance = Instance(name, number, self._settings(), log_file)
-        of_service.append(instance)
+        instance = Instance(name, number, {**self._settings(), **settings}, log_file)
+        self.children.setdefault(name, []).append(instance)
         return instance
 
     def _settings(self) -> dict[str, str]:

@@ -13,12 +13,9 @@ TRIED = "billing"
 
 
 async def stay(platform: Platform, lines: Lines, order: Order | None) -> None:
-    """Tell what there is to try, and then of every process that ends. Never returns: it is called off."""
+    """Tell what there is to try, and keep everything running. Never returns: it is called off."""
     tell(platform, lines, order)
-    while True:
-        instance = await platform.next_death()
-        lines.say(f"\n{instance.how_it_ended()}")
-        lines.say(f"Nothing is lost. It goes on where it was with: {pavane(platform)} run {instance.name}")
+    await platform.supervise(lines.say)
 
 
 def tell(platform: Platform, lines: Lines, order: Order | None) -> None:
@@ -42,7 +39,7 @@ def tell(platform: Platform, lines: Lines, order: Order | None) -> None:
         bearer = f'"Authorization: Bearer $(cat {data / "token"})"'
         lines.say(f"  curl -s -H {bearer} {platform.gateway_url}/v1/orders/{order.id} | python3 -m json.tool")
     lines.say(f"  {pavane(platform)} audit")
-    lines.say(f"  kill -9 {platform.children[TRIED][-1].pid}    # {TRIED}; and see here how it goes on")
+    lines.say(f"  kill -9 {platform.children[TRIED][-1].pid}    # {TRIED}; and see here how it is started again")
 
 
 def pavane(platform: Platform) -> str:

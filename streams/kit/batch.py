@@ -14,6 +14,7 @@ from typing import Protocol
 from streams.kit.codec import Codec
 from streams.kit.errors import PavaneError, Then, Undecidable, WorldUnavailable
 from streams.kit.events import Answer, Effect, milliseconds
+from streams.kit.faultpoints import reached
 from streams.kit.fold import Asked, Fold, wanted
 from streams.kit.lane import Draft
 from streams.kit.logs import logger
@@ -134,9 +135,12 @@ class Batches:
                 await self._give(loads, rows, {missing.state: [missing.key]}, opened)
                 continue
             if not fold.asked:
+                reached("after-fold")
                 return fold
+            reached("before-ask")
             with self._telemetry.step("ask"):
                 answers.update(zip(fold.asked, await self._ask(list(fold.asked.values())), strict=True))
+            reached("after-ask")
 
     async def _ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
         """Ask until the world answers, under the same keys each time. Raises `Abandoned` when the lanes must go."""

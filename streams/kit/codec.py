@@ -17,6 +17,7 @@ import msgspec
 from streams.kit.errors import LanguageError, Undecodable
 from streams.kit.events import Event, Fact, Heard, Request
 from streams.kit.language import Language
+from streams.kit.logs import logger
 
 _HEAD = struct.Struct(">bI")
 GIVEN_BY_THE_KIT = frozenset({"at", "about"})
@@ -43,7 +44,7 @@ class Codec:
         self._encoders: dict[type[Event], tuple[bytes, Any]] = {}
         self._writers: dict[int, tuple[str, Any]] = {}
         self._readers: dict[type[Heard], tuple[Any, tuple[str, ...]]] = {}
-        self._unknown: set[int] = set()
+        self._no_events: set[int] = set()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -70,12 +71,17 @@ class Codec:
     async def learn(self, values: Iterable[bytes | None]) -> None:
         """Fetch the schemas of ids not seen before. Ids that the registry does not know stay unknown for this time."""
         wanted = {_HEAD.unpack_from(value)[1] for value in values if value and len(value) >= 5 and value[0] == 0}
-        for schema_id in wanted - self._writers.keys():
+        for schema_id in wanted - self._writers.keys() - self._no_events:
             text = await self._registry.schema_of(schema_id)
             if text is None:
                 continue
-            raw = msgspec.json.decode(text)
-            self._writers[schema_id] = (str(raw["name"]).rpartition(".")[2], _parsed(raw))
+            try:
+                raw = msgspec.json.decode(text)
+                self._writers[schema_id] = (str(raw["name"]).rpartition(".")[2], _parsed(raw))
+            except Exception as error:
+                # Anybody may register anything; what is no Avro record cannot be the schema of an event.
+                logger().warning("schema_no_event", schema_id=schema_id, error=str(error))
+                self._no_events.add(schema_id)
 
     def name_of(self, value: bytes | None) -> str:
         """The name of the event in `value`. Raises `Undecodable`."""
@@ -102,6 +108,8 @@ class Codec:
             start = "nothing" if value is None else repr(bytes(value[:8]))
             raise Undecodable(f"not in Confluent wire format (a zero byte and a schema id): it starts with {start}")
         schema_id = _HEAD.unpack_from(value)[1]
+        if schema_id in self._no_events:
+            raise Undecodable(f"the schema with id {schema_id} is no Avro record, so this is no event")
         try:
             return self._writers[schema_id]
         except KeyError:

@@ -18,11 +18,12 @@ from aiokafka.partitioner import murmur2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from streams.kit.errors import PartitionsChanged, WrongSetting
+from streams.kit.faultpoints import halfway
 from streams.kit.log import Extent, LogAway, Record, ToSay
 from streams.kit.logs import logger
+from streams.kit.reading import Reader
 
 REQUEST_BYTES = 1_000_000
-READ_AHEAD_RECORDS = 1_000
 CLOSE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 TOPICS_SECONDS = 5.0
@@ -58,6 +59,7 @@ class KafkaLog:
             heartbeat_interval_ms=session_timeout_ms // 4,
             **_fetching,
         )
+        self._reader = Reader(self._consumer)
         self._producer: AIOKafkaProducer | None = None
         self._producer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -65,6 +67,8 @@ class KafkaLog:
         self._given = 0
         self._partition_count = 0
         self.away: str | None = None
+        #: How long the broker has not answered the reading of a partition of which all that is known was heard.
+        self.unanswered_seconds = 0.0
         self.let_go: Callable[[], Awaitable[None]] | None = None
 
     async def open(self) -> None:
@@ -124,27 +128,14 @@ class KafkaLog:
         for topic, position in positions.items():
             # Not ours any more: the next look at `assigned` drops the lane.
             with contextlib.suppress(IllegalStateError):
-                self._consumer.seek(TopicPartition(topic, partition), position)
+                self._reader.seek(TopicPartition(topic, partition), position)
                 self._consumer.resume(TopicPartition(topic, partition))
 
     async def read(self, wanted: Collection[tuple[str, int]], timeout_seconds: float) -> Iterable[Record]:
         if not wanted:
             await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
             return ()
-        partitions = [TopicPartition(*each) for each in wanted]
-        try:
-            found = await self._consumer.getmany(
-                *partitions, timeout_ms=int(timeout_seconds * 1000), max_records=READ_AHEAD_RECORDS
-            )
-        except KafkaError as error:
-            logger().warning("read_failed", error=repr(error))
-            await asyncio.sleep(PAUSE_SECONDS)
-            return ()
-        return [
-            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _with_values(r.headers))
-            for records in found.values()
-            for r in records
-        ]
+        return await self._reader.read([TopicPartition(*each) for each in wanted], timeout_seconds)
 
     async def report(self, positions: Mapping[tuple[str, int], int]) -> Mapping[tuple[str, int], int]:
         at = {TopicPartition(*each): position for each, position in positions.items()}
@@ -157,17 +148,25 @@ class KafkaLog:
         except (KafkaError, TimeoutError) as error:
             self.away = f"Kafka at {self._bootstrap} does not take offsets: {error!r}"
         ends = {each: self._consumer.highwater(each) for each in at if each in held}
+        heard = [each for each, end in ends.items() if end is not None and end <= at[each]]
+        self._note_answers(heard)
         return {(each.topic, each.partition): max(0, end - at[each]) for each, end in ends.items() if end is not None}
+
+    def _note_answers(self, heard: Collection[TopicPartition]) -> None:
+        """A healthy client asks for more of these twice a second, and is answered even when there is none."""
+        now = time.time() * 1000
+        answered = [self._consumer.last_poll_timestamp(each) for each in heard]
+        waited = max((now - at for at in answered if at is not None), default=0.0) / 1000
+        # Nobody is answered while the broker is away: that is told as such.
+        self.unanswered_seconds = waited if self.away is None else 0.0
 
     # -- saying ------------------------------------------------------------------------------------------------------
 
     async def append(self, partition: int, facts: Sequence[ToSay]) -> None:
         producer = await self._open_producer()
         try:
-            by_topic: dict[str, list[ToSay]] = {}
-            for fact in facts:
-                by_topic.setdefault(fact.topic, []).append(fact)
-            await asyncio.gather(*(_send(producer, topic, partition, each) for topic, each in by_topic.items()))
+            await halfway("half-said", facts, lambda half: _append(producer, partition, half))
+            await _append(producer, partition, facts)
         except Exception:
             # Nobody knows what this producer still has in flight: a new one begins, and the old one is left to end.
             if self._producer is producer:
@@ -248,9 +247,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._log.note_assigned(assigned)
 
 
-def _with_values(headers: Sequence[tuple[str, bytes | None]]) -> Sequence[tuple[str, bytes]]:
-    """Headers as the kit has them: Kafka allows one without a value, which is then empty."""
-    return [(name, value or b"") for name, value in headers]
+async def _append(producer: AIOKafkaProducer, partition: int, facts: Sequence[ToSay]) -> None:
+    by_topic: dict[str, list[ToSay]] = {}
+    for fact in facts:
+        by_topic.setdefault(fact.topic, []).append(fact)
+    await asyncio.gather(*(_send(producer, topic, partition, each) for topic, each in by_topic.items()))
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, facts: Sequence[ToSay]) -> None:

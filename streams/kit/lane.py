@@ -22,6 +22,8 @@ from streams.kit.parking import Parked, Parking
 REQUESTS = ".requests"
 DEAD_LETTERS = ".dead-letters"
 DUE = ".due"
+MOST_DEAD_LETTER_BYTES = 800_000
+MOST_HEADER_BYTES = 32_000
 
 
 class Delivery(NamedTuple):
@@ -101,18 +103,28 @@ class Draft:
         return {who: known for who, known in self.clock.items() if not who.endswith(DEAD_LETTERS)}
 
     def put_aside(self, delivery: Delivery, timestamp: int, why: Iterable[tuple[str, bytes]]) -> None:
-        """Say a dead letter: the record's own bytes and headers, and why nobody can handle it."""
+        """Say a dead letter: the record's own bytes and headers, and why nobody can handle it.
+
+        A record as large as the broker takes would not fit any more with the reasons added: it is cut, and says so; the
+        database keeps it whole.
+        """
         topic = self.lane.me + DEAD_LETTERS
         number = self.clock[topic] = self.clock.get(topic, 0) + 1
         record = delivery.record
-        headers = [(name, value) for name, value in record.headers if not name.startswith("dead_letter_")]
+        value = record.value or b""
+        headers = _within(
+            MOST_HEADER_BYTES, [each for each in record.headers if not each[0].startswith("dead_letter_")]
+        )
+        if len(value) > MOST_DEAD_LETTER_BYTES:
+            headers.append(("dead_letter_cut_from_bytes", str(len(value)).encode()))
         headers += [
             ("dead_letter_id", f"{topic}/{self.lane.partition}/{number}".encode()),
             ("dead_letter_origin", f"{record.topic}/{record.partition}/{record.offset}".encode()),
             ("dead_letter_clock", envelope.write_clock(self.clock)),
             *why,
         ]
-        self.said.append(ToSay(topic, timestamp, record.key, record.value or b"", headers))
+        key = record.key[:MOST_HEADER_BYTES] if record.key else record.key
+        self.said.append(ToSay(topic, timestamp, key, value[:MOST_DEAD_LETTER_BYTES], headers))
 
     @property
     def passed_over(self) -> int:
@@ -267,3 +279,14 @@ class Lane:
         for topic, deliveries in draft.taken.items():
             self._queues[topic].extendleft(reversed(deliveries))
             self._more = self._more or bool(deliveries)
+
+
+def _within(most_bytes: int, headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The first headers that fit."""
+    kept: list[tuple[str, bytes]] = []
+    for name, value in headers:
+        most_bytes -= len(name) + len(value)
+        if most_bytes < 0:
+            break
+        kept.append((name, value))
+    return kept

@@ -1,7 +1,7 @@
 """The management port of a process: `/metrics`, `/health/live` and `/health/ready`, on a thread of its own.
 
 A thread, so that a blocked event loop can still be asked, and is seen: `live` fails when the loop has not turned for
-`LOOP_SECONDS`. `ready` says what is missing.
+`LOOP_SECONDS`; after `BLOCKED_TICKS` seconds already the log says where it stands. `ready` says what is missing.
 """
 
 import asyncio
@@ -15,7 +15,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import msgspec
 from prometheus_client import make_wsgi_app
 
+from streams.kit.liveness import stack_of
+from streams.kit.logs import logger
+
 LOOP_SECONDS = 30.0
+BLOCKED_TICKS = 5
+TICK_SECONDS = 1.0
 Readiness = Callable[[], Mapping[str, Any]]
 
 
@@ -28,7 +33,10 @@ class Management:
         self._turned = time.monotonic()
         self._server = make_server(host, port, self._answer, server_class=_Threading, handler_class=_Silent)
         self._pulse = asyncio.create_task(self._beat(), name="management-pulse")
+        self._closed = threading.Event()
         threading.Thread(target=self._server.serve_forever, name="management", daemon=True).start()
+        words = (threading.get_ident(),)
+        threading.Thread(target=self._watch_loop, args=words, name="loop-watch", daemon=True).start()
 
     @property
     def address(self) -> str:
@@ -37,6 +45,7 @@ class Management:
         return f"{host!s}:{port}"
 
     def close(self) -> None:
+        self._closed.set()
         self._pulse.cancel()
         threading.Thread(target=self._server.shutdown, daemon=True).start()
         self._server.server_close()
@@ -44,7 +53,18 @@ class Management:
     async def _beat(self) -> None:
         while True:
             self._turned = time.monotonic()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _watch_loop(self, thread: int) -> None:
+        """Log where the loop's thread stands, once each time that the loop does not turn."""
+        seen, still = self._turned, 0
+        # Ticks, not times: a process that was frozen as a whole was not blocked.
+        while not self._closed.wait(TICK_SECONDS):
+            turned = self._turned
+            seen, still = turned, (still + 1 if turned == seen else 0)
+            if still == BLOCKED_TICKS:
+                idle = round(time.monotonic() - turned, 1)
+                logger().error("loop_blocked", loop_idle_seconds=idle, stack=stack_of(thread))
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         match environ["PATH_INFO"]:

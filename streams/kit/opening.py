@@ -56,7 +56,7 @@ class Opener:
             event = self._codec.decode(record.value, view, given)
             return Opened(delivery, event, key, self._row_of(event, key))
         except Undecidable as problem:
-            return Opened(delivery, None, (record.key or b"").decode(errors="replace"), "", problem)
+            return Opened(delivery, None, (record.key or b"")[:MOST_KEY_BYTES].decode(errors="replace"), "", problem)
 
     def _row_of(self, event: Event, key: str) -> str:
         row_key = self._row_keys.get(type(event))

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from streams.kit.faultpoints import reached
 from streams.kit.log import Log, ToSay
 from streams.kit.logs import logger
 
@@ -71,6 +72,7 @@ class Outbox:
                 logger().warning("saying_again", partition=self._partition, row=rows[0][0], error=str(error))
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
+            reached("after-said")
             for _, facts in rows:
                 self._rows.popleft()
                 self.unacknowledged_facts -= len(facts)

@@ -14,10 +14,12 @@ from typing import Any, LiteralString, cast
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, sql
+from psycopg.errors import ProgramLimitExceeded
 
 from streams.kit.envelope import Envelope
 from streams.kit.errors import PartitionsChanged, StaleEpoch
 from streams.kit.events import State
+from streams.kit.faultpoints import reached
 from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
 from streams.kit.parking import Parked
@@ -155,7 +157,7 @@ class PostgresStore:
         except psycopg.Error as error:
             if error.sqlstate == STALE_EPOCH:
                 raise StaleEpoch(frozenset(map(int, (error.diag.message_detail or "").split(",")))) from None
-            if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+            if isinstance(error, psycopg.DataError | psycopg.IntegrityError | ProgramLimitExceeded):
                 raise BatchRefused(str(error).strip()) from error
             if isinstance(error, psycopg.errors.DeadlockDetected):
                 raise Deadlocked(str(error).strip()) from error
@@ -200,8 +202,10 @@ class PostgresTransaction:
                 )
             for draft in (move.draft for move in moves if not move.draft.parking.is_empty):
                 await self._park(draft)
+            reached("before-commit")
             await self._connection.execute("COMMIT")
         self._open = False
+        reached("after-commit")
 
     async def _park(self, draft: Draft) -> None:
         """Parked records in and out. The next one of a key whose head was released may be tried at once."""

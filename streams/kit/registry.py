@@ -41,7 +41,8 @@ class ConfluentRegistry:
             if error.http_status_code == _NOT_FOUND:
                 return None
             raise
-        return str(found.schema_str)
+        # Protobuf and JSON schemas have ids of the same series: they are not Avro's to read.
+        return str(found.schema_str) if found.schema_type == "AVRO" else None
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         patient = AsyncRetrying(

@@ -8,7 +8,6 @@ import contextlib
 import gc
 import importlib
 import pkgutil
-import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,6 +16,7 @@ import streams
 from streams.kit import logs
 from streams.kit.codec import Codec
 from streams.kit.effects import Guarded, guarded
+from streams.kit.ending import Ending
 from streams.kit.errors import PavaneError, WrongSetting
 from streams.kit.kafka import KafkaLog, partition_of
 from streams.kit.language import Language
@@ -81,6 +81,8 @@ def readiness(worker: Worker, log: KafkaLog, world: Guarded | None) -> dict[str,
     """Is the worker ready, and if not, why. Without a lane it is ready: another instance may own them all.
 
     A dependency whose breaker is open makes it `degraded`, not unready: what does not need it goes on.
+    `idle_with_lag_seconds`: for so long it has got nowhere though records wait, or the log has not answered though it
+    answers others; under some seconds when all is well.
     """
     dependencies = {each.name: each.state() for each in (world.dependencies if world is not None else ())}
     halted = {str(partition): str(refusal) for partition, refusal in worker.halted.items()}
@@ -90,6 +92,7 @@ def readiness(worker: Worker, log: KafkaLog, world: Guarded | None) -> dict[str,
         "lanes": sorted(worker.lanes),
         "halted": halted,
         "away": [each for each in (worker.away, log.away) if each],
+        "idle_with_lag_seconds": round(max(worker.progress.idle_with_lag_seconds, log.unanswered_seconds), 1),
         "degraded": [name for name, state in dependencies.items() if state.is_degraded],
         "dependencies": {name: state._asdict() for name, state in dependencies.items()},
     }
@@ -104,14 +107,12 @@ async def _until(stop: asyncio.Event, worker: Worker) -> None:
     await working
 
 
-async def _main(name: str) -> None:
+async def _main(name: str, ending: Ending) -> None:
     service = find(name)
     settings = WorkerSettings.of(name)
     logs.set_up(name, settings.log_level)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    ending.sets(stop)
     await run(service, settings, stop)
 
 
@@ -124,8 +125,9 @@ def main() -> None:
         import uvloop
 
         runner = uvloop.run
+    ending = Ending()
     try:
-        runner(_main(sys.argv[1]))
+        runner(_main(sys.argv[1], ending))
     except PavaneError as error:
         raise SystemExit(f"{sys.argv[1]}: {error}") from None
 

@@ -20,8 +20,10 @@ from streams.kit.codec import Codec
 from streams.kit.envelope import Envelope
 from streams.kit.errors import LogShorter, LogTruncated, RefusedToGuess, RegistryAway, StaleEpoch
 from streams.kit.events import milliseconds
+from streams.kit.faultpoints import reached
 from streams.kit.fold import Fold
 from streams.kit.lane import DUE, Delivery, Draft, Lane
+from streams.kit.liveness import Progress
 from streams.kit.log import Log, LogAway, Record
 from streams.kit.logs import logger
 from streams.kit.opening import PartitionOf
@@ -55,6 +57,7 @@ class Worker:
         self.outboxes: dict[int, Outbox] = {}
         self.halted: dict[int, RefusedToGuess] = {}
         self.away: str | None = None
+        self.progress = Progress()
         self._log = log
         self._store = store
         self._settings = settings
@@ -75,13 +78,16 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`, then say what is still to be said and let go of everything."""
+        self.progress.note()
         while not self._stopping.is_set():
             try:
                 await self.step(wait_seconds=self._settings.due_poll_seconds)
                 self.away, self._pause = None, 0.0
             except (DatabaseAway, LogAway) as error:
+                self.progress.note()
                 await self._wait_for_database(error)
             except RegistryAway as error:
+                self.progress.note(*self.lanes)
                 self.away = str(error)
                 logger().warning("registry_away", error=str(error))
                 await self._wait(self._stopping, LONGEST_PAUSE_SECONDS)
@@ -105,6 +111,8 @@ class Worker:
             if drafts and not to_run:
                 self._one_record_for = 0
             await self._look_after()
+        # A halted lane waits for somebody to decide; that is told as such.
+        self.progress.note(*(p for p, lane in self.lanes.items() if lane.halted is not None or not lane.held_back()))
         return heard
 
     async def let_go(self) -> None:
@@ -138,6 +146,7 @@ class Worker:
         """Become the lane's owner: raise its epoch, then read what the database knows, and go on from there."""
         try:
             holding, unsaid = await self._store.take_over(partition, self._log.partition_count)
+            reached("after-takeover")
             lane = Lane(self.service.name, partition, self.service.topics, holding)
             for topic, extent in (await self._log.extents(partition)).items():
                 position = lane.positions[topic]
@@ -152,6 +161,7 @@ class Worker:
         self.lanes[partition] = lane
         self.outboxes[partition] = Outbox(partition, self._log, holding.acknowledged, self._room.set)
         self.outboxes[partition].add(unsaid)
+        self.progress.note(partition)
         logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
         self._telemetry.lanes_held.set(len(self.lanes))
 
@@ -159,6 +169,7 @@ class Worker:
         """Forget everything in memory about a lane; the database has it for the next owner."""
         self._taken.pop(partition, None)
         self._noted.pop(partition, None)
+        self.progress.forget(partition)
         if self.lanes.pop(partition, None) is not None:
             logger().info("lane_dropped", partition=partition)
         outbox = self.outboxes.pop(partition, None)
@@ -263,6 +274,7 @@ class Worker:
                 raise
             self._do_again(drafts, error)
             return 0
+        self.progress.note(*(draft.lane.partition for draft in drafts))
         for draft in drafts:
             draft.lane.adopt(draft)
             self._noted[draft.lane.partition] = acknowledged[draft.lane.partition]
@@ -304,6 +316,7 @@ class Worker:
         self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
         await self._acknowledge()
         before = now - timedelta(seconds=self._settings.outbox_keep_seconds)
+        reached("before-forget")
         await self._store.forget_said({p: outbox.acknowledged for p, outbox in self.outboxes.items()}, before)
         heard = {(topic, p): position for p, lane in self.lanes.items() for topic, position in lane.positions.items()}
         for (topic, partition), records in (await self._log.report(heard)).items():

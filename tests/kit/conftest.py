@@ -19,7 +19,8 @@ from infra.stack import Stack
 from streams.kit.postgres import PostgresStore
 from tests.conftest import NewDatabase, NewTopics
 from tests.kit import running
-from tests.kit.counter import TABLES, make_counter
+from tests.kit.counter import make_counter
+from tests.kit.counter_events import TABLES
 from tests.kit.running import PARTITIONS, Counting
 
 Ask = Callable[..., Awaitable[list[tuple[Any, ...]]]]

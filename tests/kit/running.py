@@ -16,7 +16,8 @@ from streams.kit.run import readiness
 from streams.kit.settings import WorkerSettings
 from streams.kit.worker import Worker
 from tests.kit import reading
-from tests.kit.counter import Added, Counter, decode
+from tests.kit.counter import Counter, decode
+from tests.kit.counter_events import Added
 from tests.waiting import eventually
 
 SESSION_MS = 6_000

@@ -21,7 +21,8 @@ from streams.kit.errors import LanguageError, Undecodable
 from streams.kit.events import Event, Fact, Heard
 from streams.kit.language import Language, Schema
 from streams.kit.money import Money
-from tests.kit.counter import Added, SchemaIds, declared, view
+from tests.kit.counter import SchemaIds, declared, view
+from tests.kit.counter_events import Added
 
 LANGUAGE = Language.load()
 ORDER = "0197f7d4-7c5e-7c3a-9d6e-3f2b8a1c4d5e"

@@ -9,7 +9,8 @@ import pytest
 from streams.kit.errors import WrongDeclaration
 from streams.kit.events import Due, Effect, Event, Fact, Heard, Request, State
 from streams.kit.service import Reads, Said, Service
-from tests.kit.counter import Added, Count, Expired, Ring, Rung, Total, added, declared, view
+from tests.kit.counter import added, declared, view
+from tests.kit.counter_events import Added, Count, Expired, Ring, Rung, Total
 
 HEARD = view("left", Added)
 

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from streams.kit.effects import Guarded
 from streams.kit.errors import WorldUnavailable
 from streams.kit.events import Answer, Effect, Unanswered
+from streams.kit.liveness import Progress
 from streams.kit.policies import REDIS
 from streams.kit.run import readiness
 from tests.faulty_valkey import Fault, FaultyValkey, faulty_valkey
@@ -244,4 +245,6 @@ async def test_a_world_that_hangs_is_not_waited_for_and_may_have_done_it(valkey:
 
 def _at_rest() -> Any:
     """A worker and a log with nothing to tell."""
-    return cast("Any", SimpleNamespace(halted={}, away=None, lanes={}, service=SimpleNamespace(name="ringer")))
+    named = SimpleNamespace(name="ringer")
+    at_rest = SimpleNamespace(halted={}, away=None, lanes={}, service=named, progress=Progress(), unanswered_seconds=0)
+    return cast("Any", at_rest)

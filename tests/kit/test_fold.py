@@ -1,38 +1,19 @@
-"""A batch in memory: every record has all its consequences or none, and effects are asked for round by round."""
+"""A batch in memory: every record has all its consequences or none."""
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from streams.kit import envelope
-from streams.kit.events import Answer, State, Unanswered, milliseconds
-from streams.kit.fold import MOST_FACT_BYTES, Asked, Fold, wanted
-from streams.kit.lane import DUE, Delivery, Draft, Holding, Lane
-from streams.kit.log import Record
-from streams.kit.opening import Opened, Opener
+from streams.kit.fold import MOST_FACT_BYTES, wanted
 from streams.kit.rows import RowMissing, Rows
 from streams.kit.service import Reads, Said, Service
-from tests.kit.counter import (
-    Added,
-    Count,
-    Counter,
-    Entry,
-    Expired,
-    Postponed,
-    Ring,
-    Rung,
-    Told,
-    Total,
-    added,
-    decode,
-    make_counter,
-    view,
-)
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+from tests.kit.counter import Counter, added, make_counter, view
+from tests.kit.counter_events import Added, Count, Entry, Expired, Postponed, Ring, Rung, Told, Total
+from tests.kit.folding import NOON, Batch
 
 
 @pytest.fixture(scope="module")
@@ -43,58 +24,6 @@ async def counter() -> Counter:
 @pytest.fixture(scope="module")
 async def sharing() -> Counter:
     return await make_counter("sharing", shares=True)
-
-
-class Batch:
-    """Requests to one counter service, in one lane, folded over rows that nothing was said about."""
-
-    def __init__(self, counter: Counter, *states: State, service: Service | None = None) -> None:
-        self.counter = counter
-        self.service = service or counter.service
-        self.lane = Lane(counter.name, 0, self.service.topics, Holding(1, {}, {}, 0, 0))
-        self.rows = Rows()
-        for state in states:
-            self.rows.give(type(state), [state], [])
-        self.draft = Draft(self.lane, [], {})
-        self.count = 0
-
-    def asks(self, key: str, amount: int = 1, how: str = "", into: str = "") -> "Batch":
-        return self.record(key, self.counter.add(key, amount, how, into))
-
-    def record(self, key: str, value: bytes) -> "Batch":
-        self.lane.push(Record(self.counter.requests, 0, self.count, milliseconds(NOON), key.encode(), value, ()))
-        self.count += 1
-        self.rows.give(Count, [], [key])
-        return self
-
-    def due(self, key: str) -> "Batch":
-        record = Record(self.counter.name + DUE, 0, 0, milliseconds(NOON), key.encode(), None, ())
-        self.draft.deliveries.append(Delivery(record, envelope.of_request(record.topic, 0, 0, ())))
-        return self
-
-    def opened(self) -> list[Opened]:
-        due = self.draft.deliveries
-        self.draft = self.lane.order(100)
-        self.draft.deliveries += due
-        return Opener(self.service, self.counter.codec, lambda key: 0).open(self.draft)
-
-    def folded(self, answers: dict[Asked, Answer] | None = None) -> Fold:
-        opened = self.opened()
-        return self.again(opened, answers or {})
-
-    def again(self, opened: Sequence[Opened], answers: dict[Asked, Answer]) -> Fold:
-        self.rows.reset()
-        fold = Fold(self.service, self.counter.codec, self.rows, answers, milliseconds(NOON))
-        fold.lane(self.draft, opened)
-        return fold
-
-    def said(self, kind: type[Any] = Added) -> list[Any]:
-        own = [fact for fact in self.draft.said if dict(fact.headers).get("ce_type") == kind.__name__.encode()]
-        return [decode(self.counter, kind, fact.value) for fact in own]
-
-    @property
-    def letters(self) -> list[dict[str, bytes]]:
-        return [dict(fact.headers) for fact in self.draft.said if fact.topic.endswith(".dead-letters")]
 
 
 def test_facts_are_said_and_folded_in_the_order_of_the_records(counter: Counter) -> None:
@@ -175,83 +104,6 @@ def test_bytes_that_are_no_event_are_put_aside_as_they_came(counter: Counter) ->
     assert letter["dead_letter_reason"] == b"Undecodable"
     assert [fact.value for fact in batch.draft.said if fact.topic != counter.name] == [b"garbage"]
     assert len(batch.said()) == 1
-
-
-# -- effects -----------------------------------------------------------------------------------------------------------
-
-
-def test_effects_of_all_keys_are_asked_in_one_round(counter: Counter) -> None:
-    fold = Batch(counter).asks("a", how="ring").asks("b", how="ring").asks("c").folded()
-    assert list(fold.asked) == [(Ring, "a"), (Ring, "b")]
-    assert fold.asked[Ring, "a"] == Ring(bell="a")
-
-
-def test_answers_come_back_to_the_decision_between_what_it_said_before_and_after(counter: Counter) -> None:
-    batch = Batch(counter).asks("a", how="ring")
-    fold = batch.folded({(Ring, "a"): Rung(number=7)})
-    assert not fold.asked
-    assert [(fact.amount, fact.note) for fact in batch.said()] == [(0, "before"), (7, "rung"), (0, "after")]
-    assert batch.rows.get(Count, "a").total == 7
-
-
-def test_a_second_record_about_a_row_whose_effect_is_unanswered_waits_for_the_next_round(counter: Counter) -> None:
-    batch = Batch(counter).asks("a", how="ring").asks("b", 5).asks("a", 5)
-    opened = batch.opened()
-    first = batch.again(opened, {})
-    assert (len(first.asked), len(batch.said())) == (1, 2)
-    second = batch.again(opened, {(Ring, "a"): Rung(number=7)})
-    assert not second.asked
-    assert batch.rows.get(Count, "a").total == 12
-    assert [fact.amount for fact in batch.said() if fact.counter == "a"] == [0, 7, 0, 5]
-
-
-def test_a_second_record_that_asks_as_well_is_asked_in_a_round_of_its_own(counter: Counter) -> None:
-    service = Service("rounds", states=[Count], says=[Added], world=counter.service.world)
-
-    def ring(count: Count, told: Any) -> Iterator[Said]:
-        yield Ring(bell=f"{count.counter}{count.facts}")
-
-    def rung(count: Count, answer: Rung) -> Iterator[Said]:
-        yield Added(counter=count.counter, amount=answer.number)
-
-    service.hears(view(counter.requests, Told, "Add"))(ring)
-    service.answers(Ring)(rung)
-    service.evolves(Added)(added)
-    batch = Batch(counter, service=service).asks("a").asks("a")
-    opened = batch.opened()
-    answers: dict[Asked, Answer] = {}
-    rounds = []
-    while asked := batch.again(opened, answers).asked:
-        rounds.append([key for _, key in asked])
-        answers |= {place: Rung(number=1) for place in asked}
-    assert rounds == [["a0"], ["a1"]]
-
-
-def test_a_row_is_asked_for_nobody_when_its_decision_fails_before_the_effect(counter: Counter) -> None:
-    assert not Batch(counter).asks("a", how="raise").folded().asked
-
-
-def test_folding_again_says_the_same_and_nothing_twice(counter: Counter) -> None:
-    batch = Batch(counter).asks("a", how="ring").asks("b").asks("a", how="raise").asks("b", how="refuse")
-    opened = batch.opened()
-    answers: dict[Asked, Answer] = {(Ring, "a"): Rung(number=7)}
-    batch.again(opened, {})
-    batch.again(opened, answers)
-    once = list(batch.draft.said)
-    batch.again(opened, answers)
-    assert batch.draft.said == once
-
-
-def test_an_effect_that_is_not_answered_for_now_parks_its_record_alone_to_be_tried_again(counter: Counter) -> None:
-    batch = Batch(counter).asks("a", how="ring").asks("a", 1).asks("b", 5)
-    batch.folded({(Ring, "a"): Unanswered(reason="busy", retry_after_seconds=0.0)})
-    first, behind = batch.draft.parking.added
-    assert (first.reason, behind.reason, behind.retry_at) == ("Unanswered", "Behind", None)
-    assert first.retry_at is not None
-    assert first.retry_at > NOON
-    assert [fact.counter for fact in batch.said()] == ["b"]
-    assert batch.rows.get(Count, "a").facts == 0
-    assert batch.letters == []
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

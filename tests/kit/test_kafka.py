@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
@@ -87,6 +88,18 @@ async def test_more_than_one_request_holds_is_appended_in_order(
     facts = [to_say(new_name, number, size=REQUEST_BYTES // 5) for number in range(12)]
     await (await new_log(new_name)).append(0, facts)
     assert (await values(bootstrap, new_name))[0] == [fact.value for fact in facts]
+
+
+async def test_an_append_that_the_broker_refuses_is_told_and_the_next_one_begins_anew(
+    bootstrap: str, new_log: NewLog, new_topics: NewTopics, new_name: str
+) -> None:
+    await new_topics(new_name, max_message_bytes="2000")
+    log = await new_log(new_name)
+    await log.append(0, [to_say(new_name, 1)])
+    with pytest.raises(MessageSizeTooLargeError):
+        await log.append(0, [to_say(new_name, 2), to_say(new_name, 3, size=3000)])
+    await log.append(0, [to_say(new_name, 2), to_say(new_name, 4)])
+    assert (await values(bootstrap, new_name))[0] == [b"000001", b"000002", b"000004"]
 
 
 # -- owning ------------------------------------------------------------------------------------------------------------

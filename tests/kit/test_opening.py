@@ -15,7 +15,8 @@ from streams.kit.lane import Delivery, Draft, Holding, Lane
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
 from streams.kit.service import Service
-from tests.kit.counter import Added, Count, Counter, declared, make_counter, view
+from tests.kit.counter import Counter, declared, make_counter, view
+from tests.kit.counter_events import Added, Count
 
 NOON_MS = 1_767_268_800_000
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -1,5 +1,8 @@
 """What cannot be handled is put aside, once, in the transaction that passes over it, and nobody else waits."""
 
+import random
+import string
+import struct
 from collections import Counter as Tally
 from typing import Any
 
@@ -75,3 +78,46 @@ async def test_a_dead_letter_is_committed_with_the_position_that_passes_over_its
 
 async def _has_letters(counting: Counting, count: int) -> bool:
     return len(await counting.letters()) == count
+
+
+async def test_a_record_as_large_as_the_broker_takes_is_put_aside_cut_and_kept_whole(counting: Counting) -> None:
+    """With the reasons added its dead letter would be too large for the log, and hold up every fact of the lane."""
+    at_home, size = counting.partition("k3"), 1_040_000
+    await counting.send(Record(counting.counter.requests, at_home, 0, 0, b"k3", b"\x01" * size, ()))
+    await counting.ask(("k3", 1))
+    await counting.start()
+
+    await counting.until_totals({"k3": 1})
+    await eventually(lambda: _has_letters(counting, 1))
+    [letter] = await counting.letters()
+    assert letter["dead_letter_cut_from_bytes"] == str(size).encode()
+    [(kept,)] = await counting.rows("SELECT length(delivery) FROM parked")
+    assert kept > size
+
+
+async def test_a_key_too_long_for_an_index_is_put_aside_alone(counting: Counting) -> None:
+    key = "".join(random.Random(1).choices(string.ascii_letters, k=20_000)).encode()
+    value = counting.counter.add("k3")
+    await counting.send(Record(counting.counter.requests, counting.partition(key.decode()), 0, 0, key, value, ()))
+    await counting.ask(("k3", 1))
+    await counting.start()
+
+    await counting.until_totals({"k3": 1})
+    await eventually(lambda: _has_letters(counting, 1))
+
+
+@pytest.mark.parametrize(
+    "schema", ['"string"', '["null", "string"]', '{"type": "array", "items": "int"}', "syntax = x"]
+)
+async def test_a_schema_that_is_no_record_makes_a_dead_letter_of_its_records_only(
+    counting: Counting, schema: str
+) -> None:
+    texts = counting.counter.registry.texts
+    texts.append(schema)
+    value = struct.pack(">bI", 0, len(texts) - 1) + b"\x02a"
+    await counting.send(Record(counting.counter.requests, counting.partition("k3"), 0, 0, b"k3", value, ()))
+    await counting.ask(("k3", 1))
+    await counting.start()
+
+    await counting.until_totals({"k3": 1})
+    await eventually(lambda: _has_letters(counting, 1))

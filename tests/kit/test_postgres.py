@@ -21,7 +21,7 @@ from tests.kit.batches import (
     waits_for_a_lock,
 )
 from tests.kit.conftest import Ask
-from tests.kit.counter import Count, Entry, Total
+from tests.kit.counter_events import Count, Entry, Total
 from tests.waiting import eventually
 
 # -- one transaction ---------------------------------------------------------------------------------------------------

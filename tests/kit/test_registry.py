@@ -14,7 +14,8 @@ from streams.kit.codec import Codec
 from streams.kit.errors import LanguageError, RegistryAway, Undecodable
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
-from tests.kit.counter import Told, view
+from tests.kit.counter import view
+from tests.kit.counter_events import Told
 
 FIELDS = [{"name": "counter", "type": "string", "doc": "d"}, {"name": "amount", "type": "long", "doc": "d"}]
 NOTE = {"name": "note", "type": ["null", "string"], "default": None, "doc": "d"}

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from streams.kit.rows import Changes, RowMissing, Rows
-from tests.kit.counter import Count, Entry, Total
+from tests.kit.counter_events import Count, Entry, Total
 
 
 def written(changes: list[Changes]) -> dict[str, list[Any]]:

@@ -18,7 +18,7 @@ from tests.kit.batches import (
     waits_for_a_lock,
 )
 from tests.kit.conftest import Ask
-from tests.kit.counter import Count, Total
+from tests.kit.counter_events import Count, Total
 from tests.waiting import eventually
 
 

@@ -1,0 +1,174 @@
+"""Keeping processes running: one that has died, hangs or gets nowhere is told of, and started again.
+
+    supervisor = Supervisor(say=print)
+    await supervisor.keep(instance, again=lambda ended: Instance(...))
+
+Nothing is done silently: every end, every reason for one, and every new start is one line or more.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from infra.errors import ExitedEarly, InfraError
+from pavane.http import Connection, Unreachable
+from pavane.instance import Instance, LaneHalted
+
+BETWEEN_DEATH_WATCHES_SECONDS = 0.2
+BETWEEN_LOOKS_SECONDS = 2.0
+ANSWER_SECONDS = 5.0
+
+Say = Callable[[str], None]
+Again = Callable[[Instance], Instance]
+
+
+class NeverRan(InfraError):
+    """A process ended before it had ever answered: what it says about it needs somebody, and no new start."""
+
+
+class Bounds(NamedTuple):
+    """What is borne, and for how long.
+
+    `patience_seconds`: how long a process may not answer, or not be live, or be idle beyond `idle_seconds`, before it
+    is killed. A process that has lived for `steady_seconds` has its earlier deaths forgiven; `most_deaths` within that
+    time, and it is started only every `longest_pause_seconds`.
+    """
+
+    patience_seconds: float = 15.0
+    idle_seconds: float = 60.0
+    first_pause_seconds: float = 1.0
+    longest_pause_seconds: float = 30.0
+    steady_seconds: float = 60.0
+    most_deaths: int = 5
+
+
+class Pauses:
+    """How long to wait before one process is started again: each time twice as long, while it does not live long."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._deaths: list[float] = []
+        #: It has died so often that it is only tried now and then.
+        self.is_slow = False
+
+    def after_death(self, at: float, lived_seconds: float) -> float:
+        """The pause after this death, in seconds. `at`: of a clock that only goes forward."""
+        bounds = self._bounds
+        if lived_seconds >= bounds.steady_seconds:
+            self._deaths.clear()
+            self.is_slow = False
+        self._deaths.append(at)
+        recent = self._deaths[-bounds.most_deaths :]
+        if len(recent) == bounds.most_deaths and at - recent[0] <= bounds.steady_seconds:
+            self.is_slow = True
+        if self.is_slow:
+            return bounds.longest_pause_seconds
+        return float(min(bounds.first_pause_seconds * 2 ** (len(self._deaths) - 1), bounds.longest_pause_seconds))
+
+
+class Look(NamedTuple):
+    """What a process answered: whether anything at all, and what is wrong with it."""
+
+    answered: bool
+    trouble: str | None = None
+
+
+class Supervisor:
+    """Keeps processes running, each by a `keep` of its own. `how_it_ended` describes one that has ended."""
+
+    def __init__(
+        self,
+        say: Say,
+        bounds: Bounds = Bounds(),
+        how_it_ended: Callable[[Instance], str] = Instance.how_it_ended,
+    ) -> None:
+        self._say = say
+        self._bounds = bounds
+        self._how_it_ended = how_it_ended
+
+    async def keep(self, instance: Instance, again: Again, came_up: bool = False) -> None:
+        """Start it again, by `again`, whenever it ends; returns when somebody has asked it to end.
+
+        A process that has not answered yet is starting, however long that takes: it waits for what it needs, and its
+        log says so. `came_up`: this one has answered before. Raises `NeverRan` if it ends without ever having.
+        """
+        pauses = Pauses(self._bounds)
+        answers = came_up
+        while True:
+            begun = time.monotonic()
+            came_up = await self._watch(instance, answers, tells=came_up and not answers) or came_up
+            answers = False
+            if instance.asked_to_end:
+                return
+            how = self._how_it_ended(instance)
+            if not came_up:
+                raise NeverRan(how)
+            was_slow = pauses.is_slow
+            now = time.monotonic()
+            pause = pauses.after_death(now, now - begun)
+            self._say(f"\n{how}")
+            if pauses.is_slow and not was_slow:
+                self._say(self._what_to_do(instance))
+            self._say(f"Nothing is lost. {instance.label} is started again in {pause:g} s.")
+            await asyncio.sleep(pause)
+            if instance.asked_to_end:
+                return
+            instance = again(instance)
+
+    async def _watch(self, instance: Instance, answered: bool, tells: bool) -> bool:
+        """Return when it has ended, by itself or because it had to be killed. Whether it has answered.
+
+        `answered`: it has already. `tells`: say so when it does.
+        """
+        troubled_since: float | None = None
+        look_at = 0.0
+        while instance.is_running:
+            if time.monotonic() >= look_at:
+                look = await look_at_it(instance, self._bounds.idle_seconds)
+                look_at = time.monotonic() + BETWEEN_LOOKS_SECONDS
+                if look.answered and not answered and tells:
+                    self._say(f"{instance.label} runs again, with pid {instance.pid}, at {instance.url}.")
+                answered = answered or look.answered
+                # Counted from the first bad look, so that a time in which nobody looked is held against nobody.
+                troubled_since = (troubled_since or time.monotonic()) if look.trouble and answered else None
+                if troubled_since and time.monotonic() - troubled_since >= self._bounds.patience_seconds:
+                    self._say(f"\n{instance.label}, pid {instance.pid}, {look.trouble}. It is killed.")
+                    instance.child.kill()
+            await asyncio.sleep(BETWEEN_DEATH_WATCHES_SECONDS)
+        return answered
+
+    def _what_to_do(self, instance: Instance) -> str:
+        bounds = self._bounds
+        return (
+            f"{instance.label} has died {bounds.most_deaths} times within {bounds.steady_seconds:g} s: it needs you. "
+            f"Its last lines above say why it ends. It is tried every {bounds.longest_pause_seconds:g} s from now on; "
+            "what it has to hear waits in the log meanwhile."
+        )
+
+
+async def look_at_it(instance: Instance, idle_seconds: float) -> Look:
+    """Ask a process how it is."""
+    answered = False
+    if not instance.url:
+        # Its end is seen anyway; and a lane that is halted waits for somebody to decide, not for a new start.
+        with contextlib.suppress(ExitedEarly, LaneHalted):
+            answered = await instance.health() is not None
+    if not instance.url:
+        return Look(answered=False)
+    connection = Connection(instance.url, ANSWER_SECONDS)
+    try:
+        live = await connection.ask("GET", "/health/live")
+        ready = await connection.ask("GET", "/health/ready")
+    except Unreachable as error:
+        return Look(answered, f"does not answer: {error}")
+    finally:
+        connection.close()
+    if live.status != 200:
+        return Look(True, f"hangs; its event loop has not turned: {live.body.decode(errors='replace')}")
+    idle = json.loads(ready.body).get("idle_with_lag_seconds", 0.0)
+    if idle > idle_seconds:
+        return Look(True, f"has made no progress for {idle:.0f} s although there is something to hear")
+    return Look(True)

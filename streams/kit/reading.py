@@ -1,0 +1,98 @@
+"""Reading records from Kafka, and getting past those that the client cannot read.
+
+A record may have a header whose name is not UTF-8; aiokafka raises in the middle of what it fetched, forgets what it
+had already taken, and would raise at the same place for ever. So after such an error everything is read again, one
+record a partition at a time, until the unreadable one has shown itself. It is handed on as a record without key, value
+and headers: on a request topic it becomes a dead letter, on a single-writer topic it halts the lane. The client
+decodes a batch from its beginning, so what the same producer wrote behind it in one batch is unreadable as well.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from streams.kit.faultpoints import reached
+from streams.kit.log import Record
+from streams.kit.logs import logger
+
+READ_AHEAD_RECORDS = 1_000
+PAUSE_SECONDS = 0.5
+LOOK_MILLISECONDS = 200
+
+
+class Reader:
+    """Reads for one consumer. `next` is what the caller has not been given yet, by partition."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._next: dict[TopicPartition, int] = {}
+        self._carefully = False
+
+    def seek(self, at: TopicPartition, offset: int) -> None:
+        """Read from here on. Raises `IllegalStateError` for a partition that is not assigned."""
+        self._consumer.seek(at, offset)
+        self._next[at] = offset
+
+    async def read(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Iterable[Record]:
+        """Records of these partitions, in offset order each; none if none came in time or the broker is away."""
+        try:
+            if self._carefully:
+                return await self._read_carefully(partitions)
+            found = await self._consumer.getmany(
+                *partitions, timeout_ms=int(timeout_seconds * 1000), max_records=READ_AHEAD_RECORDS
+            )
+        except KafkaError as error:
+            logger().warning("read_failed", error=repr(error))
+            await asyncio.sleep(PAUSE_SECONDS)
+            return ()
+        except UnicodeDecodeError as error:
+            logger().warning("unreadable_record", error=str(error), next="looking for it one record at a time")
+            self._carefully = True
+            self._go_back(partitions)
+            return ()
+        if found:
+            reached("after-read")
+        records = [_record(each) for each_of in found.values() for each in each_of]
+        self._next.update((at, each_of[-1].offset + 1) for at, each_of in found.items() if each_of)
+        return records
+
+    async def _read_carefully(self, partitions: Collection[TopicPartition]) -> list[Record]:
+        """The next record of each partition. Done once the unreadable one was found."""
+        records = []
+        for at in partitions:
+            try:
+                found = await self._consumer.getmany(at, timeout_ms=LOOK_MILLISECONDS, max_records=1)
+                for each in found.get(at, ()):
+                    records.append(_record(each))
+                    self._next[at] = each.offset + 1
+            except UnicodeDecodeError:
+                offset = await self._consumer.position(at)
+                records.append(_unreadable(at, offset))
+                self.seek(at, offset + 1)
+                self._carefully = False
+        return records
+
+    def _go_back(self, partitions: Collection[TopicPartition]) -> None:
+        for at in partitions:
+            try:
+                self._consumer.seek(at, self._next[at])
+            except (IllegalStateError, KeyError):
+                # Not ours any more, or not sought yet: whoever takes it says from where.
+                continue
+
+
+def _record(r: Any) -> Record:
+    return Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _with_values(r.headers))
+
+
+def _unreadable(at: TopicPartition, offset: int) -> Record:
+    return Record(at.topic, at.partition, offset, int(time.time() * 1000), None, None, ())
+
+
+def _with_values(headers: Sequence[tuple[str, bytes | None]]) -> Sequence[tuple[str, bytes]]:
+    """Headers as the kit has them: Kafka allows one without a value, which is then empty."""
+    return [(name, value or b"") for name, value in headers]

@@ -1,0 +1,165 @@
+"""Orders with all endings mixed, while something breaks. Which order is what follows from the printed seed."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import psycopg
+
+from streams.kit.shop import Order, Shop
+
+TILLS = 12
+#: Orders that were accepted and have not ended; more would only wait in the log.
+MOST_OPEN = 150
+BETWEEN_LOOKS_SECONDS = 0.1
+#: No order ends for so long, though nothing is broken any more.
+STUCK_SECONDS = 90.0
+RARE_PIECES = 5
+#: A wish to cancel comes when so many more orders were accepted: at any step of the saga, and sometimes too late.
+CANCELLED_WITHIN_ORDERS = 40
+
+CONFIRMED, REJECTED = "CONFIRMED", "REJECTED"
+
+
+class Kind(NamedTuple):
+    """Orders of one kind: how many of a hundred, what they ask for, and every end that they may come to."""
+
+    share: int
+    ends: frozenset[str]
+    sku: str = "lamp"
+    method: str = "ok"
+    country: str = "DE"
+    is_cancelled: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "plain": Kind(48, frozenset({CONFIRMED})),
+    "free": Kind(6, frozenset({CONFIRMED}), sku="leaflet"),
+    "declined": Kind(10, frozenset({"PAYMENT_DECLINED"}), method="declined"),
+    "declined-at-capture": Kind(8, frozenset({"PAYMENT_DECLINED"}), method="declined-at-capture"),
+    "refused": Kind(8, frozenset({"NOT_SHIPPABLE"}), country="XX"),
+    "scarce": Kind(8, frozenset({CONFIRMED, "OUT_OF_STOCK"}), sku="rare"),
+    "unknown": Kind(2, frozenset({REJECTED}), sku="nothing"),
+    "cancelled": Kind(10, frozenset({CONFIRMED, "CUSTOMER"}), is_cancelled=True),
+}
+
+
+class Load:
+    """A shop's orders: at least `orders` of them, and more for as long as the faults last (`until`).
+
+    `ended`: how each order ended: `CONFIRMED`, `REJECTED`, or why it was cancelled.
+    """
+
+    def __init__(self, shop: Shop, orders_url: str, seed: int, orders: int) -> None:
+        self.kinds: dict[str, str] = {}
+        self.ended: dict[str, str] = {}
+        self.seconds_to_last_end = 0.0
+        self._shop = shop
+        self._orders_url = orders_url
+        self._seed = seed
+        self._least = orders
+        self._faults_are_over = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    @property
+    def placed(self) -> int:
+        """How many orders the gateway has accepted."""
+        return len(self.kinds)
+
+    def faults_are_over(self) -> None:
+        """Whatever was broken works again, or will by itself: no order beyond the least number is placed any more."""
+        self._faults_are_over.set()
+
+    async def accepted(self, orders: int) -> None:
+        """Return when so many orders were accepted."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.placed >= orders)
+
+    async def run(self) -> None:
+        """Sell, and return when every order has ended. `TimeoutError` when none ends any more."""
+        await self._open_shop()
+        begun = time.monotonic()
+        numbers = iter(range(10**9))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            for _ in range(TILLS):
+                group.create_task(self._serve(numbers, group))
+        self.seconds_to_last_end = time.monotonic() - begun
+
+    def wrong_ends(self) -> list[str]:
+        """Orders that ended as none of their kind may."""
+        return [
+            f"order {order_id} ({kind}) ended as {self.ended.get(order_id)}"
+            for order_id, kind in self.kinds.items()
+            if self.ended.get(order_id) not in KINDS[kind].ends
+        ]
+
+    def told(self) -> str:
+        """What came of it, in one line."""
+        ends = ", ".join(f"{count} {end}" for end, count in sorted(Counter(self.ended.values()).items()))
+        return f"seed {self._seed}: {self.placed} orders ended in {self.seconds_to_last_end:.1f} s: {ends}"
+
+    # -- selling ------------------------------------------------------------------------------------------------------
+
+    async def _open_shop(self) -> None:
+        for sku, price in {"lamp": 1999, "rare": 990, "leaflet": 0}.items():
+            await self._shop.price(sku, price)
+        for sku, pieces in {"lamp": 1_000_000, "rare": RARE_PIECES, "leaflet": 1_000_000}.items():
+            await self._shop.receive(sku, pieces)
+
+    async def _serve(self, numbers: Iterator[int], group: asyncio.TaskGroup) -> None:
+        """One till: takes the next order when there is room for it."""
+        while self.placed < self._least or not self._faults_are_over.is_set():
+            luck = random.Random(f"{self._seed}/{next(numbers)}")
+            name = luck.choices(list(KINDS), [kind.share for kind in KINDS.values()])[0]
+            kind = KINDS[name]
+            order = await self._shop.place(
+                sku=kind.sku, quantity=luck.randint(1, 3), method=kind.method, country=kind.country
+            )
+            async with self._changed:
+                self.kinds[order.id] = name
+                self._changed.notify_all()
+            if kind.is_cancelled:
+                group.create_task(self._cancel(order, self.placed + luck.randrange(CANCELLED_WITHIN_ORDERS)))
+            async with self._changed:
+                await self._changed.wait_for(self._has_room)
+
+    def _has_room(self) -> bool:
+        return self.placed - len(self.ended) < MOST_OPEN
+
+    async def _cancel(self, order: Order, when_accepted: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.placed >= min(when_accepted, self._least) or self._is_over())
+        await self._shop.cancel(order)
+
+    def _is_over(self) -> bool:
+        return self._faults_are_over.is_set() and self.placed >= self._least
+
+    # -- following ----------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Look how the orders end, until the last one has."""
+        last = time.monotonic()
+        async with await psycopg.AsyncConnection.connect(self._orders_url, autocommit=True) as connection:
+            while not (self._is_over() and len(self.ended) == self.placed):
+                cursor = await connection.execute(
+                    "SELECT order_id, CASE status WHEN 'cancelled' THEN reason ELSE upper(status) END FROM orders "
+                    "WHERE tenant = %s AND status <> 'placed'",
+                    (self._shop.tenant,),
+                )
+                ended: dict[str, str] = dict(await cursor.fetchall())
+                if len(ended) > len(self.ended) or not self._faults_are_over.is_set():
+                    last = time.monotonic()
+                if time.monotonic() - last > STUCK_SECONDS:
+                    raise TimeoutError(f"no order has ended for {STUCK_SECONDS:.0f} s: {self._open_orders(ended)}")
+                async with self._changed:
+                    self.ended = ended
+                    self._changed.notify_all()
+                await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+
+    def _open_orders(self, ended: Mapping[str, str]) -> str:
+        still = [order_id for order_id in self.kinds if order_id not in ended]
+        return f"{len(still)} are open, the first is {still[0] if still else 'none'}"

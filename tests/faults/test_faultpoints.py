@@ -1,0 +1,58 @@
+"""The tools of fault tests, each alone: points where a process dies, and what a proxy replaces."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.kit.faultpoints import POINTS, VARIABLE
+from tests.faults.proxy import Replacement
+
+REACH_THRICE = """
+from streams.kit.faultpoints import reached
+for number in range(3):
+    print(number, flush=True)
+    reached("after-commit")
+"""
+
+
+def ran(setting: str | None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    given = environment if setting is None else {**environment, VARIABLE: setting}
+    return subprocess.run([sys.executable, "-c", REACH_THRICE], env=given, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("setting", [None, "", "before-commit:1", "after-commit:4"])
+def test_a_process_lives_when_no_point_is_set_or_the_one_that_is_set_is_not_reached(setting: str | None) -> None:
+    assert (ran(setting).returncode, ran(setting).stdout) == (0, "0\n1\n2\n")
+
+
+def test_a_process_dies_when_its_point_is_reached_for_the_nth_time() -> None:
+    died = ran("after-commit:2")
+    assert (died.returncode, died.stdout) == (-signal.SIGKILL, "0\n1\n")
+    assert "fault point after-commit is reached" in died.stderr
+
+
+@pytest.mark.parametrize("setting", ["somewhere:1", "after-commit", "after-commit:0", "after-commit:x"])
+def test_a_wrong_point_names_the_variable_and_all_points(setting: str) -> None:
+    wrong = ran(setting)
+    assert wrong.returncode == 1
+    assert VARIABLE in wrong.stderr and all(point in wrong.stderr for point in POINTS)
+
+
+pieces = st.lists(st.sampled_from([b"a", b"ab", b"abcd", b"aab", b"x", b"bcd"]), max_size=20).map(b"".join)
+
+
+@given(pieces, st.data())
+def test_an_address_is_replaced_in_whatever_chunks_it_comes(stream: bytes, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    replace = Replacement(b"aabcd", b"WXYZ!")
+    chunks = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    passed = b"".join(map(replace, chunks))
+    whole = stream.replace(b"aabcd", b"WXYZ!")
+    assert whole.startswith(passed)
+    assert b"aabcd".startswith(whole[len(passed) :]), "more was held back than the beginning of an address"

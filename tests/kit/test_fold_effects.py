@@ -1,0 +1,105 @@
+"""Effects in a batch in memory: asked for round by round, answered in the middle of a decision, or not for now."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streams.kit.events import Answer, Unanswered
+from streams.kit.fold import Asked
+from streams.kit.service import Said, Service
+from tests.kit.counter import Counter, added, make_counter, view
+from tests.kit.counter_events import Added, Count, Ring, Rung, Told
+from tests.kit.folding import NOON, Batch
+
+
+@pytest.fixture(scope="module")
+async def counter() -> Counter:
+    return await make_counter()
+
+
+@pytest.fixture(scope="module")
+async def sharing() -> Counter:
+    return await make_counter("sharing", shares=True)
+
+
+def test_effects_of_all_keys_are_asked_in_one_round(counter: Counter) -> None:
+    fold = Batch(counter).asks("a", how="ring").asks("b", how="ring").asks("c").folded()
+    assert list(fold.asked) == [(Ring, "a"), (Ring, "b")]
+    assert fold.asked[Ring, "a"] == Ring(bell="a")
+
+
+def test_answers_come_back_to_the_decision_between_what_it_said_before_and_after(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring")
+    fold = batch.folded({(Ring, "a"): Rung(number=7)})
+    assert not fold.asked
+    assert [(fact.amount, fact.note) for fact in batch.said()] == [(0, "before"), (7, "rung"), (0, "after")]
+    assert batch.rows.get(Count, "a").total == 7
+
+
+def test_a_second_record_about_a_row_whose_effect_is_unanswered_waits_for_the_next_round(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring").asks("b", 5).asks("a", 5)
+    opened = batch.opened()
+    first = batch.again(opened, {})
+    assert (len(first.asked), len(batch.said())) == (1, 2)
+    second = batch.again(opened, {(Ring, "a"): Rung(number=7)})
+    assert not second.asked
+    assert batch.rows.get(Count, "a").total == 12
+    assert [fact.amount for fact in batch.said() if fact.counter == "a"] == [0, 7, 0, 5]
+
+
+def test_a_second_record_that_asks_as_well_is_asked_in_a_round_of_its_own(counter: Counter) -> None:
+    service = Service("rounds", states=[Count], says=[Added], world=counter.service.world)
+
+    def ring(count: Count, told: Any) -> Iterator[Said]:
+        yield Ring(bell=f"{count.counter}{count.facts}")
+
+    def rung(count: Count, answer: Rung) -> Iterator[Said]:
+        yield Added(counter=count.counter, amount=answer.number)
+
+    service.hears(view(counter.requests, Told, "Add"))(ring)
+    service.answers(Ring)(rung)
+    service.evolves(Added)(added)
+    batch = Batch(counter, service=service).asks("a").asks("a")
+    opened = batch.opened()
+    answers: dict[Asked, Answer] = {}
+    rounds = []
+    while asked := batch.again(opened, answers).asked:
+        rounds.append([key for _, key in asked])
+        answers |= {place: Rung(number=1) for place in asked}
+    assert rounds == [["a0"], ["a1"]]
+
+
+def test_a_row_is_asked_for_nobody_when_its_decision_fails_before_the_effect(counter: Counter) -> None:
+    assert not Batch(counter).asks("a", how="raise").folded().asked
+
+
+def test_folding_again_says_the_same_and_nothing_twice(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring").asks("b").asks("a", how="raise").asks("b", how="refuse")
+    opened = batch.opened()
+    answers: dict[Asked, Answer] = {(Ring, "a"): Rung(number=7)}
+    batch.again(opened, {})
+    batch.again(opened, answers)
+    once = list(batch.draft.said)
+    batch.again(opened, answers)
+    assert batch.draft.said == once
+
+
+def test_an_effect_that_is_not_answered_for_now_parks_its_record_alone_to_be_tried_again(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring").asks("a", 1).asks("b", 5)
+    batch.folded({(Ring, "a"): Unanswered(reason="busy", retry_after_seconds=0.0)})
+    first, behind = batch.draft.parking.added
+    assert (first.reason, behind.reason, behind.retry_at) == ("Unanswered", "Behind", None)
+    assert first.retry_at is not None
+    assert first.retry_at > NOON
+    assert [fact.counter for fact in batch.said()] == ["b"]
+    assert batch.rows.get(Count, "a").facts == 0
+    assert batch.letters == []
+
+
+def test_what_was_said_before_an_answer_that_cannot_be_decided_is_taken_back(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring").asks("b", 5)
+    batch.folded({(Ring, "a"): Rung(number=-1)})
+    assert [(fact.counter, fact.amount) for fact in batch.said()] == [("b", 5)]
+    assert batch.rows.get(Count, "a").facts == 0
+    assert [letter["dead_letter_reason"] for letter in batch.letters] == [b"Undecidable"]

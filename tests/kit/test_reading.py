@@ -1,0 +1,69 @@
+"""Records that the client cannot read stop nobody else's records."""
+
+import struct
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
+
+from infra.stack import Stack
+from streams.kit.kafka import KafkaLog
+from streams.kit.log import Record
+from tests.conftest import NewTopics
+from tests.waiting import eventually
+
+NAME, NOT_UTF8 = b"xy-header-xy", b"\xff\xfe-header-\xff\xfe"
+
+
+async def test_an_unreadable_batch_of_one_producer_is_handed_on_and_everybody_elses_records_are_read(
+    stack: Stack, new_topics: NewTopics, new_name: str
+) -> None:
+    topic = f"{new_name}.requests"
+    await new_topics(topic, partitions=1)
+    await _produce(stack, topic, [b"first"])
+    await _produce(stack, topic, [b"before", None, b"behind"])
+    await _produce(stack, topic, [b"last"])
+    log = KafkaLog(stack.addresses.kafka_bootstrap, new_name, [topic], 6_000)
+    await log.open()
+    try:
+        await eventually(lambda: 0 in log.assigned())
+        log.seek(0, {topic: 0})
+        read: list[Record] = []
+
+        async def everything() -> bool:
+            read.extend(await log.read([(topic, 0)], 0.2))
+            return len(read) >= 5
+
+        await eventually(everything)
+    finally:
+        await log.close()
+
+    assert [record.offset for record in read] == [0, 1, 2, 3, 4]
+    assert [record.value for record in read] == [b"first", b"before", None, None, b"last"]
+
+
+async def _produce(stack: Stack, topic: str, values: list[bytes | None]) -> None:
+    """Append the values in one batch; a None is a record with a header name that is not UTF-8."""
+    producer = AIOKafkaProducer(bootstrap_servers=stack.addresses.kafka_bootstrap, acks="all")
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        for value in values:
+            headers = [] if value is not None else [(NAME.decode(), b"x")]
+            batch.append(timestamp=1, key=b"k", value=value or b"v", headers=headers)
+        batch.close()
+        if None in values:
+            _spoil(batch)
+        await (await producer.send_batch(batch, topic, partition=0))
+    finally:
+        await producer.stop()
+
+
+def _spoil(batch: Any) -> None:
+    """Write bytes that are not UTF-8 over the header names, and the checksum that they make."""
+    data = bytearray(batch._build())
+    assert data.count(NAME) > 0
+    spoiled = bytes(data).replace(NAME, NOT_UTF8)
+    data = bytearray(spoiled)
+    data[17:21] = struct.pack(">I", calc_crc32c(bytes(data[21:])))
+    batch._buffer = data
