@@ -3,7 +3,7 @@
 VENV := .venv/bin
 PYTHON ?=
 
-.PHONY: help run test check style types pure clean venv
+.PHONY: help run test faults check style types pure clean venv
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "             ORDERS=500 or ORDERS=all (default 1000), DATA=folder (default .data), SEED=number,"
 	@echo "             KEEP=1 to stay up at the end (on a terminal it does so anyway; KEEP=0: it does not)"
 	@echo "make test    all tests, on the embedded stack, with the coverage that is asked for"
+	@echo "make faults  every fault on the real stack, with a new seed: SEEDS=5 for as many, SEED=number for a certain one"
 	@echo "make check   style, types and the tests that need no stack: under a minute"
 	@echo "make clean   remove .venv and all caches here (not $${DATA:-.data}: that is yours)"
 
@@ -19,6 +20,9 @@ run: venv
 
 test: venv
 	@$(VENV)/python -m pytest --cov --cov-report=term:skip-covered
+
+faults: venv
+	@FAULTS=all $(VENV)/python -m pytest -s tests/faults
 
 # Side by side, each one's output in one piece.
 check: venv

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import psutil
 
-from infra.errors import DataFolderInUse, DataFolderNotWritable, DiskFull
+from infra.errors import DataFolderInUse, DataFolderNotWritable, DiskFull, NotADataFolder
 
 NEEDED_BYTES = 1_000_000_000
 LEFTOVER_SECONDS = 15.0
@@ -30,8 +30,8 @@ LEFTOVER_SECONDS = 15.0
 class DataFolder:
     """Held from `hold` to `release` by one stack of one process.
 
-    `hold` raises `DataFolderInUse` naming the holder's pid, `DataFolderNotWritable` or `DiskFull`. A holder that died
-    is no obstacle; what it left running is waited for, since it is about to end too (`infra.processes`).
+    `hold` raises `DataFolderInUse` naming the holder's pid, `DataFolderNotWritable`, `NotADataFolder` or `DiskFull`. A
+    holder that died is no obstacle; what it left running is waited for: it is about to end too (`infra.processes`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,6 +92,8 @@ class DataFolder:
     def _open_lock(self) -> IO[str]:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not (self.path / "pavane.lock").exists() and any(self.path.iterdir()):
+                raise NotADataFolder(self.path)
             return (self.path / "pavane.lock").open("a+")
         except OSError as error:
             raise DataFolderNotWritable(self.path, error.strerror or str(error)) from None

@@ -8,6 +8,7 @@ InfraError                      anything below: the message says what happened a
 ├── DataFolderUnusable          the data folder cannot be used at all
 │   ├── DataFolderInUse         another stack runs on it
 │   ├── DataFolderNotWritable   this user may not write there
+│   ├── NotADataFolder          the folder holds something else
 │   ├── DataFolderForeign       written by another version, or on another kind of machine
 │   └── DiskFull                too little room to start
 ├── PartFailed                  a server did not come up; carries the last lines of its log
@@ -79,6 +80,15 @@ class DataFolderNotWritable(DataFolderUnusable):
 
     def __init__(self, data: Path, reason: str) -> None:
         super().__init__(f"{data} cannot be written: {reason}. Choose another folder with DATA=.")
+
+
+class NotADataFolder(DataFolderUnusable):
+    """The folder holds something else."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(
+            f"{data} is not empty, and is no data folder of Pavane: nothing was put there. Choose another with DATA=."
+        )
 
 
 class DataFolderForeign(DataFolderUnusable):

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from infra import archives, jars
+from infra import archives, jars, topics
 from infra.addresses import Addresses, External
 from infra.apicurio import Apicurio
 from infra.databases import make_databases
@@ -32,8 +32,10 @@ from infra.postgres import Postgres
 from infra.server import Server, first_error, start_together
 from infra.valkey import Valkey
 
-DATABASES = ("orders", "inventory", "billing", "shipping", "timeline", "world", "registry")
 REGISTRY_DATABASE = "registry"
+WORLD_DATABASE = "world"
+#: One a service of topics.yaml, one for the simulated outside world, one for the registry.
+DATABASES = (*dict.fromkeys(topic.service for topic in topics.load()), WORLD_DATABASE, REGISTRY_DATABASE)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
             # At once: all that was started is bound to this process and ends with it.
             os._exit(INTERRUPTED)
         stopping = True
-        sys.stderr.write("\nStopping everything.\n")
         task.cancel()
+        # The terminal may be what has gone: then nobody can be told.
+        with contextlib.suppress(OSError):
+            sys.stderr.write("\nStopping everything.\n")
 
     for number in _STOPPING:
         loop.add_signal_handler(number, stop)

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from streams.kit.liveness import stack_of
+from streams.kit.liveness import stack_of, waits_of
 from streams.kit.logs import logger
 
 ENDS_WITHIN_SECONDS = 8.0
@@ -36,6 +36,7 @@ def _wait(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, thread: int) -> 
     signal.sigwait(_ASKING)
     loop.call_soon_threadsafe(stop.set)
     time.sleep(ENDS_WITHIN_SECONDS)
-    # Still here, so something hangs.
-    logger().error("stop_overdue", after_seconds=ENDS_WITHIN_SECONDS, stack=stack_of(thread))
+    # Still here, so something hangs: the loop itself, or what its tasks wait for.
+    where = {"stack": stack_of(thread), "waits": waits_of(loop)}
+    logger().error("stop_overdue", after_seconds=ENDS_WITHIN_SECONDS, **where)
     os._exit(OVERDUE)

@@ -30,7 +30,7 @@ TOPICS_SECONDS = 5.0
 T = TypeVar("T")
 
 _fetching = {
-    "auto_offset_reset": "earliest",
+    "auto_offset_reset": "none",
     "enable_auto_commit": False,
     "partition_assignment_strategy": (RangePartitionAssignor,),
     "max_partition_fetch_bytes": REQUEST_BYTES // 4,
@@ -108,6 +108,11 @@ class KafkaLog:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @property
+    def trouble(self) -> str | None:
+        """Why the last reading failed, if it did."""
+        return self._reader.trouble
+
+    @property
     def partition_count(self) -> int:
         return self._partition_count
 
@@ -117,9 +122,7 @@ class KafkaLog:
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         at = [TopicPartition(topic, partition) for topic in self._topics]
         try:
-            starts, ends = await asyncio.gather(
-                self._consumer.beginning_offsets(at), self._consumer.end_offsets(at)
-            )
+            starts, ends = await asyncio.gather(self._consumer.beginning_offsets(at), self._consumer.end_offsets(at))
         except KafkaError as error:
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}

@@ -3,10 +3,12 @@
 A supervisor, or whoever asks the management port, decides what to do about it: nothing here ends a process.
 """
 
+import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class Progress:
@@ -42,3 +44,17 @@ def stack_of(thread: int) -> str:
     """Where this thread's code stands now, outermost call first; empty when there is no such thread any more."""
     frame = sys._current_frames().get(thread)
     return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
+def waits_of(loop: asyncio.AbstractEventLoop) -> Mapping[str, str]:
+    """What each of the loop's tasks waits in, by its name: `outer > inner at file:line`. Asked by any thread."""
+    return {task.get_name(): _way_down(task.get_coro()) for task in asyncio.all_tasks(loop)}
+
+
+def _way_down(coroutine: Any) -> str:
+    names, at = [], ""
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        names.append(frame.f_code.co_name)
+        at = f" at {frame.f_code.co_filename}:{frame.f_lineno}"
+        coroutine = coroutine.cr_await
+    return " > ".join(names) + at

@@ -31,6 +31,8 @@ class Outbox:
         self._on_acknowledged = on_acknowledged
         self._task: asyncio.Task[None] | None = None
         self.acknowledged = acknowledged
+        #: Why the log does not take the oldest row, if it does not.
+        self.trouble: str | None = None
         self.unacknowledged_facts = 0
 
     def add(self, rows: Iterable[tuple[int, list[ToSay]]]) -> None:
@@ -69,9 +71,11 @@ class Outbox:
                 await self._log.append(self._partition, [fact for _, facts in rows for fact in facts])
             except Exception as error:
                 # Unknown which facts are in the log. They are said again, in order, and listeners know the first ones.
-                logger().warning("saying_again", partition=self._partition, row=rows[0][0], error=str(error))
+                self.trouble = f"partition {self._partition}: the log does not take what was committed: {error!r}"
+                logger().warning("saying_again", partition=self._partition, row=rows[0][0], error=repr(error))
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
+            self.trouble = None
             reached("after-said")
             for _, facts in rows:
                 self._rows.popleft()

@@ -85,13 +85,15 @@ class PostgresStore:
         async with self._connected() as connection:
             return await _load(connection, wanted)
 
-    async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> Sequence[State]:
+    async def due(
+        self, state: type[State], partitions: Collection[int], now: datetime, limit: int, without: Collection[str] = ()
+    ) -> Sequence[State]:
         query = sql.SQL(
             "SELECT coalesce(json_agg(r), '[]')::text FROM (SELECT * FROM {} WHERE partition = ANY(%s) "
-            "AND due_at <= %s ORDER BY due_at LIMIT %s) r"
-        ).format(sql.Identifier(state.table))
+            "AND due_at <= %s AND NOT {} = ANY(%s::text[]) ORDER BY due_at LIMIT %s) r"
+        ).format(sql.Identifier(state.table), sql.Identifier(state.key))
         async with self._connected() as connection:
-            cursor = await connection.execute(query, (list(partitions), now, limit))
+            cursor = await connection.execute(query, (list(partitions), now, list(without), limit))
             [found] = cast("tuple[str]", await cursor.fetchone())
         return msgspec.json.decode(found, type=list[state], strict=False)  # type: ignore[valid-type]
 

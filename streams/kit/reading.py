@@ -9,14 +9,14 @@ decodes a batch from its beginning, so what the same producer wrote behind it in
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streams.kit.faultpoints import reached
-from streams.kit.log import Record
+from streams.kit.log import LogAway, Record
 from streams.kit.logs import logger
 
 READ_AHEAD_RECORDS = 1_000
@@ -31,29 +31,41 @@ class Reader:
         self._consumer = consumer
         self._next: dict[TopicPartition, int] = {}
         self._carefully = False
+        #: Why the last reading failed, if it did.
+        self.trouble: str | None = None
 
     def seek(self, at: TopicPartition, offset: int) -> None:
         """Read from here on. Raises `IllegalStateError` for a partition that is not assigned."""
         self._consumer.seek(at, offset)
         self._next[at] = offset
 
-    async def read(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Iterable[Record]:
-        """Records of these partitions, in offset order each; none if none came in time or the broker is away."""
+    async def read(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> list[Record]:
+        """Records of these partitions, in offset order each; none if none came in time or the broker is away.
+
+        Raises `LogAway` when a position has left the log: whoever takes the lane again sees what is missing.
+        """
         try:
             if self._carefully:
                 return await self._read_carefully(partitions)
             found = await self._consumer.getmany(
                 *partitions, timeout_ms=int(timeout_seconds * 1000), max_records=READ_AHEAD_RECORDS
             )
+        except NoOffsetForPartitionError:
+            # A lane that was assigned and not yet sought to its position.
+            return []
+        except OffsetOutOfRangeError as error:
+            raise LogAway(f"a position is not in the log any more, its lane is looked at again: {error!r}") from error
         except KafkaError as error:
-            logger().warning("read_failed", error=repr(error))
+            self.trouble = f"Kafka cannot be read: {error!r}"
+            logger().warning("read_failed", error=repr(error), again_in_seconds=PAUSE_SECONDS)
             await asyncio.sleep(PAUSE_SECONDS)
-            return ()
+            return []
         except UnicodeDecodeError as error:
             logger().warning("unreadable_record", error=str(error), next="looking for it one record at a time")
             self._carefully = True
             self._go_back(partitions)
-            return ()
+            return []
+        self.trouble = None
         if found:
             reached("after-read")
         records = [_record(each) for each_of in found.values() for each in each_of]

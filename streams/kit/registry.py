@@ -58,13 +58,13 @@ class ConfluentRegistry:
 
         try:
             return await patient(asked)
-        except SchemaRegistryError:
-            raise
         except Exception as error:
+            if isinstance(error, SchemaRegistryError) and not _is_passing(error):
+                raise
             # Whatever the client's transport raises: after all this trying, nobody answers there.
             raise RegistryAway(f"the schema registry at {self._url} does not answer: {error}") from error
 
 
 def _is_passing(error: BaseException) -> bool:
     status = getattr(error, "http_status_code", None)
-    return not isinstance(error, asyncio.CancelledError) and (status is None or status >= 500)
+    return not isinstance(error, asyncio.CancelledError) and (status is None or status == 429 or status >= 500)

@@ -85,13 +85,15 @@ def readiness(worker: Worker, log: KafkaLog, world: Guarded | None) -> dict[str,
     answers others; under some seconds when all is well.
     """
     dependencies = {each.name: each.state() for each in (world.dependencies if world is not None else ())}
+    trouble = [outbox.trouble for outbox in tuple(worker.outboxes.values())]
+    away = [each for each in (worker.away, log.away, log.trouble, *trouble) if each]
     halted = {str(partition): str(refusal) for partition, refusal in worker.halted.items()}
     return {
-        "ready": not halted and worker.away is None and log.away is None,
+        "ready": not halted and not away,
         "service": worker.service.name,
         "lanes": sorted(worker.lanes),
         "halted": halted,
-        "away": [each for each in (worker.away, log.away) if each],
+        "away": away,
         "idle_with_lag_seconds": round(max(worker.progress.idle_with_lag_seconds, log.unanswered_seconds), 1),
         "degraded": [name for name, state in dependencies.items() if state.is_degraded],
         "dependencies": {name: state._asdict() for name, state in dependencies.items()},

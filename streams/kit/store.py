@@ -70,8 +70,10 @@ class Store(Protocol):
         """Rows as they are, outside of any transaction."""
         ...
 
-    async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> Sequence[State]:
-        """Rows of these partitions whose `due_at` is not after `now`, the oldest first."""
+    async def due(
+        self, state: type[State], partitions: Collection[int], now: datetime, limit: int, without: Collection[str] = ()
+    ) -> Sequence[State]:
+        """Rows of these partitions whose `due_at` is not after `now`, the oldest first, `without` some keys."""
         ...
 
     async def to_retry(self, partitions: Collection[int], now: datetime, limit: int) -> Sequence[tuple[int, Parked]]:

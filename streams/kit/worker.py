@@ -67,6 +67,8 @@ class Worker:
         self._taken: dict[int, int] = {}
         self._one_at_a_time = asyncio.Lock()
         self._noted: dict[int, int] = {}
+        self._lost: dict[int, datetime] = {}
+        self._reading: set[int] = set()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._one_record_for = 0
@@ -136,11 +138,29 @@ class Worker:
         assigned = self._log.assigned()
         for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
             self._drop(partition)
+        self._claim_lost()
         for partition, given in assigned.items():
             if partition not in self._taken:
                 async with self._one_at_a_time:
-                    await self._take_over(partition)
-                    self._taken[partition] = given
+                    # While the lanes before it were taken, the group may have given it to somebody else, who would
+                    # lose it to us and not take it again before the next rebalance.
+                    if self._log.assigned().get(partition) == given:
+                        await self._take_over(partition)
+                        self._taken[partition] = given
+        # Only now is anything fetched: the next lane's questions would wait behind this one's long poll.
+        for partition in [p for p in self.lanes if p not in self._reading]:
+            self._log.seek(partition, self.lanes[partition].positions)
+            self._reading.add(partition)
+
+    def _claim_lost(self) -> None:
+        """Drop lanes lost to a higher epoch that the group still gives to us two sessions later, to take them again.
+
+        Who took them was no member of the group any more, and does not work on them.
+        """
+        now = self._now()
+        patience = timedelta(milliseconds=2 * self._settings.session_timeout_ms)
+        for partition in [p for p, since in self._lost.items() if now - since > patience]:
+            self._drop(partition)
 
     async def _take_over(self, partition: int) -> None:
         """Become the lane's owner: raise its epoch, then read what the database knows, and go on from there."""
@@ -157,7 +177,6 @@ class Worker:
         except RefusedToGuess as refusal:
             self._halt(partition, refusal)
             return
-        self._log.seek(partition, lane.positions)
         self.lanes[partition] = lane
         self.outboxes[partition] = Outbox(partition, self._log, holding.acknowledged, self._room.set)
         self.outboxes[partition].add(unsaid)
@@ -169,7 +188,11 @@ class Worker:
         """Forget everything in memory about a lane; the database has it for the next owner."""
         self._taken.pop(partition, None)
         self._noted.pop(partition, None)
+        self._lost.pop(partition, None)
+        self._reading.discard(partition)
         self.progress.forget(partition)
+        if self.halted.pop(partition, None) is not None:
+            self._telemetry.lanes_halted.set(len(self.halted))
         if self.lanes.pop(partition, None) is not None:
             logger().info("lane_dropped", partition=partition)
         outbox = self.outboxes.pop(partition, None)
@@ -188,9 +211,8 @@ class Worker:
         self.away = str(error)
         away = "database_away" if isinstance(error, DatabaseAway) else "kafka_away"
         self._telemetry.again(away)
-        for partition in tuple(self.lanes):
+        for partition in {*self.lanes, *self._taken}:
             self._drop(partition)
-        self._taken.clear()
         self._pause = min(max(self._pause * 2, 0.1), LONGEST_PAUSE_SECONDS)
         logger().warning(away, error=str(error), again_in_seconds=round(self._pause, 2))
         await self._wait(self._stopping, self._pause * random.uniform(0.5, 1.0))
@@ -244,13 +266,15 @@ class Worker:
         self._due_at = now + timedelta(seconds=self._settings.due_poll_seconds)
         by_partition = {draft.lane.partition: draft for draft in drafts}
         most = 1 if alone else self._settings.batch_records
+        # What waits behind a parked record, or failed, would be the oldest for ever and leave no room for others.
+        without = [*(key for _, key in self._stuck), *(key for draft in drafts for key in draft.lane.held)]
         for state in self.service.timed:
-            for row in await self._store.due(state, list(by_partition), now, most):
+            for row in await self._store.due(state, list(by_partition), now, most, without):
                 partition = int(getattr(row, "partition"))  # noqa: B009
-                if (partition, row.row_key) not in self._stuck:
-                    by_partition[partition].deliveries.append(self._due(partition, row.row_key, now))
+                by_partition[partition].deliveries.append(self._due(partition, row.row_key, now))
         if alone and _any_heard(drafts):
             return
+
         parked = await self._store.to_retry(list(by_partition), now, most)
         for partition, each in parked:
             by_partition[partition].deliveries.append(Delivery(each.record, each.envelope, each))
@@ -294,6 +318,7 @@ class Worker:
                 self._drop(partition)
                 if given is not None:
                     self._taken[partition] = given
+                    self._lost[partition] = self._now()
         elif isinstance(error, BatchRefused):
             records = sum(len(draft.deliveries) for draft in drafts)
             if records > 1:

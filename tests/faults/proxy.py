@@ -7,8 +7,8 @@
         proxy.let_through()       # all is well again; what was held back arrives late
 
 Kafka tells its clients where the brokers are, so they would go past a proxy: with `advertises=True` that address is
-replaced by the proxy's own wherever the answers hold it. The replacement is as long as what it replaces, so no answer
-has to be understood for it.
+replaced by the proxy's own wherever the answers hold it. The replacement is as long as what it replaces, so an answer
+need not be understood for it beyond its length.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from typing import Self
 QUESTIONS, ANSWERS = "questions", "answers"
 BOTH = (QUESTIONS, ANSWERS)
 CHUNK_BYTES = 64 * 1024
+LENGTH = struct.Struct(">i")
 Change = Callable[[bytes], bytes]
 
 
@@ -137,9 +138,9 @@ class Proxy:
 
 
 class Replacement:
-    """Replaces `old` by `new`, which is as long, in a stream that comes in chunks of any size.
+    """Replaces `old` by `new`, which is as long, in a stream of messages that comes in chunks of any size.
 
-    Only what may be the beginning of `old` is held until the next chunk, so no answer waits for another.
+    Messages are Kafka's: INT32 length, then so many bytes. Each is passed on as soon as it is complete.
     """
 
     def __init__(self, old: bytes, new: bytes) -> None:
@@ -149,15 +150,20 @@ class Replacement:
         self._rest = b""
 
     def __call__(self, chunk: bytes) -> bytes:
-        found = (self._rest + chunk).replace(self._old, self._new)
-        held = next((size for size in range(len(self._old) - 1, 0, -1) if found.endswith(self._old[:size])), 0)
-        self._rest = found[len(found) - held :]
-        return found[: len(found) - held]
+        self._rest += chunk
+        end = 0
+        while len(self._rest) >= (begin := end + LENGTH.size):
+            complete = begin + LENGTH.unpack_from(self._rest, end)[0]
+            if complete > len(self._rest):
+                break
+            end = complete
+        messages, self._rest = self._rest[:end], self._rest[end:]
+        return messages.replace(self._old, self._new)
 
 
 def _address(host: str, port: int) -> bytes:
     """How Kafka's protocol writes it: the host's text, then the port as INT32."""
-    return host.encode() + struct.pack(">i", port)
+    return host.encode() + LENGTH.pack(port)
 
 
 def _unchanged(chunk: bytes) -> bytes:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.kit.faultpoints import POINTS, VARIABLE
-from tests.faults.proxy import Replacement
+from tests.faults.proxy import LENGTH, Replacement
 
 REACH_THRICE = """
 from streams.kit.faultpoints import reached
@@ -44,15 +44,24 @@ def test_a_wrong_point_names_the_variable_and_all_points(setting: str) -> None:
     assert VARIABLE in wrong.stderr and all(point in wrong.stderr for point in POINTS)
 
 
-pieces = st.lists(st.sampled_from([b"a", b"ab", b"abcd", b"aab", b"x", b"bcd"]), max_size=20).map(b"".join)
+OLD, NEW = b"aabcd", b"WXYZ!"
+messages = st.lists(st.lists(st.sampled_from([b"a", b"ab", b"abcd", b"x", OLD]), max_size=9).map(b"".join), max_size=9)
 
 
-@given(pieces, st.data())
-def test_an_address_is_replaced_in_whatever_chunks_it_comes(stream: bytes, data: st.DataObject) -> None:
+def framed(message: bytes) -> bytes:
+    return LENGTH.pack(len(message)) + message
+
+
+@given(messages, st.data())
+def test_an_address_is_replaced_in_whatever_chunks_it_comes_and_no_message_waits_for_the_next(
+    sent: list[bytes], data: st.DataObject
+) -> None:
+    stream = b"".join(map(framed, sent))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    replace = Replacement(b"aabcd", b"WXYZ!")
-    chunks = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    passed = b"".join(map(replace, chunks))
-    whole = stream.replace(b"aabcd", b"WXYZ!")
-    assert whole.startswith(passed)
-    assert b"aabcd".startswith(whole[len(passed) :]), "more was held back than the beginning of an address"
+    replace, passed, seen = Replacement(OLD, NEW), b"", 0
+    for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        passed += replace(stream[begin:end])
+        while seen < len(sent) and len(b"".join(map(framed, sent[: seen + 1]))) <= end:
+            seen += 1
+        assert passed == b"".join(framed(message.replace(OLD, NEW)) for message in sent[:seen])
+    assert seen == len(sent)

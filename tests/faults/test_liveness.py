@@ -1,9 +1,12 @@
 """A process that hangs or gets nowhere is seen, one that is asked to end ends in time, and no order is lost by it."""
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import time
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -16,11 +19,15 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from infra import topics
+from infra.processes import Child
 from infra.stack import Stack
 from pavane.audit import audit
+from pavane.console import INTERRUPTED
 from pavane.instance import GATEWAY, Instance
 from pavane.platform import Platform
 from streams.kit import management
+from streams.kit.ending import OVERDUE
 from streams.kit.management import Management
 from streams.kit.run import services
 from streams.kit.shop import Order, Shop
@@ -123,7 +130,7 @@ async def test_a_service_ends_within_the_bound_though_a_server_stands_still(
     frozen_server = stack.kafka[0] if server == "kafka" else stack.postgres
     instance = Instance("orders", 1, {**os.environ, **stack.addresses.environment()}, tmp_path / "orders.log")
     try:
-        await eventually(lambda: holds_lanes(instance), 30)
+        await eventually(lambda: holds_all_lanes(instance), 40)
         frozen_server.pause()
         await eventually(lambda: stands_still(frozen_server.pid))
         begun = time.monotonic()
@@ -134,13 +141,70 @@ async def test_a_service_ends_within_the_bound_though_a_server_stands_still(
     finally:
         frozen_server.resume()
         instance.child.kill()
-    assert code in (0, 1), "nobody had to kill it"
     assert took < ENDS_WITHIN_SECONDS
+    log = instance.log_file.read_text()
+    assert ('"event": "stopped"' in log, '"event": "stop_overdue"' in log) == (code == 0, code == OVERDUE)
+    if code == OVERDUE:
+        [overdue] = [json.loads(line) for line in log.splitlines() if '"stop_overdue"' in line]
+        assert any(waits.startswith("_main > run > ") for waits in overdue["waits"].values())
 
 
-async def holds_lanes(instance: Instance) -> bool:
+BLOCKED = """
+import asyncio, sys, time
+from streams.kit import ending, logs
+
+def a_decision_that_never_ends():
+    print("blocked", flush=True)
+    while True:
+        time.sleep(0.01)
+
+async def main(ending):
+    stop = asyncio.Event()
+    ending.sets(stop)
+    if sys.argv[1] == "hangs":
+        a_decision_that_never_ends()
+    print("waits", flush=True)
+    await stop.wait()
+
+logs.set_up("hanging")
+ending.ENDS_WITHIN_SECONDS = 0.3
+asyncio.run(main(ending.Ending()))
+"""
+
+
+@pytest.mark.parametrize("asked_by", [signal.SIGTERM, signal.SIGINT])
+async def test_a_process_whose_loop_is_blocked_ends_when_asked_and_says_where_it_hung(asked_by: signal.Signals) -> None:
+    process, said = await asked_to_end("hangs", asked_by)
+    assert process.returncode == OVERDUE
+    [line] = said.splitlines()
+    overdue = json.loads(line)
+    assert (overdue["event"], overdue["after_seconds"]) == ("stop_overdue", 0.3)
+    assert "in a_decision_that_never_ends" in overdue["stack"]
+
+
+@pytest.mark.parametrize("asked_by", [signal.SIGTERM, signal.SIGINT])
+async def test_a_process_that_does_not_hang_ends_in_good_order(asked_by: signal.Signals) -> None:
+    process, said = await asked_to_end("waits", asked_by)
+    assert (process.returncode, said) == (0, b"")
+
+
+async def asked_to_end(how: str, asked_by: signal.Signals) -> tuple[asyncio.subprocess.Process, bytes]:
+    """The process after its end, and what it said on standard error."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", BLOCKED, how, stdout=PIPE, stderr=PIPE)
+    try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 20) in (b"blocked\n", b"waits\n")
+        process.send_signal(asked_by)
+        _, said = await asyncio.wait_for(process.communicate(), ENDS_WITHIN_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process, said
+
+
+async def holds_all_lanes(instance: Instance) -> bool:
     health = await instance.health()
-    return health is not None and bool(health["lanes"])
+    return health is not None and len(health["lanes"]) == topics.load()[0].partitions
 
 
 # -- and no order notices ------------------------------------------------------------------------------------------
@@ -231,6 +295,35 @@ async def test_what_dies_or_stands_still_is_started_again_and_the_orders_go_on(s
         await asyncio.gather(supervising, return_exceptions=True)
         await nothing_is_broken(platform, stack)
     assert "was ended by signal 9" in "\n".join(said)
+
+
+async def test_services_that_were_run_alone_are_started_again_and_end_together(stack: Stack, tmp_path: Path) -> None:
+    log_file = tmp_path / "run.log"
+    environment = {**os.environ, **stack.addresses.environment()}
+    command = [sys.executable, "-m", "pavane", "run", "billing", "shipping"]
+    launcher = Child("pavane-run", command, environment, log_file)
+    try:
+
+        def pids() -> dict[str, int]:
+            running = [child for child in psutil.Process(launcher.pid).children() if child.is_running()]
+            return {child.cmdline()[-1]: child.pid for child in running if "streams.kit.run" in child.cmdline()}
+
+        def started() -> bool:
+            return all(f'"service": "{name}"' in log_file.read_text() for name in ("billing", "shipping"))
+
+        await eventually(started, 30)
+        before = pids()
+        assert before.keys() == {"billing", "shipping"}
+        os.kill(before["billing"], signal.SIGKILL)
+        await eventually(lambda: "billing-1 runs again" in log_file.read_text(), 30, "started again")
+        assert "billing was ended by signal 9; see above." in log_file.read_text()
+        after = pids()
+        assert after["shipping"] == before["shipping"]
+        assert after["billing"] != before["billing"]
+        assert await launcher.stop(ENDS_WITHIN_SECONDS + 5) == INTERRUPTED
+        assert not any(psutil.pid_exists(pid) for pid in after.values())
+    finally:
+        launcher.kill()
 
 
 async def nothing_is_broken(platform: Platform, stack: Stack) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from infra import datafolder
 from infra.datafolder import DataFolder
-from infra.errors import DataFolderInUse, DataFolderNotWritable, DiskFull
+from infra.errors import DataFolderInUse, DataFolderNotWritable, DiskFull, NotADataFolder
 
 HOLDER = """
 import os, sys, time
@@ -72,6 +72,7 @@ def test_what_a_dead_stack_left_running_is_named(
 
 def test_a_number_given_to_another_process_since_is_not_taken_for_a_leftover(folder: DataFolder) -> None:
     folder.path.mkdir()
+    (folder.path / "pavane.lock").touch()
     reused = {"pid": 1, "addresses": {}, "processes": {"kafka-1": {"pid": os.getpid(), "started": 1.0}}}
     (folder.path / "stack.json").write_text(json.dumps(reused))
 
@@ -113,3 +114,13 @@ def test_a_released_folder_says_that_nothing_runs(folder: DataFolder) -> None:
     folder.release()
 
     assert not state.exists()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(folder: DataFolder) -> None:
+    folder.path.mkdir()
+    (folder.path / "letters.txt").write_text("dear Ada")
+
+    with pytest.raises(NotADataFolder, match="is no data folder of Pavane"):
+        folder.hold()
+
+    assert [each.name for each in folder.path.iterdir()] == ["letters.txt"]

@@ -284,7 +284,9 @@ class SimulatedStore:
             if parked.retry_at is not None and parked.retry_at <= now
         ][:limit]
 
-    async def due(self, state: type[State], partitions: Collection[int], now: datetime, limit: int) -> list[State]:
+    async def due(
+        self, state: type[State], partitions: Collection[int], now: datetime, limit: int, without: Collection[str] = ()
+    ) -> list[State]:
         return []
 
     @asynccontextmanager
