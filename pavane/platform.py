@@ -18,14 +18,15 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from infra import topics
+from infra.addresses import DATABASE, database_variable
 from infra.errors import NotReady
 from infra.server import first_error
-from infra.stack import Stack
+from infra.stack import WORLD_DATABASE, Stack
 from pavane import prepare, settled
 from pavane.instance import GATEWAY, Instance
 from pavane.issuer import Issuer
 from pavane.supervisor import Bounds, Say, Supervisor
-from streams.kit.run import services
+from streams.kit.run import find, services
 
 READY_SECONDS = 60.0
 HEARD_SECONDS = 60.0
@@ -173,16 +174,19 @@ class Platform:
 
     def _launch_as(self, name: str, number: int, settings: Mapping[str, str]) -> Instance:
         log_file = self.stack.data.path / "logs" / f"{name}-{number}.log"
-        instance = Instance(name, number, {**self._settings(), **settings}, log_file)
+        instance = Instance(name, number, {**self._settings(name), **settings}, log_file)
         self.children.setdefault(name, []).append(instance)
         return instance
 
-    def _settings(self) -> dict[str, str]:
-        """What every process is started with; free ports, as several share the machine."""
+    def _settings(self, name: str) -> dict[str, str]:
+        """What a process is started with: no database but its own; free ports, as several share the machine."""
+        everything = {**os.environ, **self.stack.addresses.environment()}
+        own = {database_variable("timeline" if name == GATEWAY else name)}
+        if name != GATEWAY and find(name).world is not None:
+            own.add(database_variable(WORLD_DATABASE))
         return {
-            **os.environ,
+            **{key: value for key, value in everything.items() if key in own or not key.startswith(DATABASE)},
             "PAVANE_JWKS": str(self._jwks_file),
-            **self.stack.addresses.environment(),
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
         }

@@ -99,7 +99,7 @@ class Supervisor:
         answers = came_up
         while True:
             begun = time.monotonic()
-            came_up = await self._watch(instance, answers, tells=came_up and not answers) or came_up
+            came_up = await self._watch(instance, answers, "runs again" if came_up else "runs") or came_up
             answers = False
             if instance.asked_to_end:
                 return
@@ -118,10 +118,10 @@ class Supervisor:
                 return
             instance = again(instance)
 
-    async def _watch(self, instance: Instance, answered: bool, tells: bool) -> bool:
+    async def _watch(self, instance: Instance, answered: bool, runs: str) -> bool:
         """Return when it has ended, by itself or because it had to be killed. Whether it has answered.
 
-        `answered`: it has already. `tells`: say so when it does.
+        `answered`: it has already; otherwise it is told, with the words `runs`, when it does.
         """
         troubled_since: float | None = None
         look_at = 0.0
@@ -129,8 +129,8 @@ class Supervisor:
             if time.monotonic() >= look_at:
                 look = await look_at_it(instance, self._bounds.idle_seconds)
                 look_at = time.monotonic() + BETWEEN_LOOKS_SECONDS
-                if look.answered and not answered and tells:
-                    self._say(f"{instance.label} runs again, with pid {instance.pid}, at {instance.url}.")
+                if look.answered and not answered:
+                    self._say(f"{instance.label} {runs}, with pid {instance.pid}, at {instance.url}.")
                 answered = answered or look.answered
                 # Counted from the first bad look, so that a time in which nobody looked is held against nobody.
                 troubled_since = (troubled_since or time.monotonic()) if look.trouble and answered else None

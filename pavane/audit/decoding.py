@@ -58,7 +58,7 @@ class Decoder:
             self._writers[schema_id] = _named(text) if text is not None else None
         writer = self._writers[schema_id]
         if writer is None:
-            raise Undecodable(f"the registry knows no schema with id {schema_id}")
+            raise Undecodable(f"the registry knows no Avro record with id {schema_id}")
         return writer
 
 
@@ -69,9 +69,13 @@ def _id_of(value: bytes | None) -> int:
     return schema_id
 
 
-def _named(text: str) -> tuple[str, Any]:
-    raw = msgspec.json.decode(text)
-    return str(raw["name"]).rpartition(".")[2], _parsed(raw)
+def _named(text: str) -> tuple[str, Any] | None:
+    """The name of an event and its schema. None for what is no Avro record: anybody may register anything."""
+    try:
+        raw = msgspec.json.decode(text)
+        return str(raw["name"]).rpartition(".")[2], _parsed(raw)
+    except Exception:
+        return None
 
 
 def _parsed(raw: Any) -> Any:

@@ -105,6 +105,14 @@ class LogReader:
 
 
 def _record(topic: str, partition: int, offset: int, message: Message) -> Record:
-    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    headers = _headers(message)
     key, value = message.key(), message.value()
     return Record(topic, partition, offset, message.timestamp()[1], key, value, headers)
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    """The headers of a record; none where the client cannot read them, as of names that are not UTF-8."""
+    try:
+        return cast("list[tuple[str, bytes]]", message.headers() or [])
+    except (SystemError, UnicodeDecodeError):
+        return []

@@ -33,7 +33,7 @@ Origin = tuple[str, int, int]
 class Abandoned(PavaneError):
     """The lanes are being let go of while the world has not answered: the batch is dropped, nothing was changed."""
 
-    then = Then.RETRY
+    then = Then.AGAIN
 
 
 class Loads(Protocol):

@@ -12,6 +12,11 @@ PavaneError
 │   ├── BulkheadFull          as many calls as are allowed at once are under way
 │   └── TimedOut              it took too long; whether it did anything is not known
 ├── RegistryAway          the schema registry does not answer: the batch is done again later
+├── Abandoned             (batch) the partitions are wanted elsewhere: the batch is dropped
+├── BatchRefused          (store) the database refuses a value: the batch is done again, record by record
+├── Deadlocked            (store) the database chose this batch to give way: it is done again
+├── DatabaseAway          (store) nobody knows what was committed: the partitions are taken again
+├── LogAway               (log) nobody knows where the log begins: the partitions are taken again
 ├── StaleEpoch            somebody else owns the partition now: drop it
 └── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
     ├── LogTruncated          records not heard yet are gone from the log's start
@@ -29,7 +34,9 @@ class Then(Enum):
 
     STOP = "stop the process"
     DEAD_LETTER = "put the record aside and go on"
-    RETRY = "try again later"
+    AGAIN = "do the batch again"
+    LATER = "try again after a pause"
+    RETAKE = "take all partitions again, once there is an answer"
     DROP = "drop the partition and everything in memory about it"
     HALT = "halt the partition and report not ready"
 
@@ -72,7 +79,7 @@ class WorldUnavailable(PavaneError):
     `retry_after_seconds`: before that it is of no use (an HTTP `Retry-After`); 0 when nobody said.
     """
 
-    then = Then.RETRY
+    then = Then.LATER
 
     def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
@@ -111,7 +118,7 @@ class TimedOut(WorldUnavailable):
 class RegistryAway(PavaneError):
     """The schema registry does not answer."""
 
-    then = Then.RETRY
+    then = Then.LATER
 
 
 class StaleEpoch(PavaneError):

@@ -9,7 +9,7 @@ from streams.kit.errors import PavaneError, Then
 class LogAway(PavaneError):
     """The log does not say where it starts and ends: the lane is taken again later."""
 
-    then = Then.RETRY
+    then = Then.RETAKE
 
 
 class Record(NamedTuple):

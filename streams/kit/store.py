@@ -20,19 +20,19 @@ from streams.kit.rows import Changes, Wanted
 class DatabaseAway(PavaneError):
     """The database cannot be asked now, or it is unknown whether the last batch was committed: take the lanes again."""
 
-    then = Then.RETRY
+    then = Then.RETAKE
 
 
 class BatchRefused(PavaneError):
     """The database refuses a value of the batch, whoever asks: one of its records is to be put aside."""
 
-    then = Then.DEAD_LETTER
+    then = Then.AGAIN
 
 
 class Deadlocked(PavaneError):
     """The database ended this batch because it and another one waited for each other: nothing was changed."""
 
-    then = Then.RETRY
+    then = Then.AGAIN
 
 
 class Move(NamedTuple):

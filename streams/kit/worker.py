@@ -15,22 +15,22 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from streams.kit.batch import Abandoned, Batches
+from streams.kit.batch import Batches
 from streams.kit.codec import Codec
 from streams.kit.envelope import Envelope
-from streams.kit.errors import LogShorter, LogTruncated, RefusedToGuess, RegistryAway, StaleEpoch
+from streams.kit.errors import LogShorter, LogTruncated, PavaneError, RefusedToGuess, StaleEpoch, Then
 from streams.kit.events import milliseconds
 from streams.kit.faultpoints import reached
 from streams.kit.fold import Fold
 from streams.kit.lane import DUE, Delivery, Draft, Lane
 from streams.kit.liveness import Progress
-from streams.kit.log import Log, LogAway, Record
+from streams.kit.log import Log, Record
 from streams.kit.logs import logger
 from streams.kit.opening import PartitionOf
 from streams.kit.outbox import Outbox
 from streams.kit.service import Service, World
 from streams.kit.settings import WorkerSettings
-from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Store
+from streams.kit.store import BatchRefused, DatabaseAway, Store
 from streams.kit.telemetry import Telemetry
 
 DRAIN_SECONDS = 2.0
@@ -85,16 +85,24 @@ class Worker:
             try:
                 await self.step(wait_seconds=self._settings.due_poll_seconds)
                 self.away, self._pause = None, 0.0
-            except (DatabaseAway, LogAway) as error:
-                self.progress.note()
-                await self._wait_for_database(error)
-            except RegistryAway as error:
-                self.progress.note(*self.lanes)
-                self.away = str(error)
-                logger().warning("registry_away", error=str(error))
-                await self._wait(self._stopping, LONGEST_PAUSE_SECONDS)
+            except PavaneError as error:
+                await self._cope(error)
         await self.let_go()
         await self._store.close()
+
+    async def _cope(self, error: PavaneError) -> None:
+        """Do what the error's class says; what it does not say is not for the worker to decide."""
+        match error.then:
+            case Then.RETAKE:
+                self.progress.note()
+                await self._wait_for_database(error)
+            case Then.LATER:
+                self.progress.note(*self.lanes)
+                self.away = str(error)
+                logger().warning("batch_later", reason=type(error).__name__, error=str(error))
+                await self._wait(self._stopping, LONGEST_PAUSE_SECONDS)
+            case _:
+                raise error
 
     def stop(self) -> None:
         """Ask the loop to end. The batch under way is finished; what it says is waited for, for a bounded time."""
@@ -206,7 +214,7 @@ class Worker:
             logger().error("lane_halted", partition=partition, reason=type(refusal).__name__, error=str(refusal))
         self._telemetry.lanes_halted.set(len(self.halted))
 
-    async def _wait_for_database(self, error: DatabaseAway | LogAway) -> None:
+    async def _wait_for_database(self, error: PavaneError) -> None:
         """It is unknown what was committed, or where the log begins: take all lanes again, once there is an answer."""
         self.away = str(error)
         away = "database_away" if isinstance(error, DatabaseAway) else "kafka_away"
@@ -294,7 +302,7 @@ class Worker:
         except BaseException as error:
             for draft in drafts:
                 draft.lane.put_back(draft)
-            if not isinstance(error, StaleEpoch | BatchRefused | Deadlocked | Abandoned):
+            if not isinstance(error, PavaneError) or error.then not in (Then.DROP, Then.AGAIN):
                 raise
             self._do_again(drafts, error)
             return 0

@@ -16,7 +16,7 @@ TILLS = 12
 MOST_OPEN = 150
 BETWEEN_LOOKS_SECONDS = 0.1
 #: No order ends for so long, though nothing is broken any more.
-STUCK_SECONDS = 90.0
+STUCK_SECONDS = 60.0
 RARE_PIECES = 5
 #: A wish to cancel comes when so many more orders were accepted: at any step of the saga, and sometimes too late.
 CANCELLED_WITHIN_ORDERS = 40

@@ -57,7 +57,7 @@ class Kept:
 
     async def come_up(self) -> Instance:
         """The first process, once it has answered."""
-        await eventually(lambda: self.started[0].url, what="it answers")
+        await eventually(lambda: self.said, what="it answers")
         return self.started[0]
 
     async def until_it_runs_again(self) -> None:
@@ -160,7 +160,7 @@ async def test_a_passing_trouble_is_borne(kept: Kept, monkeypatch: pytest.Monkey
     monkeypatch.setattr("pavane.supervisor.look_at_it", look)
     kept.keep(bounds=QUICK._replace(patience_seconds=5.0))
     await eventually(lambda: looks > 8)
-    assert (len(kept.started), kept.said) == (1, [])
+    assert (len(kept.started), len(kept.said)) == (1, 1), kept.said
     assert kept.started[0].is_running
 
 
@@ -181,7 +181,9 @@ async def test_what_ends_before_it_ever_answered_is_not_started_again(kept: Kept
 
 async def test_a_process_that_was_asked_to_end_is_left_in_peace(kept: Kept) -> None:
     kept.keep()
-    await (await kept.come_up()).stop()
+    first = await kept.come_up()
+    await first.stop()
     assert kept.keeping is not None
     await asyncio.wait_for(kept.keeping, 10)
-    assert (len(kept.started), kept.said) == (1, [])
+    [told] = kept.said
+    assert (len(kept.started), told) == (1, f"nobody-1 runs, with pid {first.pid}, at {first.url}.")
