@@ -54,7 +54,7 @@ def test_the_latest_version_is_read_as_it_is_and_ids_stay_text(decoder: Decoder)
     [
         (None, "not in Confluent wire format"),
         (b"\1", "not in Confluent wire format"),
-        (b"\0\0\0\0\x09x", "the registry knows no schema with id 9"),
+        (b"\0\0\0\0\x09x", "the registry knows no Avro record with id 9"),
         (b"\0\0\0\0\x01\xff", "the bytes are no Told"),
     ],
 )
