@@ -245,6 +245,14 @@ async def test_a_world_that_hangs_is_not_waited_for_and_may_have_done_it(valkey:
 
 def _at_rest() -> Any:
     """A worker and a log with nothing to tell."""
-    named = SimpleNamespace(name="ringer")
-    at_rest = SimpleNamespace(halted={}, away=None, lanes={}, service=named, progress=Progress(), unanswered_seconds=0)
+    at_rest = SimpleNamespace(
+        halted={},
+        away=None,
+        trouble=None,
+        lanes={},
+        outboxes={},
+        service=SimpleNamespace(name="ringer"),
+        progress=Progress(),
+        unanswered_seconds=0,
+    )
     return cast("Any", at_rest)

@@ -297,7 +297,7 @@ async def test_a_call_called_off_gives_its_place_back(dependency: Dependency) ->
 @pytest.mark.parametrize("error", [BreakerOpen("x", 1, 1, "y", 1), BulkheadFull("x", 1, 1), TimedOut("x", 1)])
 def test_whatever_keeps_a_call_from_its_answer_may_be_asked_again(error: PavaneError) -> None:
     assert isinstance(error, WorldUnavailable)
-    assert error.then is Then.RETRY
+    assert error.then is Then.LATER
 
 
 @pytest.mark.parametrize("service", [*WORLDS, "a-new-one"])

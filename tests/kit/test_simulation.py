@@ -15,7 +15,7 @@ from streams.kit.store import Move
 from tests.kit import simulated
 from tests.kit.simulation import Outcome, Simulation
 
-SEEDS = int(os.environ.get("SEEDS", "12"))
+SEEDS = int(os.environ.get("SEEDS", "6"))
 FIRST = int(os.environ.get("SEED", "0"))
 SEEDS_TO_FIND_A_BUG = 12
 
