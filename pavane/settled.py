@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # hidden from type checkers
 
 from infra.addresses import Addresses
@@ -89,7 +89,11 @@ async def _until_nothing(look: Callable[[], Awaitable[list[str]]], looks: int, t
     deadline = time.monotonic() + timeout_seconds
     still = 0
     while True:
-        waiting = await look()
+        try:
+            waiting = await look()
+        except KafkaException as error:
+            # A broker that was just restarted does not know yet: look again.
+            waiting = [f"Kafka does not say where its topics end: {error}"]
         still = 0 if waiting else still + 1
         if still == looks:
             return

@@ -58,7 +58,7 @@ def envelope_of(record: Record) -> Envelope:
 
     Raises `ValueError` when it is no dead letter of ours.
     """
-    found = {name: value or b"" for name, value in record.headers}
+    found = dict(record.headers)
     try:
         own_id, origin = found["dead_letter_id"].decode(), found["dead_letter_origin"].decode()
         clock = envelope.read_clock(found["dead_letter_clock"])
