@@ -45,12 +45,14 @@ async def wait_until_heard(addresses: Addresses, topics: Sequence[str], timeout_
 
 async def wait_until_settled(addresses: Addresses, timeout_seconds: float) -> None:
     """Return once every service has heard everything there is and has nothing left to say. `TimeoutError` says who."""
-    topics = sorted({topic for name in services() for topic in find(name).topics})
+    topics = {topic for name in services() for topic in find(name).topics}
+    # What a service says may be heard by nobody yet; it has to be said all the same.
+    topics |= {name for name in services() if find(name).says}
 
     async def look() -> list[str]:
         # The positions first: what is said after that is seen at the ends.
         found = await lanes(addresses)
-        ends = await asyncio.to_thread(_ends, addresses.kafka_bootstrap, topics)
+        ends = await asyncio.to_thread(_ends, addresses.kafka_bootstrap, sorted(topics))
         return [*_unheard(found, ends), *_unsaid(found, ends)]
 
     await _until_nothing(look, LOOKS, timeout_seconds)
