@@ -6,7 +6,7 @@ from typing import NamedTuple
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
 from streams.kit import envelope
-from streams.kit.envelope import Envelope
+from streams.kit.envelope import Envelope, with_values
 from streams.kit.log import Record
 from streams.kit.parking import BEHIND
 
@@ -58,7 +58,7 @@ def envelope_of(record: Record) -> Envelope:
 
     Raises `ValueError` when it is no dead letter of ours.
     """
-    found = dict(record.headers)
+    found = dict(with_values(record.headers))
     try:
         own_id, origin = found["dead_letter_id"].decode(), found["dead_letter_origin"].decode()
         clock = envelope.read_clock(found["dead_letter_clock"])
@@ -71,7 +71,7 @@ def envelope_of(record: Record) -> Envelope:
 
 def letter_of(record: Record) -> DeadLetter:
     """What a dead letter says about the record that was put aside."""
-    found: Mapping[str, bytes] = dict(record.headers)
+    found: Mapping[str, bytes] = dict(with_values(record.headers))
     return DeadLetter(
         text(found.get("dead_letter_id")),
         text(found.get("dead_letter_origin")),

@@ -12,6 +12,7 @@ from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
 from pavane.dead_letters.letters import LetterAway, letter_of
 from pavane.dead_letters.words import age, count, cut, moment, plain
+from streams.kit.envelope import with_values
 from streams.kit.errors import Undecodable
 from streams.kit.events import from_milliseconds
 from streams.kit.lane import REQUESTS
@@ -52,7 +53,7 @@ def _what(item: Item) -> Iterator[str]:
     said = parked.envelope
     yield f"  said as    {plain(said.id)}, caused by {plain(said.cause) or 'nobody'}"
     yield f"  headers    {'(none)' if not record.headers else ''}".rstrip()
-    for name, value in record.headers:
+    for name, value in with_values(record.headers):
         yield f"    {plain(name)}: {cut(value.decode(errors='replace'), MOST_BYTES)}"
 
 

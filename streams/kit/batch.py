@@ -7,6 +7,7 @@ round trip.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -19,7 +20,7 @@ from streams.kit.fold import Asked, Fold, wanted
 from streams.kit.lane import Draft
 from streams.kit.logs import logger
 from streams.kit.opening import Opened, Opener, PartitionOf
-from streams.kit.rows import RowMissing, Rows, Wanted
+from streams.kit.rows import Remembered, RowMissing, Rows, Wanted
 from streams.kit.service import Service, World
 from streams.kit.store import BatchRefused, Found, Move, Store, Transaction
 from streams.kit.telemetry import Telemetry
@@ -61,6 +62,7 @@ class Batches:
         self._opener = Opener(service, codec, partition_of)
         self._now = now
         self._refused: dict[Origin, Undecidable] = {}
+        self._remembered = Remembered()
         self._telemetry = Telemetry(service.name)
         self.letting_go = asyncio.Event()
 
@@ -85,8 +87,16 @@ class Batches:
         except BatchRefused as refusal:
             self._note_refusal(drafts, refusal)
             raise
+        home = _homes(opened)
+        for row in rows.own():
+            if row.row_key in home:
+                self._remembered.note(home[row.row_key], row)
         self._report(drafts, fold)
         return fold
+
+    def forget(self, partition: int) -> None:
+        """The lane is not held any more."""
+        self._remembered.forget(partition)
 
     # -- the steps ---------------------------------------------------------------------------------------------------
 
@@ -113,9 +123,12 @@ class Batches:
 
     async def _give(self, loads: Loads, rows: Rows, needed: Wanted, opened: "Opening") -> None:
         """Load what is not in memory yet. Rows that nothing was ever said about begin in the lane of their record."""
+        home = _homes(opened)
+        for state, keys in needed.items():
+            known = (self._remembered.find(home[key], state, key) for key in keys if key in home)
+            rows.give(state, [row for row in known if row is not None], ())
         missing = rows.missing(needed)
         found = await loads.load(missing) if missing else {}
-        home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
         for state, keys in missing.items():
             rows.give(state, found.get(state, ()), keys, home)
 
@@ -146,8 +159,8 @@ class Batches:
         """Ask until the world answers, under the same keys each time. Raises `Abandoned` when the lanes must go."""
         assert self._world is not None, f"{self._service.name} asks effects without a world"
         pause = FIRST_PAUSE_SECONDS
-        for effect in effects:
-            self._telemetry.asked(type(effect).__name__)
+        for name, count in Counter(type(effect).__name__ for effect in effects).items():
+            self._telemetry.asked(name, count)
         while True:
             try:
                 return await self._answers(self._world, effects)
@@ -194,9 +207,8 @@ class Batches:
         self._telemetry.batch_records.observe(records)
         self._telemetry.heard.inc(records)
         self._telemetry.known.inc(sum(draft.passed_over for draft in drafts))
-        for draft in drafts:
-            for name in draft.names:
-                self._telemetry.fact_said(name)
+        for name, facts in Counter(name for draft in drafts for name in draft.names).items():
+            self._telemetry.fact_said(name, facts)
         self._telemetry.parked(fold.parked, len(fold.released))
         for one, error in fold.failed_again:
             self._refused.pop(_origin(one), None)
@@ -209,6 +221,11 @@ class Batches:
 
 
 Opening = Sequence[tuple[Draft, Sequence[Opened]]]
+
+
+def _homes(opened: Opening) -> dict[str, int]:
+    """In which lane each row is that a record of the batch is about."""
+    return {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
 
 
 def _origin(one: Opened) -> Origin:

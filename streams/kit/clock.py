@@ -8,7 +8,7 @@ Birman, Schiper and Stephenson, "Lightweight causal and atomic group multicast",
 The invariant: after `hear`, every fact that a heard fact depends on, on topics heard here, was heard before it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from enum import Enum
 
 Clock = dict[str, int]
@@ -38,9 +38,15 @@ def judge(
     return Verdict.NEXT
 
 
-def hear(clock: Clock, me: str, hears: Collection[str], speaker: str, sequence: int, heard: Mapping[str, int]) -> None:
-    """Note in `clock` that the fact was heard, and what is known through it of speakers not listened to here."""
-    for other, known in heard.items():
-        if known > clock.get(other, 0) and other not in hears and other != me:
-            clock[other] = known
+def hear(
+    clock: Clock, knows_itself: Set[str], speaker: str, sequence: int, heard: Mapping[str, int]
+) -> None:
+    """Note in `clock` that the fact was heard, and what is known through it of speakers not listened to here.
+
+    `knows_itself`: the speakers listened to here, and the listener itself.
+    """
+    if not heard.keys() <= knows_itself:
+        for other, known in heard.items():
+            if known > clock.get(other, 0) and other not in knows_itself:
+                clock[other] = known
     clock[speaker] = sequence

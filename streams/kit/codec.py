@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import fastavro
 import msgspec
 
+from streams.kit.compiled import HEAD_BYTES, Read, Write, reader, writer
 from streams.kit.errors import LanguageError, Undecodable
 from streams.kit.events import Event, Fact, Heard, Request
 from streams.kit.language import Language
@@ -36,15 +37,20 @@ class Registry(Protocol):
 
 
 class Codec:
-    """Encodes what a process says, decodes what it hears. Ids are learned first, as that asks the registry."""
+    """Encodes what a process says, decodes what it hears. Ids are learned first, as that asks the registry.
+
+    Readers and writers are compiled once (`compiled`); where a schema is not covered there, fastavro serves. A value's
+    first five bytes, its head, stand for the writer's schema.
+    """
 
     def __init__(self, language: Language, registry: Registry) -> None:
         self._language = language
         self._registry = registry
-        self._encoders: dict[type[Event], tuple[bytes, Any]] = {}
-        self._writers: dict[int, tuple[str, Any]] = {}
-        self._readers: dict[type[Heard], tuple[Any, tuple[str, ...]]] = {}
-        self._no_events: set[int] = set()
+        self._encoders: dict[type[Event], tuple[bytes, Write]] = {}
+        self._writers: dict[bytes, tuple[str, Any]] = {}
+        self._views: dict[type[Heard], tuple[Any, tuple[str, ...]]] = {}
+        self._readers: dict[tuple[bytes, type[Heard]], tuple[Read, tuple[str, ...]]] = {}
+        self._no_events: set[bytes] = set()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -53,35 +59,36 @@ class Codec:
         for event in events:
             schema = self._language.latest(topic, event.__name__)
             schema_id = await self._registry.id_of(schema.subject, schema.text)
-            self._encoders[event] = (_HEAD.pack(0, schema_id), _parsed(schema.raw))
+            parsed = _parsed(schema.raw)
+            self._encoders[event] = (_HEAD.pack(0, schema_id), writer(parsed) or _general_writer(parsed))
 
     def encode(self, event: Fact | Request) -> bytes:
         """The event's bytes. Raises `LanguageError` when a value does not fit the schema."""
-        head, schema = self._encoders[type(event)]
-        buffer = BytesIO()
-        buffer.write(head)
+        head, write = self._encoders[type(event)]
+        value = bytearray(head)
         try:
-            fastavro.schemaless_writer(buffer, schema, _plain(event))
+            write(_plain(event), value)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise LanguageError(f"{type(event).__name__} does not fit its schema: {error}") from error
-        return buffer.getvalue()
+        return bytes(value)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def learn(self, values: Iterable[bytes | None]) -> None:
         """Fetch the schemas of ids not seen before. Ids that the registry does not know stay unknown for this time."""
-        wanted = {_HEAD.unpack_from(value)[1] for value in values if value and len(value) >= 5 and value[0] == 0}
-        for schema_id in wanted - self._writers.keys() - self._no_events:
-            text = await self._registry.schema_of(schema_id)
+        for head in {value[:HEAD_BYTES] for value in values if value} - self._writers.keys() - self._no_events:
+            if len(head) < HEAD_BYTES or head[0] != 0:
+                continue
+            text = await self._registry.schema_of(_HEAD.unpack(head)[1])
             if text is None:
                 continue
             try:
                 raw = msgspec.json.decode(text)
-                self._writers[schema_id] = (str(raw["name"]).rpartition(".")[2], _parsed(raw))
+                self._writers[head] = (str(raw["name"]).rpartition(".")[2], _parsed(raw))
             except Exception as error:
                 # Anybody may register anything; what is no Avro record cannot be the schema of an event.
-                logger().warning("schema_no_event", schema_id=schema_id, error=str(error))
-                self._no_events.add(schema_id)
+                logger().warning("schema_no_event", schema_id=_HEAD.unpack(head)[1], error=str(error))
+                self._no_events.add(head)
 
     def name_of(self, value: bytes | None) -> str:
         """The name of the event in `value`. Raises `Undecodable`."""
@@ -89,13 +96,11 @@ class Codec:
 
     def decode(self, value: bytes | None, view: type[Heard], given: Mapping[str, Any]) -> Heard:
         """The consumer's view of `value`. `given`: what the kit knows besides (`at`, `about`). Raises `Undecodable`."""
-        name, writer = self._writer_of(value)
-        reader, extras = self._readers.get(view) or self._reader_of(view)
+        name, written = self._writer_of(value)
         assert value is not None
-        buffer = BytesIO(value)
-        buffer.seek(5)
         try:
-            fields: dict[str, Any] = fastavro.schemaless_reader(buffer, writer, reader)  # type: ignore[assignment]
+            read, extras = self._readers.get((value[:HEAD_BYTES], view)) or self._reader_of(value, view, written)
+            fields = read(value)
             for extra in extras:
                 fields[extra] = given[extra]
             return msgspec.convert(fields, view)
@@ -104,24 +109,49 @@ class Codec:
             raise Undecodable(f"the bytes are no {name} as {view.__name__} is read: {error}") from error
 
     def _writer_of(self, value: bytes | None) -> tuple[str, Any]:
-        if value is None or len(value) < 5 or value[0] != 0:
+        found = self._writers.get(value[:HEAD_BYTES]) if value is not None else None
+        if found is not None:
+            return found
+        if value is None or len(value) < HEAD_BYTES or value[0] != 0:
             start = "nothing" if value is None else repr(bytes(value[:8]))
             raise Undecodable(f"not in Confluent wire format (a zero byte and a schema id): it starts with {start}")
         schema_id = _HEAD.unpack_from(value)[1]
-        if schema_id in self._no_events:
+        if value[:HEAD_BYTES] in self._no_events:
             raise Undecodable(f"the schema with id {schema_id} is no Avro record, so this is no event")
-        try:
-            return self._writers[schema_id]
-        except KeyError:
-            raise Undecodable(f"the registry knows no schema with id {schema_id}") from None
+        raise Undecodable(f"the registry knows no schema with id {schema_id}")
 
-    def _reader_of(self, view: type[Heard]) -> tuple[Any, tuple[str, ...]]:
+    def _reader_of(self, value: bytes, view: type[Heard], written: Any) -> tuple[Read, tuple[str, ...]]:
+        """How to read a view from what was written with that head, and which of its fields the kit gives."""
+        wanted, extras = self._views.get(view) or self._view(view)
+        found = reader(written, wanted) or _general_reader(written, wanted)
+        self._readers[value[:HEAD_BYTES], view] = found, extras
+        return found, extras
+
+    def _view(self, view: type[Heard]) -> tuple[Any, tuple[str, ...]]:
         """The reader schema of a view, and which of its fields the kit gives: those that the event itself lacks."""
         own = self._language.latest(view.topic, view.__name__).fields
         extras = tuple(field for field in view.__struct_fields__ if field in GIVEN_BY_THE_KIT and field not in own)
         read = [field for field in view.__struct_fields__ if field not in extras]
-        self._readers[view] = _parsed(self._language.reader(view.topic, view.__name__, read)), extras
-        return self._readers[view]
+        self._views[view] = _parsed(self._language.reader(view.topic, view.__name__, read)), extras
+        return self._views[view]
+
+
+def _general_reader(written: Any, wanted: Any) -> Read:
+    def read(value: bytes) -> dict[str, Any]:
+        buffer = BytesIO(value)
+        buffer.seek(HEAD_BYTES)
+        return fastavro.schemaless_reader(buffer, written, wanted)  # type: ignore[return-value]
+
+    return read
+
+
+def _general_writer(schema: Any) -> Write:
+    def write(fields: Mapping[str, Any], value: bytearray) -> None:
+        buffer = BytesIO()
+        fastavro.schemaless_writer(buffer, schema, fields)
+        value += buffer.getvalue()
+
+    return write
 
 
 def _parsed(raw: Any) -> Any:

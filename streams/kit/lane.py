@@ -76,7 +76,7 @@ class Draft:
     def hear(self, delivery: Delivery) -> None:
         """Move the clock over the delivery. Facts said from now on tell that it was heard."""
         said = delivery.envelope
-        causal.hear(self.clock, self.lane.me, self.lane.hears, said.speaker, said.sequence, said.heard)
+        causal.hear(self.clock, self.lane.knows_itself, said.speaker, said.sequence, said.heard)
 
     def say(self, name: str, key: str, value: bytes, timestamp: int, cause: Envelope) -> None:
         """Say a fact: give it the next sequence, and the clock as it is now."""
@@ -113,7 +113,8 @@ class Draft:
         record = delivery.record
         value = record.value or b""
         headers = _within(
-            MOST_HEADER_BYTES, [each for each in record.headers if not each[0].startswith("dead_letter_")]
+            MOST_HEADER_BYTES,
+            [each for each in envelope.with_values(record.headers) if not each[0].startswith("dead_letter_")],
         )
         if len(value) > MOST_DEAD_LETTER_BYTES:
             headers.append(("dead_letter_cut_from_bytes", str(len(value)).encode()))
@@ -158,6 +159,8 @@ class Lane:
         self.held = dict(holding.held)
         self.parked = holding.parked
         self.hears = frozenset(topics)
+        #: Of these speakers the clock follows what came here, and not what others have heard of them.
+        self.knows_itself = self.hears | {me}
         self.halted: RefusedToGuess | None = None
         self._queues: dict[str, deque[Delivery | ForeignWriter]] = {topic: deque() for topic in topics}
         self._expected = dict(self.positions)
@@ -253,7 +256,7 @@ class Lane:
         queue.popleft()
         taken[topic].append(first)
         if verdict is Verdict.NEXT:
-            causal.hear(clock, self.me, self.hears, said.speaker, said.sequence, said.heard)
+            causal.hear(clock, self.knows_itself, said.speaker, said.sequence, said.heard)
             deliveries.append(first)
         return verdict
 

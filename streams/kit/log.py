@@ -13,7 +13,7 @@ class LogAway(PavaneError):
 
 
 class Record(NamedTuple):
-    """One record as it was read. `timestamp`: milliseconds since 1970."""
+    """One record as it was read. `timestamp`: milliseconds since 1970. Kafka allows headers without a value (None)."""
 
     topic: str
     partition: int
@@ -21,7 +21,7 @@ class Record(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 class ToSay(NamedTuple):

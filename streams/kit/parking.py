@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from streams.kit.envelope import Envelope
+from streams.kit.envelope import Envelope, with_values
 from streams.kit.log import Record
 
 FIRST_RETRY_SECONDS = 1.0
@@ -73,6 +73,7 @@ class Parking:
     ) -> None:
         """Park a record that was heard; with `holds`, what comes after it of its key will wait."""
         self.last += 1
+        record = record._replace(headers=with_values(record.headers))
         self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, 1, retry_at))
         if holds:
             self.held[key] = self.held.get(key, 0) + 1

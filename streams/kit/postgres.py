@@ -195,7 +195,7 @@ class PostgresTransaction:
             if said:
                 await self._connection.execute(
                     "INSERT INTO outbox (partition, number, facts) "
-                    "SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bytea[])",
+                    "SELECT * FROM unnest(%s::int[], %s::bigint[], %b::bytea[])",
                     (
                         [draft.lane.partition for draft in said],
                         [draft.lane.row + 1 for draft in said],
@@ -316,7 +316,7 @@ def _select(state: type[State]) -> sql.Composed:
         lock = sql.SQL(clause).format(key=sql.Identifier(state.key))
         _statements["select", state] = sql.SQL(
             "SELECT coalesce(json_agg(r), '[]')::text "
-            "FROM (SELECT * FROM {table} WHERE {key} = ANY(%s::text[]) {lock}) r"
+            "FROM (SELECT * FROM {table} WHERE {key} = ANY(%b::text[]) {lock}) r"
         ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), lock=lock)
     return _statements["select", state]
 

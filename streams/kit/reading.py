@@ -9,7 +9,7 @@ decodes a batch from its beginning, so what the same producer wrote behind it in
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,6 +22,10 @@ from streams.kit.logs import logger
 READ_AHEAD_RECORDS = 1_000
 PAUSE_SECONDS = 0.5
 LOOK_MILLISECONDS = 200
+ENOUGH_RECORDS = 400
+GATHERING_SHARE = 0.5
+LONGEST_GATHERING_SECONDS = 0.03
+Found = list[tuple[TopicPartition, Sequence[Any]]]
 
 
 class Reader:
@@ -31,6 +35,7 @@ class Reader:
         self._consumer = consumer
         self._next: dict[TopicPartition, int] = {}
         self._carefully = False
+        self._given_at = time.monotonic()
         #: Why the last reading failed, if it did.
         self.trouble: str | None = None
 
@@ -47,9 +52,7 @@ class Reader:
         try:
             if self._carefully:
                 return await self._read_carefully(partitions)
-            found = await self._consumer.getmany(
-                *partitions, timeout_ms=int(timeout_seconds * 1000), max_records=READ_AHEAD_RECORDS
-            )
+            found = await self._gathered(partitions, timeout_seconds)
         except NoOffsetForPartitionError:
             # A lane that was assigned and not yet sought to its position.
             return []
@@ -68,9 +71,28 @@ class Reader:
         self.trouble = None
         if found:
             reached("after-read")
-        records = [_record(each) for each_of in found.values() for each in each_of]
-        self._next.update((at, each_of[-1].offset + 1) for at, each_of in found.items() if each_of)
-        return records
+        self._next.update((at, each_of[-1].offset + 1) for at, each_of in found if each_of)
+        return [record for at, each_of in found for record in _records(at, each_of)]
+
+    async def _gathered(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Found:
+        """What came, and what comes while a share of the time passes that the caller took for the last it was given.
+
+        Each batch has a fixed cost (statements, a commit, requests to the log). Where batches take long, much arrives
+        meanwhile, and waiting a moment for it saves more than it costs; where they are quick, the wait is short.
+        """
+        took = time.monotonic() - self._given_at
+        found = await self._ask(partitions, timeout_seconds)
+        if found and timeout_seconds > 0 and sum(len(each_of) for _, each_of in found) < ENOUGH_RECORDS:
+            await asyncio.sleep(min(took * GATHERING_SHARE, LONGEST_GATHERING_SECONDS))
+            found += await self._ask(partitions, 0.0)
+        self._given_at = time.monotonic()
+        return found
+
+    async def _ask(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Found:
+        found = await self._consumer.getmany(
+            *partitions, timeout_ms=int(timeout_seconds * 1000), max_records=READ_AHEAD_RECORDS
+        )
+        return list(found.items())
 
     async def _read_carefully(self, partitions: Collection[TopicPartition]) -> list[Record]:
         """The next record of each partition. Done once the unreadable one was found."""
@@ -78,9 +100,8 @@ class Reader:
         for at in partitions:
             try:
                 found = await self._consumer.getmany(at, timeout_ms=LOOK_MILLISECONDS, max_records=1)
-                for each in found.get(at, ()):
-                    records.append(_record(each))
-                    self._next[at] = each.offset + 1
+                records += _records(at, found.get(at, ()))
+                self._next.update((at, each.offset + 1) for each in found.get(at, ()))
             except UnicodeDecodeError:
                 offset = await self._consumer.position(at)
                 records.append(_unreadable(at, offset))
@@ -97,14 +118,10 @@ class Reader:
                 continue
 
 
-def _record(r: Any) -> Record:
-    return Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _with_values(r.headers))
+def _records(at: TopicPartition, found: Iterable[Any]) -> list[Record]:
+    topic, partition = at.topic, at.partition
+    return [Record(topic, partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in found]
 
 
 def _unreadable(at: TopicPartition, offset: int) -> Record:
     return Record(at.topic, at.partition, offset, int(time.time() * 1000), None, None, ())
-
-
-def _with_values(headers: Sequence[tuple[str, bytes | None]]) -> Sequence[tuple[str, bytes]]:
-    """Headers as the kit has them: Kafka allows one without a value, which is then empty."""
-    return [(name, value or b"") for name, value in headers]

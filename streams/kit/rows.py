@@ -17,6 +17,9 @@ S = TypeVar("S", bound=State)
 Place = tuple[type[State], str]
 Wanted = Mapping[type[State], Collection[str]]
 
+MOST_REMEMBERED_ROWS = 5_000
+_NONE: Mapping[Place, State] = MappingProxyType({})
+
 
 class RowMissing(LookupError):
     """A row that is not in memory is needed: load it and fold the batch again."""
@@ -25,6 +28,35 @@ class RowMissing(LookupError):
         super().__init__(f"{state.table} {key}")
         self.state = state
         self.key = key
+
+
+class Remembered:
+    """Own rows as the last commits left them, in the lanes that are held: they need not be loaded again.
+
+    Only a lane's owner changes the lane's own rows, so what it wrote last is what the database holds, until the lane is
+    dropped. Of each lane the rows that were used last are remembered, `most_rows` of them.
+    """
+
+    def __init__(self, most_rows: int = MOST_REMEMBERED_ROWS) -> None:
+        self._most_rows = most_rows
+        self._lanes: dict[int, dict[Place, State]] = {}
+
+    def find(self, partition: int, state: type[State], key: str) -> State | None:
+        """The row, if it is remembered."""
+        return self._lanes.get(partition, _NONE).get((state, key))
+
+    def note(self, partition: int, row: State) -> None:
+        """The row was committed like this, or loaded and not changed, by the owner of the lane."""
+        lane = self._lanes.setdefault(partition, {})
+        place = (type(row), row.row_key)
+        lane.pop(place, None)
+        lane[place] = row
+        if len(lane) > self._most_rows:
+            del lane[next(iter(lane))]
+
+    def forget(self, partition: int) -> None:
+        """The lane is not held any more, or it is not known what was committed."""
+        self._lanes.pop(partition, None)
 
 
 class Changes(NamedTuple):
@@ -97,6 +129,11 @@ class Rows:
         """Take back everything that was put."""
         self._now.clear()
         self._log.clear()
+
+    def own(self) -> Iterable[State]:
+        """The rows that only the lane's owner changes, as they are now."""
+        now = {**self._loaded, **self._now}
+        return (row for (state, _), row in now.items() if not (state.shared or state.append_only))
 
     def changes(self) -> list[Changes]:
         """What to write back, one entry a table, own rows before shared ones."""

@@ -72,8 +72,8 @@ class Telemetry:
     def again(self, reason: str) -> None:
         batches_again.labels(self.service, reason).inc()
 
-    def asked(self, effect: str) -> None:
-        effects.labels(self.service, effect).inc()
+    def asked(self, effect: str, count: int = 1) -> None:
+        effects.labels(self.service, effect).inc(count)
 
     def effects_guarded(self, how: str, count: int) -> None:
         if count:

@@ -198,6 +198,7 @@ class Worker:
         self._noted.pop(partition, None)
         self._lost.pop(partition, None)
         self._reading.discard(partition)
+        self._batches.forget(partition)
         self.progress.forget(partition)
         if self.halted.pop(partition, None) is not None:
             self._telemetry.lanes_halted.set(len(self.halted))

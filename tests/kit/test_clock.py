@@ -45,7 +45,7 @@ class Listener:
         """A record comes. What must wait, or seems to be missing something, comes again later."""
         if self.rule(self.clock, self.hears, said.speaker, said.sequence, said.clock) is not Verdict.NEXT:
             return False
-        hear(self.clock, self.name, self.hears, said.speaker, said.sequence, said.clock)
+        hear(self.clock, {*self.hears, self.name}, said.speaker, said.sequence, said.clock)
         self.heard.append(said)
         self.past |= said.causes | {(said.speaker, said.sequence)}
         return True
@@ -142,9 +142,9 @@ def test_knowledge_passes_through_speakers_that_are_not_heard() -> None:
     clock: Clock = {}
     said_by_b = {"m": 1, "a": 1}
     assert judge(clock, {"a", "b"}, "b", 1, said_by_b) is Verdict.EARLY
-    hear(clock, "c", {"a", "b"}, "a", 1, {})
+    hear(clock, {"a", "b", "c"}, "a", 1, {})
     assert judge(clock, {"a", "b"}, "b", 1, said_by_b) is Verdict.NEXT
-    hear(clock, "c", {"a", "b"}, "b", 1, said_by_b)
+    hear(clock, {"a", "b", "c"}, "b", 1, said_by_b)
     assert clock == {"a": 1, "b": 1, "m": 1}
 
 
@@ -154,11 +154,11 @@ def test_a_fact_above_the_next_one_is_a_gap_even_when_its_causes_are_missing_too
 
 def test_what_others_knew_of_me_is_not_taken_for_my_own() -> None:
     clock: Clock = {"me": 2}
-    hear(clock, "me", {"a"}, "a", 1, {"me": 5})
+    hear(clock, {"a", "me"}, "a", 1, {"me": 5})
     assert clock == {"me": 2, "a": 1}
 
 
 def test_what_was_known_of_the_unheard_never_shrinks() -> None:
     clock: Clock = {"m": 7}
-    hear(clock, "me", {"a"}, "a", 1, {"m": 3})
+    hear(clock, {"a", "me"}, "a", 1, {"m": 3})
     assert clock["m"] == 7

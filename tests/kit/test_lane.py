@@ -111,7 +111,10 @@ FOREIGN = {
     "without headers": ("it has no envelope of ours", ()),
     "of another speaker": ("it says that it is right/0/1", envelope.write("right", 0, 1, "Told", {}, CAUSE)),
     "of another partition": ("it says that it is left/1/1", envelope.write("left", 1, 1, "Told", {}, CAUSE)),
-    "not text": ("no envelope of ours", [("ce_id", b"\xff/0/1"), ("clock", b""), ("cause", b""), ("correlation", b"")]),
+    "not text": (
+        "no envelope of ours",
+        [("ce_id", b"\xff/0/1"), ("clock", b"{}"), ("cause", b""), ("correlation", b"")],
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from streams.kit.rows import Changes, RowMissing, Rows
+from streams.kit.rows import Changes, Remembered, RowMissing, Rows
 from tests.kit.counter_events import Count, Entry, Total
 
 
@@ -97,3 +97,19 @@ def test_own_rows_are_written_before_shared_ones() -> None:
     rows.put(replace(rows.get(Total, "all"), amount=1))
     rows.put(replace(rows.get(Count, "a"), total=1))
     assert [change.state for change in rows.changes()] == [Count, Total]
+
+
+def test_a_row_that_was_committed_is_remembered_until_its_lane_is_forgotten() -> None:
+    remembered, row = Remembered(), Count.new("a", 3)
+    remembered.note(3, row)
+    assert remembered.find(3, Count, "a") == row
+    assert remembered.find(2, Count, "a") is None
+    remembered.forget(3)
+    assert remembered.find(3, Count, "a") is None
+
+
+def test_of_many_rows_the_ones_used_last_are_remembered() -> None:
+    remembered = Remembered(most_rows=2)
+    for key in "abac":
+        remembered.note(0, Count.new(key, 0))
+    assert [key for key in "abc" if remembered.find(0, Count, key)] == ["a", "c"]

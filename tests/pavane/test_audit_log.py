@@ -90,7 +90,7 @@ def test_a_fact_whose_key_belongs_elsewhere_is_named(case: Case):
 
 def test_a_clock_that_goes_back_is_named(case: Case):
     confirmed = case.fact("orders", 1)
-    case.look.replace(confirmed, headed(confirmed, clock=""))
+    case.look.replace(confirmed, headed(confirmed, clock="{}"))
 
     assert "claims to know orders.requests up to 0, the fact before it knew" in case.words(SEQUENCES)
 
