@@ -136,10 +136,10 @@ class Batches:
         """Fold until nothing is missing and nothing is asked any more. Folding again from the start is right because
         decisions are pure; answers are kept, so that nothing is asked twice."""
         answers: dict[Asked, Answer] = {}
-        timestamp = milliseconds(self._now())
         while True:
             rows.reset()
-            fold = Fold(self._service, self._codec, rows, answers, timestamp)
+            # Each time anew: what is to be asked again after a while is so from when the world answered, not before.
+            fold = Fold(self._service, self._codec, rows, answers, milliseconds(self._now()))
             try:
                 with self._telemetry.step("fold"):
                     for draft, each in opened:
