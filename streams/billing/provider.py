@@ -8,11 +8,15 @@ An order has one payment, so all three questions are asked under one key. An ada
 - A reversal of what was authorized voids it, of what was captured refunds all of it, once.
 """
 
+import os
 from contextlib import AbstractAsyncContextManager
 
 from streams.kit.events import Answer, Effect
 from streams.kit.money import Money
 from streams.kit.service import World
+
+ADDRESS = "PAVANE_PAYMENT_PROVIDER"
+"""URL of a provider that is asked over HTTP, as `streams.kit.remote` says. Default: none."""
 
 # -- asked -----------------------------------------------------------------------------------------------------------
 
@@ -83,7 +87,12 @@ class NothingToReverse(Answer):
 
 
 def connect() -> AbstractAsyncContextManager[World]:
-    """The provider to ask: for now always the simulator. Its driver is loaded only by a process that asks."""
+    """The provider at the address that `PAVANE_PAYMENT_PROVIDER` names; without one, the simulator in this process."""
+    if url := os.environ.get(ADDRESS):
+        from streams.billing.service import billing
+        from streams.kit.remote import remote_world
+
+        return remote_world(billing, url)
     from streams.billing.simulator import simulated_provider
 
     return simulated_provider()

@@ -183,7 +183,7 @@ class Outcomes:
 
     def __init__(self, service: Service) -> None:
         self._decoders = {
-            effect: {answer.__name__: msgspec.msgpack.Decoder(answer) for answer in _answers(service, effect)}
+            effect: {answer.__name__: msgspec.msgpack.Decoder(answer) for answer in answers_of(service, effect)}
             for effect in service.answering
         }
 
@@ -208,7 +208,8 @@ def is_unanswered(answer: Answer) -> TypeGuard[Unanswered]:
     return isinstance(answer, Unanswered)
 
 
-def _answers(service: Service, effect: type[Effect]) -> tuple[type[Answer], ...]:
+def answers_of(service: Service, effect: type[Effect]) -> tuple[type[Answer], ...]:
+    """The answers that an effect may have, as the service's `answers` function says. Raises `WrongDeclaration`."""
     function = service.answering[effect]
     _, parameter = list(inspect.signature(function).parameters)[:2]
     hint = get_type_hints(function).get(parameter)

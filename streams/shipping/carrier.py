@@ -7,11 +7,15 @@ An order has one parcel, so both questions are asked under one key. An adapter m
   cancellation the carrier refuses to book under that key, for ever.
 """
 
+import os
 from contextlib import AbstractAsyncContextManager
 
 from streams.kit.events import Answer, Effect
 from streams.kit.service import World
 from streams.shipping.events import Address
+
+ADDRESS = "PAVANE_CARRIER"
+"""URL of a carrier that is asked over HTTP, as `streams.kit.remote` says. Default: none."""
 
 # -- asked -----------------------------------------------------------------------------------------------------------
 
@@ -63,7 +67,12 @@ class NothingBooked(Answer):
 
 
 def connect() -> AbstractAsyncContextManager[World]:
-    """The carrier to ask: for now always the simulator. Its driver is loaded only by a process that asks."""
+    """The carrier at the address that `PAVANE_CARRIER` names; without one, the simulator in this process."""
+    if url := os.environ.get(ADDRESS):
+        from streams.kit.remote import remote_world
+        from streams.shipping.service import shipping
+
+        return remote_world(shipping, url)
     from streams.shipping.simulator import simulated_carrier
 
     return simulated_carrier()
