@@ -133,59 +133,72 @@ class StaleEpoch(PavaneError):
 
 
 class RefusedToGuess(PavaneError):
-    """The log and the database disagree; to go on would lose or invent facts."""
+    """The log and the database disagree; to go on would lose or invent facts.
+
+    The message names the command that decides: without `--yes` it only shows what would be lost.
+    """
 
     then = Then.HALT
+
+
+def _skip(service: str, partition: int, topic: str, to: int) -> str:
+    return f"'pavane lanes skip {service} {partition} {topic} --to {to} --reason ...'"
 
 
 class LogTruncated(RefusedToGuess):
     """Records that this service had not heard yet are gone from the log."""
 
-    def __init__(self, topic: str, partition: int, position: int, log_start: int) -> None:
+    def __init__(self, service: str, topic: str, partition: int, position: int, log_start: int) -> None:
         super().__init__(
             f"{topic}/{partition}: next to hear is offset {position}, but the log starts at {log_start}: "
-            f"{log_start - position} records are gone. Restore the topic from a copy and restart; nothing was "
-            f"changed in the database."
+            f"{log_start - position} records are gone. Nothing was changed in the database. Restore the topic from a "
+            f"copy and restart; or accept the loss: {_skip(service, partition, topic, log_start)}."
         )
 
 
 class LogShorter(RefusedToGuess):
     """The log ends before what this service has already heard."""
 
-    def __init__(self, topic: str, partition: int, position: int, log_end: int) -> None:
+    def __init__(self, service: str, topic: str, partition: int, position: int, log_end: int) -> None:
         super().__init__(
             f"{topic}/{partition}: offset {position} was heard, but the log ends at {log_end}: the broker lost "
-            f"{position - log_end} records or this is another cluster. Check PAVANE_KAFKA; nothing was changed in "
-            f"the database."
+            f"{position - log_end} records or this is another cluster. Nothing was changed in the database. Check "
+            f"PAVANE_KAFKA; or go on from where the log ends: {_skip(service, partition, topic, log_end)}."
         )
 
 
 class SequenceGap(RefusedToGuess):
     """A fact that its speaker said before this one never came."""
 
-    def __init__(self, topic: str, partition: int, offset: int, known: int, sequence: int) -> None:
+    def __init__(self, service: str, topic: str, partition: int, offset: int, known: int, sequence: int) -> None:
         super().__init__(
             f"{topic}/{partition} offset {offset}: sequence {sequence} follows {known}: "
             f"{sequence - known - 1} facts of {topic} are missing from the log. Nothing after them is applied. "
-            f"Run 'pavane audit' to see which orders they concern."
+            f"Run 'pavane audit' to see which orders they concern; go on without them: "
+            f"{_skip(service, partition, topic, offset)}."
         )
 
 
 class ForeignWriter(RefusedToGuess):
     """A record on a single-writer topic that its owner did not write."""
 
-    def __init__(self, topic: str, partition: int, offset: int, what: str) -> None:
+    def __init__(self, service: str, topic: str, partition: int, offset: int, what: str) -> None:
         super().__init__(
             f"{topic}/{partition} offset {offset}: {what}. Only the service {topic} may write here, in its own "
-            f"partition: find the producer and take its rights away; the partition waits."
+            f"partition: find the producer and take its rights away; then pass over its record: "
+            f"{_skip(service, partition, topic, offset + 1)}."
         )
 
 
 class PartitionsChanged(RefusedToGuess):
-    """The number of partitions is not what it was when this service first heard the topics."""
+    """The number of partitions is not what it was when this service first heard the topics.
+
+    No command can decide this one: keys have already been written to lanes whose owners do not know them.
+    """
 
     def __init__(self, topic: str, before: int, now: int) -> None:
         super().__init__(
             f"{topic} has {now} partitions, {before} are expected as everywhere: keys would change their partition. "
-            f"Growing is a planned migration: recreate the topic with {before}."
+            f"Stop every producer now. 'pavane topics plan' shows which topics differ; what to do is in "
+            f"ARCHITECTURE.md, 'Another number of partitions'."
         )

@@ -197,10 +197,11 @@ class Lane:
         try:
             about = envelope.read(record.headers)
         except ValueError as error:
-            return ForeignWriter(record.topic, record.partition, record.offset, f"it has no envelope of ours ({error})")
+            what = f"it has no envelope of ours ({error})"
+            return ForeignWriter(self.me, record.topic, record.partition, record.offset, what)
         if about.speaker != record.topic or about.partition != record.partition:
             what = f"it says that it is {about.id}"
-            return ForeignWriter(record.topic, record.partition, record.offset, what)
+            return ForeignWriter(self.me, record.topic, record.partition, record.offset, what)
         return Delivery(record, about)
 
     # -- hearing -----------------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ class Lane:
         if verdict is Verdict.GAP:
             record = first.record
             known = clock.get(said.speaker, 0)
-            self.halted = SequenceGap(topic, record.partition, record.offset, known, said.sequence)
+            self.halted = SequenceGap(self.me, topic, record.partition, record.offset, known, said.sequence)
             return verdict
         queue.popleft()
         taken[topic].append(first)

@@ -59,7 +59,7 @@ class PostgresStore:
             # batch, and we would hear that batch again with a clock that does not know it.
             cursor = await connection.execute(
                 "INSERT INTO lanes (partition, partition_count, epoch) VALUES (%s, %s, 1) "
-                "ON CONFLICT (partition) DO UPDATE SET epoch = lanes.epoch + 1 "
+                "ON CONFLICT (partition) DO UPDATE SET epoch = lanes.epoch + 1, halted = NULL "
                 "RETURNING epoch, positions, clock, outbox_row, acknowledged, partition_count",
                 (partition, partition_count),
             )
@@ -127,6 +127,20 @@ class PostgresStore:
                 "WHERE l.partition = a.partition AND l.epoch = a.epoch AND l.acknowledged < a.number",
                 (list(rows), [epoch for epoch, _ in rows.values()], [number for _, number in rows.values()]),
             )
+
+    async def note_halted(self, partition: int, epoch: int | None, reason: str) -> None:
+        async with self._connected() as connection:
+            await connection.execute(
+                "UPDATE lanes SET halted = %s WHERE partition = %s AND epoch = coalesce(%s, epoch)",
+                (_storable(reason), partition, epoch),
+            )
+
+    async def epochs(self, partitions: Collection[int]) -> Mapping[int, int]:
+        async with self._connected() as connection:
+            cursor = await connection.execute(
+                "SELECT partition, epoch FROM lanes WHERE partition = ANY(%s)", (list(partitions),)
+            )
+            return dict(await cursor.fetchall())
 
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         async with self._connected() as connection:

@@ -91,6 +91,14 @@ class Store(Protocol):
         """
         ...
 
+    async def note_halted(self, partition: int, epoch: int | None, reason: str) -> None:
+        """Write down why the lane is halted, for operators; under its epoch, if it was taken. A takeover wipes it."""
+        ...
+
+    async def epochs(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """The epochs of these lanes, as they are now."""
+        ...
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         """Delete outbox rows up to a number in each partition that were said before a time; how many there were."""
         ...

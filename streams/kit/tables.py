@@ -2,7 +2,7 @@
 
 `lanes` has one row a partition; its size is that of the number of speakers, for ever. `outbox` has one row a batch.
 `parked` has one row a record that could not be handled, or that waits behind one; normally none. `operations` has one
-row a redrive or discard that somebody asked for; rows are never deleted.
+row a redrive, discard or skip that somebody asked for; rows are never deleted.
 """
 
 from sqlalchemy import (
@@ -33,6 +33,7 @@ lanes = Table(
     Column("clock", JSONB, nullable=False, server_default=text("'{}'"), comment="last sequence known, by speaker"),
     Column("outbox_row", BigInteger, nullable=False, server_default=text("0"), comment="number of the last outbox row"),
     Column("acknowledged", BigInteger, nullable=False, server_default=text("0"), comment="last outbox row in the log"),
+    Column("halted", Text, comment="why its owner does not go on; none: it does"),
 )
 
 outbox = Table(

@@ -68,6 +68,8 @@ class Worker:
         self._one_at_a_time = asyncio.Lock()
         self._noted: dict[int, int] = {}
         self._lost: dict[int, datetime] = {}
+        self._halted_under: dict[int, int | None] = {}
+        self._told: set[int] = set()
         self._reading: set[int] = set()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -135,8 +137,8 @@ class Worker:
                 await self._acknowledge()
             for partition in tuple(self.lanes):
                 self._drop(partition)
-            self.halted.clear()
-            self._telemetry.lanes_halted.set(0)
+            for partition in tuple(self.halted):
+                self._drop(partition)
             if not self._stopping.is_set():
                 self._batches.letting_go.clear()
 
@@ -172,18 +174,20 @@ class Worker:
 
     async def _take_over(self, partition: int) -> None:
         """Become the lane's owner: raise its epoch, then read what the database knows, and go on from there."""
+        epoch: int | None = None
         try:
             holding, unsaid = await self._store.take_over(partition, self._log.partition_count)
+            epoch = holding.epoch
             reached("after-takeover")
             lane = Lane(self.service.name, partition, self.service.topics, holding)
             for topic, extent in (await self._log.extents(partition)).items():
                 position = lane.positions[topic]
                 if position < extent.start:
-                    raise LogTruncated(topic, partition, position, extent.start)
+                    raise LogTruncated(self.service.name, topic, partition, position, extent.start)
                 if position > extent.end:
-                    raise LogShorter(topic, partition, position, extent.end)
+                    raise LogShorter(self.service.name, topic, partition, position, extent.end)
         except RefusedToGuess as refusal:
-            self._halt(partition, refusal)
+            self._halt(partition, refusal, epoch)
             return
         self.lanes[partition] = lane
         self.outboxes[partition] = Outbox(partition, self._log, holding.acknowledged, self._room.set)
@@ -200,6 +204,8 @@ class Worker:
         self._reading.discard(partition)
         self._batches.forget(partition)
         self.progress.forget(partition)
+        self._halted_under.pop(partition, None)
+        self._told.discard(partition)
         if self.halted.pop(partition, None) is not None:
             self._telemetry.lanes_halted.set(len(self.halted))
         if self.lanes.pop(partition, None) is not None:
@@ -209,9 +215,11 @@ class Worker:
             outbox.drop()
         self._telemetry.lanes_held.set(len(self.lanes))
 
-    def _halt(self, partition: int, refusal: RefusedToGuess) -> None:
+    def _halt(self, partition: int, refusal: RefusedToGuess, epoch: int | None) -> None:
         if partition not in self.halted:
             self.halted[partition] = refusal
+            self._halted_under[partition] = epoch
+            self._look_after_at = self._now()
             logger().error("lane_halted", partition=partition, reason=type(refusal).__name__, error=str(refusal))
         self._telemetry.lanes_halted.set(len(self.halted))
 
@@ -262,7 +270,7 @@ class Worker:
             drafts.append(draft)
             left -= len(draft.deliveries)
             if lane.halted is not None:
-                self._halt(lane.partition, lane.halted)
+                self._halt(lane.partition, lane.halted, lane.epoch)
             if self._one_record_for and draft.moved:
                 break
         return drafts
@@ -345,9 +353,10 @@ class Worker:
     async def _look_after(self) -> None:
         """Now and then: delete outbox rows that are acknowledged and old enough, and tell how far was heard."""
         now = self._now()
-        if now < self._look_after_at or not self.lanes:
+        if now < self._look_after_at or not (self.lanes or self.halted):
             return
         self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
+        await self._look_at_halted(now)
         await self._acknowledge()
         before = now - timedelta(seconds=self._settings.outbox_keep_seconds)
         reached("before-forget")
@@ -355,6 +364,17 @@ class Worker:
         heard = {(topic, p): position for p, lane in self.lanes.items() for topic, position in lane.positions.items()}
         for (topic, partition), records in (await self._log.report(heard)).items():
             self._telemetry.lag(topic, partition, records)
+
+    async def _look_at_halted(self, now: datetime) -> None:
+        """Write down why lanes are halted. One whose epoch was raised since is lost: somebody decided about it, or owns
+        it now. If the group still gives it to us a while later, it is taken again."""
+        for partition in self.halted.keys() - self._told:
+            await self._store.note_halted(partition, self._halted_under[partition], str(self.halted[partition]))
+            self._told.add(partition)
+        under = {partition: epoch for partition, epoch in self._halted_under.items() if epoch is not None}
+        for partition, epoch in (await self._store.epochs(under) if under else {}).items():
+            if epoch > under[partition]:
+                self._lost.setdefault(partition, now)
 
     async def _acknowledge(self) -> None:
         """Write down what the log has acknowledged since the lanes' last batches."""

@@ -310,6 +310,13 @@ class SimulatedStore:
             if lane.epoch == epoch:
                 lane.acknowledged = max(lane.acknowledged, number)
 
+    async def note_halted(self, partition: int, epoch: int | None, reason: str) -> None:
+        await self._host.takes()
+
+    async def epochs(self, partitions: Collection[int]) -> Mapping[int, int]:
+        await self._host.takes()
+        return {partition: self._database.lanes[partition].epoch for partition in partitions}
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         for partition, number in rows.items():
             outbox = self._database.lanes[partition].outbox
