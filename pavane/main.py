@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pavane.dead_letters.commands import dead_letters_app
+from pavane.lanes.commands import lanes_app
 
 app = typer.Typer(
     help="Pavane: an order platform of choreographed, event-driven services.",
@@ -18,6 +19,7 @@ schemas_app = typer.Typer(help="The schemas of the public language, against a re
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(lanes_app, name="lanes")
 
 ALL = "all"
 Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]

@@ -98,14 +98,14 @@ class LogReader:
                     if error.code() != KafkaError._PARTITION_EOF:
                         raise EvidenceMissing(f"{topic}/{partition} cannot be read: {error}")
                 elif offset < left[partition]:
-                    yield _record(topic, partition, offset, message)
+                    yield record_of(topic, partition, offset, message)
                 if offset >= left[partition] - 1:
                     del left[partition]
                     self._consumer.incremental_unassign([TopicPartition(topic, partition)])
         self._consumer.unassign()
 
 
-def _record(topic: str, partition: int, offset: int, message: Message) -> Record:
+def record_of(topic: str, partition: int, offset: int, message: Message) -> Record:
     # Of a request no header is asked for: anybody may write one, and the client breaks at a name that is not UTF-8.
     found = [] if topic.endswith(REQUESTS) else cast("list[tuple[str, bytes | None]]", message.headers() or [])
     headers = [(name, value or b"") for name, value in found]

@@ -119,7 +119,7 @@ class Orders:
             _print(f"  {line}" for line in what_discarding_means(item, event))
             await self._agreed("Discard it for good?")
             subject = f"{event} {item.origin} about {item.parked.key}, parked because of {item.parked.reason}"
-            number = await operations.begin(connection, self._who, "discard", [item], subject, self._why)
+            number = await operations.begin(connection, self._who, "discard", [item.id], subject, self._why)
             outcome = Outcome(0, 1)
             try:
                 outcome = await discarding.discard(connection, item, self._why, self._patience)
@@ -133,7 +133,8 @@ class Orders:
         chosen = [each.item for each in heads]
         total = sum(1 + item.behind for item in chosen)
         async with self._desk.database(service) as connection:
-            number = await operations.begin(connection, self._who, "redrive", chosen, subject, self._why)
+            about = [item.id for item in chosen]
+            number = await operations.begin(connection, self._who, "redrive", about, subject, self._why)
             with progress(a_console(), service, total) as shown:
                 redrive = Redrive(connection, service, chosen, rate=rate, patience_seconds=self._patience, shown=shown)
                 outcome = await self._noted(connection, number, redrive)

@@ -1,4 +1,4 @@
-"""Who did what to parked records, why, and how it ended: one row each, in the database of the service concerned.
+"""Who did what to parked records and halted lanes, why, and how it ended: one row each, in the service's database.
 
 The row is there before anything is done. An operation that was cut off stays "under way" for ever: it may have done
 any part of what it was about.
@@ -12,14 +12,14 @@ from typing import NamedTuple
 from psycopg.types.json import Jsonb
 
 from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.items import Item
 from pavane.dead_letters.words import plain
 
 UNDER_WAY = "under way"
 
 
 class Operation(NamedTuple):
-    """`items`: ids of the records it was about; `subject`: the same in words. Numbers count within a service."""
+    """`items`: ids of the parked records it was about, or where a lane goes on; `subject`: the same in words. Numbers
+    count within a service."""
 
     service: str
     number: int
@@ -38,12 +38,12 @@ def somebody(named: str) -> str:
     return plain(named or getpass.getuser())
 
 
-async def begin(connection: Connection, who: str, what: str, about: Sequence[Item], subject: str, why: str) -> int:
-    """Write down what is about to be done; the operation's number."""
+async def begin(connection: Connection, who: str, what: str, about: Sequence[object], subject: str, why: str) -> int:
+    """Write down what is about to be done, to which ids; the operation's number."""
     cursor = await connection.execute(
         "INSERT INTO operations (who, what, items, subject, why, outcome) VALUES (%s, %s, %s, %s, %s, %s) "
         "RETURNING number",
-        (who, what, Jsonb([str(item.id) for item in about]), plain(subject), plain(why), UNDER_WAY),
+        (who, what, Jsonb([str(each) for each in about]), plain(subject), plain(why), UNDER_WAY),
     )
     row = await cursor.fetchone()
     assert row is not None

@@ -1,0 +1,9 @@
+"""Lanes for operators: how far each has heard, why one is halted, and what decides about it.
+
+| module | what |
+| --- | --- |
+| `commands` | `pavane lanes list / skip` |
+| `reading` | what the log holds now: where partitions begin and end, and some of their records |
+| `listing` | every lane of the services asked for |
+| `skipping` | goes on behind records that are foreign or gone: first shown, then done under the lane's epoch |
+"""

@@ -1,0 +1,68 @@
+"""`pavane lanes`: the words of each command; what they do is imported when it is called.
+
+Exit codes: 0 done; 1 some lane is halted (`list`), or nothing was changed as nobody agreed; 2 it could not be asked.
+"""
+
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+COULD_NOT_ASK = 2
+DEFAULT_DATA = Path(".data")
+
+lanes_app = typer.Typer(
+    help="Lanes: how far services have heard, which ones are halted, and how to go on.", no_args_is_help=True
+)
+Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
+
+
+@lanes_app.command("list")
+def list_(
+    services: Annotated[list[str] | None, typer.Argument(help="Only these services.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Every lane: its epoch, what it has to hear and to say, what is parked, and why it is halted."""
+
+    async def work() -> int:
+        from pavane.dead_letters.desk import Desk
+        from pavane.lanes import listing
+
+        return await listing.print_lanes(Desk.at(data), services or (), as_json=as_json)
+
+    _run(work())
+
+
+@lanes_app.command()
+def skip(
+    service: Annotated[str, typer.Argument(help="The service whose lane is halted.")],
+    partition: Annotated[int, typer.Argument(min=0)],
+    topic: Annotated[str, typer.Argument(help="The topic that it cannot go on hearing.")],
+    to: Annotated[str, typer.Option("--to", help="The offset to hear next, or 'start' or 'end' of the log.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    who: Annotated[str, typer.Option("--as", help="Who does it. Default: the user of this process.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be lost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Go on behind records that are foreign or gone: the service will never have heard what lies before."""
+
+    async def work() -> int:
+        from pavane.dead_letters.desk import Desk
+        from pavane.dead_letters.errors import NotAsked
+        from pavane.lanes.skipping import Skip
+
+        if not reason.strip():
+            raise NotAsked("--reason: say why; it is the only thing that is left of what is skipped")
+        wanted = Skip(Desk.at(data), service, partition, topic, to)
+        return await wanted.carry_out(who, reason, asks=not yes, dry_run=dry_run)
+
+    _run(work())
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    from pavane import console
+
+    console.run(work, failed=COULD_NOT_ASK)

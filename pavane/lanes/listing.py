@@ -1,0 +1,99 @@
+"""`list`: every lane of the services asked for, and why it is halted. Read only, and no moment is the same for all."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import LiteralString, NamedTuple
+
+import msgspec
+import typer
+from rich.text import Text
+
+from pavane.dead_letters.desk import Desk
+from pavane.dead_letters.listing import aligned
+from pavane.dead_letters.words import plain
+from pavane.lanes.reading import LogView
+from pavane.lines import a_console
+from streams.kit.log import Extent
+
+DONE, SOME_HALTED = 0, 1
+HEADINGS = ("service", "lane", "epoch", "to hear", "to say", "parked", "state")
+
+LANES: LiteralString = """
+SELECT partition, epoch, positions, clock, halted,
+    (SELECT count(*) FROM outbox o WHERE o.partition = l.partition AND o.number > l.acknowledged),
+    (SELECT count(*) FROM parked p WHERE p.partition = l.partition)
+FROM lanes l ORDER BY partition
+"""
+
+
+class Lane(NamedTuple):
+    """One lane as its database has it. `to_hear`: records of each topic that the log holds beyond its position.
+
+    `to_say`: outbox rows that are not known to be in the log.
+    """
+
+    service: str
+    partition: int
+    epoch: int
+    positions: Mapping[str, int]
+    clock: Mapping[str, int]
+    halted: str | None
+    to_say: int
+    parked: int
+    to_hear: Mapping[str, int] = {}
+
+    def among(self, extents: Mapping[tuple[str, int], Extent]) -> "Lane":
+        """The lane, with what the log holds for it."""
+        ends = {topic: extents.get((topic, self.partition)) for topic in self.positions}
+        to_hear = {topic: max(0, end.end - self.positions[topic]) for topic, end in ends.items() if end is not None}
+        return self._replace(to_hear=to_hear)
+
+
+async def lanes_of(desk: Desk, services: Sequence[str]) -> list[Lane]:
+    """All lanes of these services, or of all. Raises `NotAsked`."""
+    found: list[Lane] = []
+    for service in desk.services(services):
+        async with desk.database(service, reading=True) as connection:
+            cursor = await connection.execute(LANES)
+            found += [Lane(service, *row) for row in await cursor.fetchall()]
+    wanted = {(topic, lane.partition) for lane in found for topic in lane.positions}
+    extents = await asyncio.to_thread(_extents, desk.kafka, wanted)
+    return [lane.among(extents) for lane in found]
+
+
+async def print_lanes(desk: Desk, services: Sequence[str], *, as_json: bool) -> int:
+    """Print them. Exit code 1 when some are halted."""
+    found = await lanes_of(desk, services)
+    if as_json:
+        typer.echo(msgspec.json.encode({"lanes": [lane._asdict() for lane in found]}).decode())
+    else:
+        console = a_console()
+        for line in lines(found):
+            console.print(Text(line), soft_wrap=True)
+    return SOME_HALTED if any(lane.halted for lane in found) else DONE
+
+
+def lines(lanes: Sequence[Lane]) -> list[str]:
+    """The listing as text: a line a lane, then why some are halted."""
+    rows = [
+        (
+            lane.service,
+            str(lane.partition),
+            str(lane.epoch),
+            str(sum(lane.to_hear.values())),
+            str(lane.to_say),
+            str(lane.parked),
+            "halted" if lane.halted else "goes on",
+        )
+        for lane in lanes
+    ]
+    said = aligned(HEADINGS, rows) if rows else ["No lane was ever taken."]
+    for lane in lanes:
+        if lane.halted:
+            said += ["", f"{lane.service}, lane {lane.partition}: {plain(lane.halted)}"]
+    return said
+
+
+def _extents(bootstrap: str, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Extent]:
+    with LogView.at(bootstrap) as log:
+        return log.extents(wanted)

@@ -1,0 +1,76 @@
+"""What the log holds now: where partitions begin and end, and some of their records. Nothing is committed."""
+
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from pavane.audit.ledger import Where
+from pavane.audit.log import record_of
+from pavane.dead_letters.errors import NotAsked
+from streams.kit.log import Extent, Record
+
+ASK_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
+RECORDS_AT_ONCE = 500
+
+_reading: Mapping[str, Any] = {
+    # A group is only named because the client wants one.
+    "group.id": "pavane-lanes",
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "earliest",
+    "log_level": 0,
+}
+
+
+class LogView:
+    """The log of one cluster. Raises `NotAsked` when it does not answer."""
+
+    def __init__(self, bootstrap: str, consumer: Consumer) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = consumer
+
+    @classmethod
+    @contextlib.contextmanager
+    def at(cls, bootstrap: str) -> "Iterator[LogView]":
+        """Connected from the block's beginning to its end."""
+        consumer = Consumer({**_reading, "bootstrap.servers": bootstrap or "127.0.0.1:0"})
+        try:
+            yield cls(bootstrap, consumer)
+        except KafkaException as error:
+            raise NotAsked(f"Kafka at {bootstrap} (PAVANE_KAFKA) does not answer: {error}") from error
+        finally:
+            consumer.close()
+
+    def extents(self, wanted: Collection[Where]) -> dict[Where, Extent]:
+        """The first offset of each of these partitions that is there, and the first that is not yet."""
+        known = self._consumer.list_topics(timeout=ASK_SECONDS).topics
+        found: dict[Where, Extent] = {}
+        for topic, partition in wanted:
+            if topic in known and partition in known[topic].partitions:
+                at = TopicPartition(topic, partition)
+                found[topic, partition] = Extent(*self._consumer.get_watermark_offsets(at, timeout=ASK_SECONDS))
+        return found
+
+    def records(self, topic: str, partition: int, first: int, end: int, most: int) -> list[Record]:
+        """The first records, at most so many, of the offsets from `first` up to below `end`."""
+        found: list[Record] = []
+        if first >= end:
+            return found
+        self._consumer.assign([TopicPartition(topic, partition, first)])
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(found) < most:
+            for message in self._consumer.consume(min(most, RECORDS_AT_ONCE), timeout=0.2):
+                error, offset = message.error(), message.offset()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                if error is not None or offset is None or offset >= end:
+                    # The log's end, or offsets that a foreign transaction left without records.
+                    return found
+                found.append(record_of(topic, partition, offset, message))
+            if time.monotonic() > deadline:
+                raise NotAsked(f"Kafka at {self._bootstrap} gives no records of {topic}/{partition} from {first} on")
+        return found[:most]

@@ -1,0 +1,127 @@
+"""`pavane lanes skip` on a halted lane of a running service: what is lost is shown first, and then the lane goes on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pavane.dead_letters.desk import Desk
+from pavane.dead_letters.errors import NotAsked
+from pavane.lanes.listing import lanes_of, lines
+from pavane.lanes.skipping import Skip
+from tests.conftest import NewTopics
+from tests.kit.running import PARTITIONS, Counting
+from tests.kit.test_halts import done, heard_and_stopped, told
+from tests.waiting import eventually
+
+TAKEN_AGAIN_SECONDS = 60.0
+
+
+def desk(counting: Counting) -> Desk:
+    counter = counting.counter
+    databases = {counter.name: counting.database}
+    return Desk(databases, counting.bootstrap, counter.registry, counter.language, lambda _: counter.service)
+
+
+async def halted(counting: Counting) -> str:
+    """Why lane 0 is halted, as operators see it, once it is."""
+    query = "SELECT halted FROM lanes WHERE partition = 0 AND halted IS NOT NULL"
+    [(why,)] = await eventually(lambda: counting.rows(query))
+    assert why in "\n".join(lines(await lanes_of(desk(counting), ())))
+    return str(why)
+
+
+async def skip_as_told(counting: Counting, why: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Carry out the command that the refusal names, first dry; what it has shown."""
+    service, partition, topic, _, to = why.partition("pavane lanes skip ")[2].split(" ")[:5]
+    before = await counting.rows("SELECT xmin, xmax, l.* FROM lanes l ORDER BY partition")
+    skip = Skip(desk(counting), service, int(partition), topic, to)
+    assert await skip.carry_out("ada", "shown only", asks=False, dry_run=True) == 0
+    assert await counting.rows("SELECT xmin, xmax, l.* FROM lanes l ORDER BY partition") == before
+    shown = capsys.readouterr().out
+    assert await skip.carry_out("ada", "they are gone", asks=False, dry_run=False) == 0
+    assert await counting.rows("SELECT who, what, why, ended_at IS NOT NULL FROM operations") == [
+        ("ada", "skip", "they are gone", True)
+    ]
+    return shown
+
+
+async def until_total(counting: Counting, key: str, total: int) -> None:
+    async def is_so() -> bool:
+        return (await counting.totals()).get(key) == total
+
+    await eventually(is_so, TAKEN_AGAIN_SECONDS, f"{key} has {total}")
+
+
+@pytest.fixture
+def admin(counting: Counting) -> AdminClient:
+    return AdminClient({"bootstrap.servers": counting.bootstrap, "log_level": 0})
+
+
+@pytest.mark.parametrize(
+    ("sent", "lost", "total"),
+    [([1, 3, 4], "1 fact of", 11_010), ([1, None, 2, 3], "0 facts of", 1_110), ([1, None, 3], "1 fact of", 1_010)],
+    ids=["a gap", "a foreign record", "a foreign record before a gap"],
+)
+async def test_a_running_worker_goes_on_behind_what_halted_its_lane(
+    counting: Counting, capsys: pytest.CaptureFixture[str], sent: Sequence[int | None], lost: str, total: int
+) -> None:
+    instance = await counting.start()
+    await counting.send(*(told(counting, n) if n else told(counting, 1)._replace(headers=()) for n in sent))
+    why = await halted(counting)
+    epoch = (await counting.epochs())[0]
+
+    assert f"It will never have heard {lost}" in await skip_as_told(counting, why, capsys)
+
+    await until_total(counting, "k", total)
+    assert (await counting.epochs())[0] >= epoch + 2, "the skip raised it, and whoever took the lane again"
+    assert instance.worker.halted == {}
+    assert await counting.rows("SELECT 1 FROM lanes WHERE halted IS NOT NULL") == []
+
+
+async def test_requests_that_retention_took_are_given_up_and_later_ones_are_heard(
+    counting: Counting, admin: AdminClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await heard_and_stopped(counting)
+    await counting.ask((key, 10), (key, 100), (key, 1000))
+    await done(admin.delete_records([TopicPartition(counting.counter.requests, 0, 5)]))
+    await counting.start()
+
+    assert "never have heard 2 requests" in await skip_as_told(counting, await halted(counting), capsys)
+    await until_total(counting, key, 1003)
+
+
+async def test_a_log_that_lost_what_was_heard_is_heard_from_its_new_end_on(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await heard_and_stopped(counting)
+    topic = counting.counter.requests
+    await done(admin.delete_topics([topic]))
+    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    await new_topics(topic, partitions=PARTITIONS)
+    await counting.start()
+
+    assert "never have heard 0 requests" in await skip_as_told(counting, await halted(counting), capsys)
+    await counting.ask((key, 10))
+    await until_total(counting, key, 13)
+
+
+async def test_a_lane_that_goes_on_is_never_skipped(counting: Counting) -> None:
+    await heard_and_stopped(counting)
+
+    for wanted, what in _nonsense(counting):
+        with pytest.raises(NotAsked, match=what):
+            await Skip(desk(counting), *wanted).carry_out("ada", "why not", asks=False, dry_run=False)
+    assert await counting.rows("SELECT 1 FROM operations") == []
+
+
+def _nonsense(counting: Counting) -> list[tuple[tuple[Any, ...], str]]:
+    name, topic = counting.counter.name, counting.counter.requests
+    return [
+        ((name, 0, topic, "end"), "is not halted"),
+        ((name, 9, topic, "end"), "was never taken"),
+        ((name, 0, "weather", "end"), "does not hear 'weather'"),
+        (("nobody", 0, topic, "end"), "there is no service"),
+    ]
