@@ -15,6 +15,7 @@ from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.selection import Selection
 from pavane.dead_letters.showing import show
+from streams.kit import envelope
 from streams.kit.events import Answer, Due, Effect, Unanswered
 from streams.kit.log import Record
 from tests.kit import conftest as kit
@@ -202,6 +203,25 @@ async def test_bytes_that_are_no_request_are_parked_alone_and_their_key_goes_on(
     assert await parked(counting) == []
     await counting.ask(("a", 4))
     await counting.until_totals({"a": 7})
+
+
+async def test_a_fact_of_a_schema_that_the_registry_does_not_know_waits_until_it_does(counting: Counting) -> None:
+    counter, home = counting.counter, counting.partition("a")
+    released, later = counter.told("a", 10), len(counter.registry.texts)
+    unknown = released[:1] + later.to_bytes(4, "big") + released[5:]
+    cause = envelope.of_request("r", 0, 0, ())
+    headers = envelope.write(counter.left, home, 1, "Told", {}, cause)
+    await counting.start()
+    await counting.send(Record(counter.left, home, 0, 0, b"a", unknown, headers))
+    await counting.ask(("a", 1), ("b", 1))
+    await counting.until_totals({"b": 1})
+    await eventually(equals(lambda: parked(counting), [("a", "Undecodable", 1), ("a", "Behind", 1)]))
+    assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.STOPPED
+
+    counter.registry.texts.append(counter.registry.texts[int.from_bytes(released[1:5], "big")])
+    assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.DONE
+    await counting.until_totals({"a": 11, "b": 1})
+    assert await amounts(counting, "a") == [10, 1]
 
 
 async def test_two_records_of_which_the_database_refuses_what_follows_fail_each_alone_and_hold_up_nothing(
