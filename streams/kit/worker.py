@@ -278,7 +278,8 @@ class Worker:
     async def _add_timed(self, drafts: Sequence[Draft]) -> None:
         """Add what its time has come for, after what was read: deadlines, and parked records to be tried again."""
         now, alone = self._now(), self._one_record_for > 0
-        if not drafts or (now < self._due_at and not alone) or (alone and _any_heard(drafts)):
+        waits = _is_to_come(self._due_at, now, self._settings.due_poll_seconds)
+        if not drafts or (waits and not alone) or (alone and _any_heard(drafts)):
             return
         self._due_at = now + timedelta(seconds=self._settings.due_poll_seconds)
         by_partition = {draft.lane.partition: draft for draft in drafts}
@@ -353,7 +354,7 @@ class Worker:
     async def _look_after(self) -> None:
         """Now and then: delete outbox rows that are acknowledged and old enough, and tell how far was heard."""
         now = self._now()
-        if now < self._look_after_at or not (self.lanes or self.halted):
+        if _is_to_come(self._look_after_at, now, LOOK_AFTER_SECONDS) or not (self.lanes or self.halted):
             return
         self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
         await self._look_at_halted(now)
@@ -390,6 +391,11 @@ class Worker:
             await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _is_to_come(at: datetime, now: datetime, within_seconds: float) -> bool:
+    """Whether `at` is still ahead. A time further ahead than it was ever set is of a clock that was set back since."""
+    return timedelta() < at - now <= timedelta(seconds=within_seconds)
 
 
 def _any_heard(drafts: Sequence[Draft]) -> bool:
