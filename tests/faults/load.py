@@ -160,7 +160,7 @@ class Load:
                 async with self._changed:
                     self.ended = ended
                     self._changed.notify_all()
-            if self._is_over() and len(self.ended) == self.placed:
+            if self._is_over() and self.kinds.keys() <= self.ended.keys():
                 return
             await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
