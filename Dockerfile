@@ -8,6 +8,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY streams streams
 COPY api api
 COPY contracts contracts
+COPY choreography choreography
 COPY schemas schemas
 COPY infra infra
 COPY pavane pavane

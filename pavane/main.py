@@ -88,6 +88,21 @@ def audit(
     console.run(verdict.audit(data, as_json), failed=verdict.COULD_NOT_ASK)
 
 
+@app.command()
+def explore(
+    two: Annotated[bool, typer.Option("--two", help="Also two orders over one last item (minutes).")] = False,
+) -> None:
+    """Walk every possible interleaving of the real decisions, with every fault. Exit code 1 when a promise breaks."""
+    from choreography import explored
+    from contracts.views import services
+    from pavane import console
+
+    with console.explained():
+        dancers = list(services())
+        walks = [explored.one_order(dancers), *([explored.two_orders(dancers)] if two else [])]
+        raise typer.Exit(explored.report((one for walk in walks for one in walk), dancers))
+
+
 @topics_app.command("plan")
 def topics_plan(data: Data = DEFAULT_DATA) -> None:
     """Show what 'apply' would do. Exit code 1 when a topic has another number of partitions."""
