@@ -35,7 +35,7 @@ types: venv
 	@$(VENV)/mypy
 
 pure: venv
-	@$(VENV)/python -m pytest -m "not stack" -n 2
+	@$(VENV)/python -m pytest -m "not stack and not slow" -n 2
 
 # Quick when nothing has changed: a stamp in .venv holds the digest of the lock.
 venv:

@@ -1,14 +1,15 @@
 """Which scenarios are walked, and what they show together: promises kept, and every declared reaction reached."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
-from typing import NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from choreography.exploring import Explorer, Walked
 from choreography.scenarios import CUSTOMERS, Scenario
 from choreography.story import as_test, told
 from streams.kit.service import Service
+from streams.kit.simulation import Script
 
 #: Of two orders over one last item, those in which batches are lost and the world does not answer; the rest without.
 RIVALS = ("pays", "is declined at capture")
@@ -41,9 +42,15 @@ def two_orders(services: Sequence[Service]) -> Iterator[Explored]:
         yield explore(services, pair, faults=set(pair) <= set(RIVALS))
 
 
-def explore(services: Iterable[Service], customers: tuple[str, ...], *, faults: bool = True) -> Explored:
+def explore(
+    services: Iterable[Service],
+    customers: tuple[str, ...],
+    *,
+    faults: bool = True,
+    world: Mapping[str, Script[Any]] | None = None,
+) -> Explored:
     """Walk the orders of these customers (of `CUSTOMERS`)."""
-    scenario = Scenario(services, [CUSTOMERS[customer] for customer in customers])
+    scenario = Scenario(services, [CUSTOMERS[customer] for customer in customers], world)
     walked = Explorer(scenario, faults=faults).walk()
     story = tuple(told(scenario, walked.violation)) if walked.violation else ()
     return Explored(customers, faults, walked, story)

@@ -116,6 +116,8 @@ class Explorer:
                         return Violation(wrong, self._trace(after))
                 if self._is_one and after != state:
                     self._arrows.append((after, state))
+            if self._is_forgotten(state):
+                return Violation("nothing but its deadline can end the order any more", self._trace(state))
             if self._is_end(state):
                 self._ends.append(state)
                 if wrong := self._wrong_end(state):
@@ -203,6 +205,18 @@ class Explorer:
         if isinstance(state, Alone):
             return self._is_quiet(state.lane, state.shared)
         return all(self._is_quiet(lane, state[-1]) for lane in state[:-1])
+
+    def _is_forgotten(self, state: State) -> bool:
+        """Of some order nothing goes on, and it has not ended: somebody did not react to what was said."""
+        lanes, shared = ([state.lane], state.shared) if isinstance(state, Alone) else (state[:-1], state[-1])
+        return any(
+            not self._is_quiet(lane, shared)
+            and all(
+                step.move.what in (*OUTSIDE, "due") or (step.lane, step.shared) == (lane, shared)
+                for step in self._steps(lane, shared)
+            )
+            for lane in lanes
+        )
 
     def _is_quiet(self, lane: int, shared: int) -> bool:
         """Nothing happens to this order any more, unless somebody outside asks something."""

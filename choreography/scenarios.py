@@ -3,7 +3,7 @@
 The invariants are the audit's own (`pavane.audit`), asked of the rows and records of one end state.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from streams.inventory.model import Movement, Reservation, Stock
 from streams.kit.events import Event, Fact, State
 from streams.kit.money import Money
 from streams.kit.service import Service
+from streams.kit.simulation import Script
 from streams.orders.events import Address, CancelOrder, OrderLine, PlaceOrder, SetPrice
 from streams.orders.model import Order
 from streams.shipping.model import Shipment
@@ -54,10 +55,16 @@ CUSTOMERS = {
 
 
 class Scenario:
-    """Some orders over one item of each kind, by these services."""
+    """Some orders over one item of each kind, by these services. `world`: of whom they ask, if not the simulators."""
 
-    def __init__(self, services: Iterable[Service], customers: Sequence[Customer], on_hand: int = 1) -> None:
-        self.dancers = Dancers(services)
+    def __init__(
+        self,
+        services: Iterable[Service],
+        customers: Sequence[Customer],
+        world: Mapping[str, Script[Any]] | None = None,
+        on_hand: int = 1,
+    ) -> None:
+        self.dancers = Dancers(services, world)
         self.keys = [f"0190a000-0000-7000-8000-{number:012d}" for number in range(1, len(customers) + 1)]
         number = self.dancers.values.number
         owners: dict[int, int] = {}
