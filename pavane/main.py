@@ -16,8 +16,10 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluster.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
+choreography_app = typer.Typer(help="The dance, from the services' declarations alone.", invoke_without_command=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
+app.add_typer(choreography_app, name="choreography")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(lanes_app, name="lanes")
 
@@ -101,6 +103,16 @@ def explore(
         dancers = list(services())
         walks = [explored.one_order(dancers), *([explored.two_orders(dancers)] if two else [])]
         raise typer.Exit(explored.report((one for walk in walks for one in walk), dancers))
+
+
+@choreography_app.callback()
+def choreography(context: typer.Context) -> None:
+    """Print what follows from what, and what is wrong with it. Exit code 1 when something is."""
+    from pavane import console, dance
+
+    if context.invoked_subcommand is None:
+        with console.explained():
+            raise typer.Exit(dance.show())
 
 
 @topics_app.command("plan")

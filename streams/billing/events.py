@@ -61,7 +61,7 @@ class PaymentAuthorized(BillingFact):
     reference: str
 
 
-class PaymentDeclined(BillingFact):
+class PaymentDeclined(BillingFact, failure=True):
     """The payment provider refused the money, at authorization or at capture; the order cannot go on."""
 
     reason: str
@@ -74,13 +74,13 @@ class PaymentCaptured(BillingFact):
     reference: str
 
 
-class PaymentVoided(BillingFact):
+class PaymentVoided(BillingFact, undoes=(PaymentAuthorized,)):
     """The money held for a cancelled order was let go; none was taken."""
 
     reference: str
 
 
-class PaymentRefunded(BillingFact):
+class PaymentRefunded(BillingFact, undoes=(PaymentCaptured,)):
     """The money taken for a cancelled order was given back."""
 
     amount: Money

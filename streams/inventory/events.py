@@ -102,7 +102,7 @@ class StockReserved(LinesFact):
     """All that the order needs is set aside for it."""
 
 
-class StockRejected(OrderStockFact):
+class StockRejected(OrderStockFact, failure=True):
     """Not everything that the order needs is there; nothing was set aside."""
 
     missing: tuple[Shortage, ...]
@@ -112,7 +112,7 @@ class StockDispatched(LinesFact):
     """What was set aside for the order has left the warehouse."""
 
 
-class StockReleased(LinesFact):
+class StockReleased(LinesFact, undoes=(StockReserved,)):
     """What was set aside for the order is free again."""
 
 

@@ -40,7 +40,17 @@ class Event(Value):
 
 
 class Fact(Event):
-    """What became true, said by its owner. Each service's facts define `key`: what they are about."""
+    """What became true, said by its owner. Each service's facts define `key`: what they are about.
+
+    Where it stands in the dance is declared for the checks: `class StockReleased(Fact, undoes=(StockReserved,))`.
+    `failure`: the order cannot go on, somebody must react. `undoes`: the steps that it takes back. `commits`: from here
+    the order only goes forward, so what follows is never undone.
+    """
+
+    _declares: ClassVar[frozenset[str]] = frozenset({"failure", "undoes", "commits"})
+    failure: ClassVar[bool] = False
+    undoes: ClassVar[tuple[type["Fact"], ...]] = ()
+    commits: ClassVar[bool] = False
 
     @property
     def key(self) -> str:

@@ -146,7 +146,7 @@ class OrderRejected(OrderFact):
     detail: str
 
 
-class OrderConfirmed(OrderFact):
+class OrderConfirmed(OrderFact, commits=True):
     """The money is in and the goods are on their way: from here the order only goes forward."""
 
 

@@ -69,13 +69,13 @@ class ShipmentBooked(ShippingFact):
     reference: str
 
 
-class ShipmentRejected(ShippingFact):
+class ShipmentRejected(ShippingFact, failure=True):
     """No carrier takes the parcel to that address; the order cannot go on."""
 
     reason: str
 
 
-class ShipmentCancelled(ShippingFact):
+class ShipmentCancelled(ShippingFact, undoes=(ShipmentBooked,)):
     """Nothing will be shipped for a cancelled order. `reference`: of the booking that was called off, if any."""
 
     reference: str | None
