@@ -71,6 +71,24 @@ def demo(
 
 
 @app.command()
+def bench(
+    scenarios: Annotated[list[str] | None, typer.Argument(help="Which; without names, all of them.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: does it run, not how fast.")] = False,
+    orders: Annotated[int | None, typer.Option(help="How many orders a drain has.", show_default=False)] = None,
+    growth: Annotated[int, typer.Option(help="Growth: drain also with so many orders there already.")] = 0,
+    seed: Annotated[int, typer.Option(envvar="SEED", help="Chooses what is ordered.")] = 1,
+    data: Annotated[Path, typer.Option("--data", help="Folder for the stacks; emptied.")] = Path(".bench/data"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for bench.json and the picture.")] = Path(".bench"),
+) -> None:
+    """Measure how fast the platform is, beside what this machine's Kafka and PostgreSQL can move at all."""
+    from pavane import console
+    from pavane.bench.commands import bench as measure
+    from pavane.bench.scenario import Options
+
+    console.run(measure(scenarios or [], Options(data, quick, orders, growth, seed), out))
+
+
+@app.command()
 def migrate(data: Data = DEFAULT_DATA) -> None:
     """Bring every service's database to the tables of its code."""
     from pavane import console, prepare, running

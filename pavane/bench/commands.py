@@ -1,0 +1,34 @@
+"""The command `bench`: scenarios one after the other, each on a fresh stack; a report, JSON, a picture."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from infra.errors import SettingWrong
+from pavane.bench.picture import draw
+from pavane.bench.report import Report
+from pavane.bench.scenario import Given, Options
+from pavane.lines import Lines
+
+SCENARIOS = ("drain", "latency")
+
+
+async def bench(names: Sequence[str], options: Options, out: Path) -> int:
+    """Measure, and return 0. Raises `NotProven` when something did not come out right: then there is no figure."""
+    chosen = [scenario(name) for name in names or SCENARIOS]
+    lines = Lines()
+    report = Report(out, lines)
+    report.begin()
+    for name, module in zip(names or SCENARIOS, chosen, strict=True):
+        lines.heading(module.TITLE)
+        report.add(name, await module.run(Given(options, report.progress)))
+    lines.say(f"\nEverything is in {out / 'bench.json'}. {draw(report.document, out)}")
+    return 0
+
+
+def scenario(name: str) -> ModuleType:
+    """The module of that name. Raises `SettingWrong` for a name without one."""
+    if name not in SCENARIOS:
+        raise SettingWrong(f"there is no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+    return importlib.import_module(f"pavane.bench.scenarios.{name}")

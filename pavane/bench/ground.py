@@ -1,0 +1,75 @@
+"""A platform for one scenario: a stack of its own in a fresh folder, everything running, every process watched.
+
+Where the environment names servers of the user's own, those are used; what is on them already is then part of it.
+"""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from infra import topics
+from infra.stack import WORLD_DATABASE, Stack
+from pavane.bench import database, log
+from pavane.bench.usage import Usage
+from pavane.bench.workload import Workload
+from pavane.platform import Platform
+from streams.kit.run import services
+
+GOODS_SECONDS = 120.0
+
+
+class Ground:
+    """A running platform, the processes that it consists of, and what is known about their use of the machine."""
+
+    def __init__(self, stack: Stack, platform: Platform) -> None:
+        self.stack = stack
+        self.platform = platform
+        self.addresses = stack.addresses
+        self.extra: dict[str, int] = {}
+        #: Every database in which a saga leaves something.
+        self.databases = {name: self.addresses.postgres[name] for name in (*services(), WORLD_DATABASE)}
+        self._names = {url.rpartition("/")[2].partition("?")[0]: name for name, url in self.databases.items()}
+
+    def pids(self) -> Mapping[str, int]:
+        """Every process by a name: servers, services, gateway, this one, and what a scenario starts besides."""
+        servers = {server.folder.name: server.pid for server in self.stack.servers if server.is_running}
+        running = [each[-1] for each in self.platform.children.values() if each and each[-1].is_running]
+        return {**servers, **{each.name: each.pid for each in running}, "bench": os.getpid(), **self.extra}
+
+    def look(self) -> database.Statistics:
+        return database.look(self.addresses.postgres_admin)
+
+    def used(self, before: database.Statistics, after: database.Statistics) -> database.Use:
+        return database.between(self.addresses.postgres_admin, before, after, self._names)
+
+    async def fill(self, workload: Workload) -> None:
+        """Prices and stock are set when this returns."""
+        await log.put_goods(self.addresses, workload)
+        await self.platform.heard("orders.requests", "inventory.requests", timeout_seconds=GOODS_SECONDS)
+        await self.platform.settled(GOODS_SECONDS)
+
+
+@asynccontextmanager
+async def ground(
+    folder: Path, partitions: int | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Ground, Usage]]:
+    """Everything up, until the block ends; then the folder is removed, unless the block failed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    before = os.environ.get(topics.PARTITIONS)
+    if partitions is not None:
+        os.environ[topics.PARTITIONS] = str(partitions)
+    try:
+        async with Stack(folder) as stack, Platform(stack, environment=environment) as platform:
+            found = Ground(stack, platform)
+            with Usage(found.pids) as usage:
+                yield found, usage
+    finally:
+        if partitions is not None:
+            os.environ.pop(topics.PARTITIONS)
+            if before is not None:
+                os.environ[topics.PARTITIONS] = before
+    shutil.rmtree(folder, ignore_errors=True)
+
+

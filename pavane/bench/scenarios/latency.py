@@ -1,0 +1,227 @@
+"""From accepted to confirmed, at a steady rate of orders over HTTP.
+
+A process of its own places the orders (`generator`: open loop, counted from the intended time), another one hears how
+they end (`listener`: an independent consumer). The whole way is from the intended time to the arrival of
+`OrderConfirmed` there; "accepted" is the time at which the gateway's 202 came. Steps are the differences between the
+timestamps of an order's facts, which are those of their decisions: a step includes the commit and the append before it.
+All clocks are this machine's.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pavane.bench import log, proof
+from pavane.bench.generator import Plan
+from pavane.bench.ground import Ground, ground
+from pavane.bench.log import Ends, Looker
+from pavane.bench.report import Result, Row
+from pavane.bench.scenario import Given, milliseconds
+from pavane.bench.usage import Usage
+from pavane.bench.workload import CONFIRMED, Workload
+
+TITLE = "Latency: from accepted to confirmed, at a steady rate over HTTP"
+RATES, QUICK_RATES = (50, 200, 500, 1_000), (50, 200)
+SECONDS, QUICK_SECONDS = 30.0, 5.0
+WARM_UP_ORDERS, WARM_UP_RATE = 500, 100.0
+CUSTOMERS = 50
+CONNECTIONS = 32
+TENANT = "steady"
+PATIENCE_SECONDS = 120.0
+SETTLED_SECONDS = 300.0
+STEPS = ("OrderPlaced", "StockReserved", "PaymentAuthorized", "ShipmentBooked", "PaymentCaptured", "OrderConfirmed")
+PERCENTILES = (0.5, 0.99, 0.999)
+MEASURERS = ("bench", "generator", "listener")
+
+
+class Steady(NamedTuple):
+    """One rate, all orders confirmed. Seconds, by percentile where they are mappings."""
+
+    rate: float
+    orders: int
+    to_confirmed: Mapping[float, float]
+    from_accepted: Mapping[float, float]
+    http: Mapping[float, float]
+    steps: Mapping[str, Mapping[float, float]]
+    cpu_seconds: Mapping[str, float]
+    generator_cpu_seconds: float
+
+    @property
+    def cpu_ms_a_saga(self) -> float:
+        """Of the platform and its servers, without what measures them."""
+        used = sum(seconds for name, seconds in self.cpu_seconds.items() if name not in MEASURERS)
+        return 1000 * used / self.orders
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "orders_a_second": self.rate,
+            "orders": self.orders,
+            "intended_to_confirmed_seconds": _named(self.to_confirmed),
+            "accepted_to_confirmed_seconds": _named(self.from_accepted),
+            "http_seconds": _named(self.http),
+            "steps_seconds": {name: _named(found) for name, found in self.steps.items()},
+            "cpu_ms_a_saga": round(self.cpu_ms_a_saga, 3),
+            "cpu_seconds": {name: round(used, 2) for name, used in self.cpu_seconds.items()},
+            "generator_cpu_seconds": round(self.generator_cpu_seconds, 2),
+        }
+
+
+async def run(given: Given) -> Result:
+    quick = given.options.is_quick
+    seconds = QUICK_SECONDS if quick else SECONDS
+    found = []
+    async with ground(given.folder("latency")) as (place, usage):
+        with given.progress.doing("prices, stock and a warm-up"):
+            await place.fill(Workload(TENANT, 0))
+            await _steady(place, usage, WARM_UP_RATE, WARM_UP_ORDERS, f"warm-up-{time.time_ns()}")
+        for rate in QUICK_RATES if quick else RATES:
+            with given.progress.doing(f"{rate:,} orders a second for {seconds:.0f} s"):
+                found.append(await _steady(place, usage, rate, int(rate * seconds), f"r{rate}-{time.time_ns()}"))
+        with given.progress.doing("every order's end, and the audit"):
+            ends = await proof.ends(place.addresses, TENANT)
+            if wrong := [order for order, end in ends.items() if end != CONFIRMED]:
+                raise proof.NotProven(f"{len(wrong):,} orders are not confirmed, the first is {wrong[0]}")
+            expected = WARM_UP_ORDERS + sum(each.orders for each in found)
+            if len(ends) != expected:
+                raise proof.NotProven(f"{expected:,} orders were accepted, but {len(ends):,} were placed")
+            await proof.check_invariants(place.platform)
+    return _result(found)
+
+
+async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: str) -> Steady:
+    """One rate. Raises `NotProven` when an order is refused, or not confirmed in time."""
+    looker = Looker(place.addresses.kafka_bootstrap)
+    begin = await asyncio.to_thread(looker.ends)
+    heard_file = place.stack.data.path / f"heard-{seed}.txt"
+    words = ("-m", "pavane.bench.listener", place.addresses.kafka_bootstrap, str(heard_file))
+    listener = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert listener.stdout is not None
+        await listener.stdout.readline()
+        place.extra["listener"] = listener.pid
+        begun = time.time()
+        document = await _generate(place, Plan(
+            url=place.platform.gateway_url,
+            tokens=[place.platform.issuer.token(TENANT, f"customer-{number}") for number in range(CUSTOMERS)],
+            rate=rate, orders=orders, goods=len(Workload(TENANT, 0).goods) - 1, connections=CONNECTIONS, seed=seed,
+        ))  # fmt: skip
+        ended = time.time()
+        await place.platform.settled(SETTLED_SECONDS)
+    finally:
+        place.extra.pop("listener", None)
+        if listener.returncode is None:
+            listener.terminate()
+        await listener.wait()
+    facts = await asyncio.to_thread(_facts, place.addresses.kafka_bootstrap, begin, looker.ends())
+    cpu = usage.cpu_seconds(begun, ended)
+    return _measured(rate, document, _confirmed_at(heard_file), facts, cpu)
+
+
+async def _generate(place: Ground, plan: Plan) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pavane.bench.generator"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    place.extra["generator"] = process.pid
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS + plan.orders / plan.rate):
+            said, _ = await process.communicate(msgspec.json.encode(plan) + b"\n")
+    finally:
+        place.extra.pop("generator", None)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise proof.NotProven(f"the load generator ended with code {process.returncode}")
+    document: dict[str, Any] = json.loads(said)
+    return document
+
+
+def _measured(
+    rate: float,
+    document: Mapping[str, Any],
+    confirmed_at: Mapping[str, float],
+    facts: Mapping[str, Mapping[str, float]],
+    cpu: Mapping[str, float],
+) -> Steady:
+    noted: Sequence[tuple[float, float, int, str]] = document["noted"]
+    if refused := [(status, text) for _, _, status, text in noted if status != 202]:
+        raise proof.NotProven(f"{len(refused):,} orders were not accepted, the first with {refused[0]}")
+    if lost := [order for *_, order in noted if order not in confirmed_at]:
+        raise proof.NotProven(f"{len(lost):,} orders were not seen confirmed, the first is {lost[0]}")
+    steps: dict[str, list[float]] = {}
+    for _, answered, _, order in noted:
+        before = answered
+        for name in STEPS:
+            at = facts[order][name]
+            steps.setdefault(name, []).append(at - before)
+            before = at
+        steps.setdefault("heard by a consumer", []).append(confirmed_at[order] - before)
+    return Steady(
+        rate=rate,
+        orders=len(noted),
+        to_confirmed=percentiles([confirmed_at[order] - due for due, _, _, order in noted]),
+        from_accepted=percentiles([confirmed_at[order] - answered for _, answered, _, order in noted]),
+        http=percentiles([answered - due for due, answered, *_ in noted]),
+        steps={name: percentiles(found) for name, found in steps.items()},
+        cpu_seconds=cpu,
+        generator_cpu_seconds=document["cpu_seconds"],
+    )
+
+
+def percentiles(values: Sequence[float]) -> dict[float, float]:
+    """The value that each share of them does not exceed."""
+    ordered = sorted(values)
+    return {share: ordered[max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1)] for share in PERCENTILES}
+
+
+def _confirmed_at(file: Path) -> dict[str, float]:
+    found = {}
+    for line in file.read_text().splitlines():
+        order, name, at, _ = line.split()
+        if name == "OrderConfirmed":
+            found.setdefault(order, float(at))
+    return found
+
+
+def _facts(bootstrap: str, begin: Ends, end: Ends) -> dict[str, dict[str, float]]:
+    """The timestamp of each fact, by order and name."""
+    found: dict[str, dict[str, float]] = {}
+    only = {at: last for at, last in end.items() if not at[0].endswith(".requests")}
+    for message in log.read(bootstrap, begin, only):
+        name = dict(message.headers() or ()).get("ce_type", b"").decode()
+        found.setdefault((message.key() or b"").decode(), {}).setdefault(name, message.timestamp()[1] / 1000)
+    return found
+
+
+def _named(found: Mapping[float, float]) -> dict[str, float]:
+    return {f"p{100 * share:g}": round(value, 6) for share, value in found.items()}
+
+
+def _result(found: Sequence[Steady]) -> Result:
+    def row(what: str, of: Any, share: float) -> Row:
+        return Row(f"{what} p{100 * share:g}", [milliseconds(of(each)[share]) for each in found])
+
+    rows = [row("intended to confirmed", lambda each: each.to_confirmed, share) for share in PERCENTILES]
+    rows += [row("accepted to confirmed", lambda each: each.from_accepted, share) for share in PERCENTILES]
+    rows += [row("HTTP answer", lambda each: each.http, share) for share in PERCENTILES]
+    rows += [
+        Row(f"  to {name}, p50 / p99", [f"{milliseconds(e.steps[name][0.5])} / {milliseconds(e.steps[name][0.99])}" for e in found])
+        for name in (*STEPS, "heard by a consumer")
+    ]
+    rows.append(Row("CPU milliseconds a saga", [f"{each.cpu_ms_a_saga:.2f}" for each in found]))
+    rows.append(Row("  besides: the generator's, s", [f"{each.generator_cpu_seconds:.1f}" for each in found]))
+    return Result(
+        TITLE,
+        [f"{each.rate:,.0f}/s" for each in found],
+        rows,
+        {"rates": [each.document() for each in found]},
+        ["An open loop: counted from when an order was due. Every order confirmed, the audit clean."],
+    )
