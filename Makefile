@@ -3,7 +3,7 @@
 VENV := .venv/bin
 PYTHON ?=
 
-.PHONY: help run test faults check style types pure clean venv
+.PHONY: help run test faults bench check style types pure clean venv
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "             KEEP=1 to stay up at the end (on a terminal it does so anyway; KEEP=0: it does not)"
 	@echo "make test    all tests, on the embedded stack, with the coverage that is asked for"
 	@echo "make faults  every fault on the real stack, with a new seed: SEEDS=5 for as many, SEED=number for a certain one"
+	@echo "make bench   how fast it is, beside what Kafka and PostgreSQL can move at all: minutes; BENCH='drain --quick' for less"
 	@echo "make check   style, types and the tests that need no stack: under a minute"
 	@echo "make clean   remove .venv and all caches here (not $${DATA:-.data}: that is yours)"
 
@@ -23,6 +24,12 @@ test: venv
 
 faults: venv
 	@FAULTS=all $(VENV)/python -m pytest -s tests/faults
+
+# The picture needs matplotlib, which nothing else does.
+bench: venv
+	@$(VENV)/python -c "import matplotlib" 2>/dev/null || \
+		$(VENV)/python -m pip install --quiet --no-deps --require-hashes -r bench.lock
+	@$(VENV)/pavane bench $(BENCH)
 
 # Side by side, each one's output in one piece.
 check: venv

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,23 @@ class LaneHalted(InfraError):
 class Instance:
     """A process that was started; it may have ended since. It never outlives this process (`infra.processes`).
 
-    It writes to its own log file, and there it says where it answers: free ports are chosen by itself.
+    It writes to its own log file, and there it says where it answers: free ports are chosen by itself. `module`: what
+    Python runs, with its words, where it is not the service's own.
     """
 
-    def __init__(self, name: str, number: int, environment: Mapping[str, str], log_file: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        environment: Mapping[str, str],
+        log_file: Path,
+        module: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.number = number
         self.label = f"{name}-{number}"
         self._log_start = log_file.stat().st_size if log_file.exists() else 0
-        module = ["api"] if name == GATEWAY else ["streams.kit.run", name]
+        module = module or (["api"] if name == GATEWAY else ["streams.kit.run", name])
         self.child = Child(self.label, [sys.executable, "-m", *module], environment, log_file)
         #: Where it answers, once it said so: the gateway itself, or a service's management port.
         self.url = ""

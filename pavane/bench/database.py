@@ -74,7 +74,7 @@ def between(admin_url: str, before: Statistics, after: Statistics, databases: Ma
 
 
 def rows_written(databases: Mapping[str, str]) -> dict[tuple[str, str], int]:
-    """Rows inserted and updated so far, by database and table. What was written in the last ten seconds may be missing."""
+    """Rows inserted and updated so far, by database and table. What is ten seconds old is in it."""
     found = {}
     for name, url in databases.items():
         with psycopg.connect(url, autocommit=True) as connection:

@@ -33,7 +33,7 @@ OnProgress = Callable[[int], None]
 
 
 class Drained(NamedTuple):
-    """One drain, proven. Seconds as in the module's docstring; `caught_up_seconds`: until the timeline had heard all."""
+    """One drain, proven. Seconds: see the module; `caught_up_seconds`: until the timeline had heard all."""
 
     orders: int
     ended: Mapping[str, int]

@@ -14,7 +14,7 @@ import random
 import resource
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -47,8 +47,8 @@ class Connection(asyncio.Protocol):
         self._bytes = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of no class of asyncio.
+        self._transport = cast("asyncio.Transport", transport)
 
     def ask(self, question: bytes) -> "asyncio.Future[tuple[int, bytes, float]]":
         assert self._transport is not None

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
+
+from pavane.bench.log import key_and_name
 
 TOPIC = "orders"
 WAIT_SECONDS = 0.2
-READ_AT_ONCE = 500
 
 
 def main() -> None:
@@ -39,20 +40,22 @@ def main() -> None:
         }
     )
     lanes = consumer.list_topics(TOPIC, timeout=10).topics[TOPIC].partitions
-    # What `consume(n)` gives waits until there are n, or its time is over: `poll` gives a record as soon as it is there.
-    begin = [TopicPartition(TOPIC, lane, consumer.get_watermark_offsets(TopicPartition(TOPIC, lane))[1]) for lane in lanes]
-    assert all(each.offset != OFFSET_END for each in begin)
+    begin = []
+    for lane in lanes:
+        _, end = consumer.get_watermark_offsets(TopicPartition(TOPIC, lane)) or (0, 0)
+        begin.append(TopicPartition(TOPIC, lane, end))
     consumer.assign(begin)
     noted: list[str] = []
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while not stopping:
+        # Not `consume`: it waits until its number is full, or its time over.
         message = consumer.poll(WAIT_SECONDS)
         if message is None or message.error() is not None:
             continue
-        name = dict(message.headers() or ()).get("ce_type", b"")
-        key = message.key() or b""
-        noted.append(f"{key.decode()} {name.decode()} {time.time():.6f} {message.timestamp()[1] / 1000:.3f}\n")
+        at = time.time()
+        key, name = key_and_name(message)
+        noted.append(f"{key} {name} {at:.6f} {message.timestamp()[1] / 1000:.3f}\n")
     consumer.close()
     Path(file).write_text("".join(noted))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
@@ -50,7 +51,7 @@ class Looker:
 
 def read(bootstrap: str, begin: Ends, end: Ends) -> Iterator[Message]:
     """All records between two looks, partition by partition in order, in no order between partitions."""
-    wanted = {at: end[at] for at in end if end[at] > begin.get(at, 0)}
+    wanted = {at for at in end if end[at] > begin.get(at, 0)}
     if not wanted:
         return
     consumer = Consumer(
@@ -70,13 +71,20 @@ def read(bootstrap: str, begin: Ends, end: Ends) -> Iterator[Message]:
             for message in messages:
                 if (error := message.error()) is not None:
                     raise RuntimeError(f"the log could not be read: {error}")
-                at = message.topic(), message.partition()
-                if at in wanted and message.offset() < end[at]:
+                at, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+                if at in wanted and offset < end[at]:
                     yield message
-                    if message.offset() == end[at] - 1:
-                        del wanted[at]
+                    if offset == end[at] - 1:
+                        wanted.discard(at)
     finally:
         consumer.close()
+
+
+def key_and_name(message: Message) -> tuple[str, str]:
+    """What a record is about, and the name of its event."""
+    found: dict[str, Any] = dict(message.headers() or ())
+    key = message.key() or b""
+    return key.decode() if isinstance(key, bytes) else key, bytes(found.get("ce_type", b"")).decode()
 
 
 def bytes_on_disk(data: Path, names: Iterable[str]) -> int | None:

@@ -51,7 +51,8 @@ async def check_invariants(platform: Platform, has_parked: bool = False) -> int:
     """
     await platform.settled(SETTLED_SECONDS)
     report = await audit({**os.environ, **platform.stack.addresses.environment()})
-    broken = [f"{each.name}: {'; '.join(each.violations[:MOST_EXAMPLES])}" for each in report.verdicts if not each.clean]
+    unclean = [each for each in report.verdicts if not each.clean]
+    broken = [f"{each.name}: {'; '.join(each.violations[:MOST_EXAMPLES])}" for each in unclean]
     if broken:
         raise NotProven(f"the audit is not clean: {'. '.join(broken)}")
     if report.unsettled and not has_parked:

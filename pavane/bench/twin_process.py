@@ -8,7 +8,7 @@ Says `ready` when everything is prepared, waits for a line, works, and says when
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import msgspec
 import psycopg
@@ -77,7 +77,7 @@ class Writer:
             connection.execute("COMMIT")
 
     def _prepare(self, table: Table) -> None:
-        rows = self._connection.execute(_sql(f"SELECT to_json(t)::text FROM public.{table.name} t")).fetchall()
+        rows = self._connection.execute(f"SELECT to_json(t)::text FROM public.{table.name} t".encode()).fetchall()
         texts = [text for (text,) in rows]
         shares = []
         for number in range(self._commits):
@@ -146,10 +146,6 @@ async def _work(plan: Plan, client: Client, said: Sequence[Sent], writers: Seque
 
 def _sent(message: Any) -> Sent:
     return Sent(message.partition(), message.timestamp()[1], message.key(), message.value(), message.headers() or [])
-
-
-def _sql(text: str) -> LiteralString:
-    return cast("LiteralString", text)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What can be measured: each module is one scenario, with `TITLE` and `run`."""
+"""What can be measured: a module with `TITLE` and `run` is one scenario."""

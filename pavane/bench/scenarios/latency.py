@@ -183,7 +183,7 @@ def percentiles(values: Sequence[float]) -> dict[float, float]:
 
 
 def _confirmed_at(file: Path) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for line in file.read_text().splitlines():
         order, name, at, _ = line.split()
         if name == "OrderConfirmed":
@@ -196,13 +196,17 @@ def _facts(bootstrap: str, begin: Ends, end: Ends) -> dict[str, dict[str, float]
     found: dict[str, dict[str, float]] = {}
     only = {at: last for at, last in end.items() if not at[0].endswith(".requests")}
     for message in log.read(bootstrap, begin, only):
-        name = dict(message.headers() or ()).get("ce_type", b"").decode()
-        found.setdefault((message.key() or b"").decode(), {}).setdefault(name, message.timestamp()[1] / 1000)
+        key, name = log.key_and_name(message)
+        found.setdefault(key, {}).setdefault(name, message.timestamp()[1] / 1000)
     return found
 
 
 def _named(found: Mapping[float, float]) -> dict[str, float]:
     return {f"p{100 * share:g}": round(value, 6) for share, value in found.items()}
+
+
+def _two(found: Mapping[float, float]) -> str:
+    return f"{milliseconds(found[0.5])} / {milliseconds(found[0.99])}"
 
 
 def _result(found: Sequence[Steady]) -> Result:
@@ -213,7 +217,7 @@ def _result(found: Sequence[Steady]) -> Result:
     rows += [row("accepted to confirmed", lambda each: each.from_accepted, share) for share in PERCENTILES]
     rows += [row("HTTP answer", lambda each: each.http, share) for share in PERCENTILES]
     rows += [
-        Row(f"  to {name}, p50 / p99", [f"{milliseconds(e.steps[name][0.5])} / {milliseconds(e.steps[name][0.99])}" for e in found])
+        Row(f"  to {name}, p50 / p99", [_two(each.steps[name]) for each in found])
         for name in (*STEPS, "heard by a consumer")
     ]
     rows.append(Row("CPU milliseconds a saga", [f"{each.cpu_ms_a_saga:.2f}" for each in found]))
