@@ -143,7 +143,7 @@ class Lanes:
                 continue  # delivered twice, or a day late: the clock knows it
             if verdict is not Verdict.NEXT:
                 return None
-            causal.hear(known, names[service], self._hears[service], names[speaker], sequence, heard)
+            causal.hear(known, self._hears[service] | {names[service]}, names[speaker], sequence, heard)
             if self._dancers.moves(service, speaker, fact):
                 return tuple(known[name] for name in names), fact
         return None
