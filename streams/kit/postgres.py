@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: one connection, one statement a table, two round trips a batch.
+"""The store on PostgreSQL: one connection, one round trip to load what is not in memory, one to commit.
 
 Rows travel as one JSON document a table, both ways: PostgreSQL maps it to columns by name and type, and no value is
 adapted one by one. Sequential scans are off for the worker's connection: its statements always name keys, and plans
@@ -198,28 +198,21 @@ class PostgresTransaction:
         return await _load(self._connection, wanted, *begin)
 
     async def commit(self, moves: Sequence[Move], changes: Sequence[Changes]) -> None:
-        said = [move.draft for move in moves if move.draft.said]
-        async with self._connection.pipeline():
-            if not self._open:
-                self._open = True
-                await self._connection.execute("BEGIN")
-            await self._connection.execute("SELECT move_lanes(%s)", (_moved(moves),))
-            for change in changes:
-                await self._connection.execute(_save(change.state), (change.documents.decode(),))
-            if said:
-                await self._connection.execute(
-                    "INSERT INTO outbox (partition, number, facts) "
-                    "SELECT * FROM unnest(%s::int[], %s::bigint[], %b::bytea[])",
-                    (
-                        [draft.lane.partition for draft in said],
-                        [draft.lane.row + 1 for draft in said],
-                        [_facts_encoder.encode(draft.said) for draft in said],
-                    ),
-                )
-            for draft in (move.draft for move in moves if not move.draft.parking.is_empty):
-                await self._park(draft)
+        parking = [move.draft for move in moves if not move.draft.parking.is_empty]
+        if not self._open and not parking:
+            # One statement is a transaction of its own.
             reached("before-commit")
-            await self._connection.execute("COMMIT")
+            await self._connection.execute(*_everything(moves, changes))
+        else:
+            async with self._connection.pipeline():
+                if not self._open:
+                    self._open = True
+                    await self._connection.execute("BEGIN")
+                await self._connection.execute(*_everything(moves, changes))
+                for draft in parking:
+                    await self._park(draft)
+                reached("before-commit")
+                await self._connection.execute("COMMIT")
         self._open = False
         reached("after-commit")
 
@@ -333,6 +326,42 @@ def _select(state: type[State]) -> sql.Composed:
             "FROM (SELECT * FROM {table} WHERE {key} = ANY(%b::text[]) {lock}) r"
         ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), lock=lock)
     return _statements["select", state]
+
+
+def _everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[sql.Composed, list[Any]]:
+    """A batch's commit as one statement: lanes moved under their epochs, rows saved, facts written to the outbox.
+
+    Each statement more would cost the client a tenth of a millisecond. Its parts run in the order in which they are
+    written, lanes first.
+    """
+    said = [move.draft for move in moves if move.draft.said]
+    parameters: list[Any] = [change.documents.decode() for change in changes]
+    if said:
+        parameters.append([draft.lane.partition for draft in said])
+        parameters.append([draft.lane.row + 1 for draft in said])
+        parameters.append([_facts_encoder.encode(draft.said) for draft in said])
+    parameters.append(_moved(moves))
+    shape = (*(change.state for change in changes), bool(said))
+    if shape not in _shapes:
+        parts = [
+            sql.SQL("{} AS ({})").format(sql.Identifier(f"_{change.state.table}"), _save(change.state))
+            for change in changes
+        ]
+        parts += [_SAY] if said else []
+        first = sql.SQL("WITH {} ").format(sql.SQL(", ").join(parts)) if parts else sql.SQL("")
+        _shapes[shape] = first + sql.SQL("SELECT move_lanes(%s)")
+    return _shapes[shape], parameters
+
+
+_SAY = sql.Composed(
+    [
+        sql.SQL(
+            "_said AS (INSERT INTO outbox (partition, number, facts) "
+            "SELECT * FROM unnest(%s::int[], %s::bigint[], %b::bytea[]))"
+        )
+    ]
+)
+_shapes: dict[tuple[Any, ...], sql.Composed] = {}
 
 
 def _save(state: type[State]) -> sql.Composed:
