@@ -192,7 +192,7 @@ def test_one_record_is_shown_with_what_it_says_and_what_to_do(pavane: Pavane) ->
 
     assert '"sku": "lamp"' in shown
     assert "said as    inventory/0/1, caused by orders/0/0" in shown
-    assert "clock: orders:1" in shown
+    assert 'clock: {"orders":1}' in shown
     assert "stack      none: nothing about it is in the dead-letter topic" in shown
     assert "billing/0/2  StockReleased  inventory/0/1" in shown
     assert "pavane dead-letters discard billing/0/1 --reason" in shown
