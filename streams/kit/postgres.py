@@ -310,25 +310,29 @@ async def _load(
     return found
 
 
-_statements: dict[tuple[str, type[State]], sql.Composed] = {}
+_selects: dict[type[State], bytes] = {}
+_saves: dict[type[State], sql.Composed] = {}
 
 
-def _select(state: type[State]) -> sql.Composed:
+def _select(state: type[State]) -> bytes:
     """Rows by key as one JSON text; shared rows locked in key order, so that workers wait instead of deadlocking.
 
     A row that is not there yet cannot be locked: two batches that make the same rows may still be `Deadlocked`.
     """
-    if ("select", state) not in _statements:
+    if state not in _selects:
         clause = 'ORDER BY {key} COLLATE "C" FOR UPDATE' if state.shared else ""
         lock = sql.SQL(clause).format(key=sql.Identifier(state.key))
-        _statements["select", state] = sql.SQL(
+        statement = sql.SQL(
             "SELECT coalesce(json_agg(r), '[]')::text "
             "FROM (SELECT * FROM {table} WHERE {key} = ANY(%b::text[]) {lock}) r"
-        ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), lock=lock)
-    return _statements["select", state]
+        )
+        places = {"table": sql.Identifier(state.table), "key": sql.Identifier(state.key), "lock": lock}
+        # As bytes: the client then finds what it has parsed before.
+        _selects[state] = statement.format(**places).as_bytes(None)
+    return _selects[state]
 
 
-def _everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[sql.Composed, list[Any]]:
+def _everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[bytes, list[Any]]:
     """A batch's commit as one statement: lanes moved under their epochs, rows saved, facts written to the outbox.
 
     Each statement more would cost the client a tenth of a millisecond. Its parts run in the order in which they are
@@ -349,7 +353,7 @@ def _everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[sql.
         ]
         parts += [_SAY] if said else []
         first = sql.SQL("WITH {} ").format(sql.SQL(", ").join(parts)) if parts else sql.SQL("")
-        _shapes[shape] = first + sql.SQL("SELECT move_lanes(%s)")
+        _shapes[shape] = (first + sql.SQL("SELECT move_lanes(%s)")).as_bytes(None)
     return _shapes[shape], parameters
 
 
@@ -361,12 +365,12 @@ _SAY = sql.Composed(
         )
     ]
 )
-_shapes: dict[tuple[Any, ...], sql.Composed] = {}
+_shapes: dict[tuple[Any, ...], bytes] = {}
 
 
 def _save(state: type[State]) -> sql.Composed:
     """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once."""
-    if ("save", state) not in _statements:
+    if state not in _saves:
         columns = [name for name in state.__struct_fields__ if name != state.key]
         numbers = {field.name for field in msgspec.structs.fields(state) if field.type is int}
         assign = "{c} = {t}.{c} + excluded.{c}", "{c} = excluded.{c}"
@@ -377,7 +381,7 @@ def _save(state: type[State]) -> sql.Composed:
             for name in columns
         )
         action = sql.SQL("DO NOTHING") if state.append_only else sql.SQL("DO UPDATE SET {}").format(assignments)
-        _statements["save", state] = sql.SQL(
+        _saves[state] = sql.SQL(
             "INSERT INTO {table} SELECT * FROM json_populate_recordset(null::{table}, %s) ON CONFLICT ({key}) {action}"
         ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), action=action)
-    return _statements["save", state]
+    return _saves[state]
