@@ -46,9 +46,14 @@ def partition_of(key: bytes, count: int) -> int:
 
 
 class KafkaLog:
-    """Implements `streams.kit.log.Log`. `let_go` is awaited before the group takes partitions away."""
+    """Implements `streams.kit.log.Log`. `let_go` is awaited before the group takes partitions away.
 
-    def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_timeout_ms: int) -> None:
+    `unhurried`: read for a view, whose records nobody waits for: fewer and larger batches.
+    """
+
+    def __init__(
+        self, bootstrap: str, group: str, topics: Sequence[str], session_timeout_ms: int, *, unhurried: bool = False
+    ) -> None:
         self._bootstrap = bootstrap
         self._topics = tuple(topics)
         self._consumer = AIOKafkaConsumer(
@@ -59,7 +64,7 @@ class KafkaLog:
             heartbeat_interval_ms=session_timeout_ms // 4,
             **_fetching,
         )
-        self._reader = Reader(self._consumer)
+        self._reader = Reader(self._consumer, unhurried=unhurried)
         self._producer: AIOKafkaProducer | None = None
         self._producer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()

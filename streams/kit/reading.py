@@ -25,14 +25,19 @@ LOOK_MILLISECONDS = 200
 ENOUGH_RECORDS = 400
 GATHERING_SHARE = 0.5
 LONGEST_GATHERING_SECONDS = 0.03
+UNHURRIED_SECONDS = 0.1
 Found = list[tuple[TopicPartition, Sequence[Any]]]
 
 
 class Reader:
-    """Reads for one consumer. `next` is what the caller has not been given yet, by partition."""
+    """Reads for one consumer. `next` is what the caller has not been given yet, by partition.
 
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    `unhurried`: nobody waits for what the caller makes of the records, so a moment more is always waited for more.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, *, unhurried: bool = False) -> None:
         self._consumer = consumer
+        self._unhurried = unhurried
         self._next: dict[TopicPartition, int] = {}
         self._carefully = False
         self._given_at = time.monotonic()
@@ -83,7 +88,8 @@ class Reader:
         took = time.monotonic() - self._given_at
         found = await self._ask(partitions, timeout_seconds)
         if found and timeout_seconds > 0 and sum(len(each_of) for _, each_of in found) < ENOUGH_RECORDS:
-            await asyncio.sleep(min(took * GATHERING_SHARE, LONGEST_GATHERING_SECONDS))
+            pause = min(took * GATHERING_SHARE, LONGEST_GATHERING_SECONDS)
+            await asyncio.sleep(UNHURRIED_SECONDS if self._unhurried else pause)
             found += await self._ask(partitions, 0.0)
         self._given_at = time.monotonic()
         return found

@@ -53,7 +53,9 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
         codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
         await codec.prepare(service.name, service.says.values())
         world = await _world(service, settings, stack)
-        log = KafkaLog(settings.kafka, service.name, service.topics, settings.session_timeout_ms)
+        log = KafkaLog(
+            settings.kafka, service.name, service.topics, settings.session_timeout_ms, unhurried=not service.says
+        )
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
         store = PostgresStore(settings.database, transaction_seconds)
         worker = Worker(service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count))
