@@ -9,7 +9,7 @@ And a fact that a service does not react to is passed over only when a later one
 order of reading allows, since what a service says later can then be heard everywhere as early as ever.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 from choreography.dancers import LATER, Broken, Dancers, Followed
@@ -79,7 +79,7 @@ class Lanes:
         self._dancers = dancers
         self._owner = request_owner
         self._due = dancers.values.number(Due(at=LATER))
-        self._next: dict[tuple[int, int, tuple[int, ...], tuple[Pending, ...]], tuple[tuple[int, ...], int] | None] = {}
+        self._next: dict[Hashable, tuple[tuple[int, ...], int] | None] = {}
         count = len(dancers.services)
         self._listeners = [[m for m in range(count) if dancers.listens(m, s)] for s in range(count)]
         self._hears = [frozenset(dancers.services[m].topics) for m in range(count)]
@@ -103,6 +103,11 @@ class Lanes:
             for effect in lane.parts[service].flying:
                 yield self._landed(lane, shared, service, effect)
 
+    def hearable(self, lane: Lane) -> Iterator[Move]:
+        """What every service may hear now."""
+        for service in range(len(lane.parts)):
+            yield from self._hearable(lane, service)
+
     # -- what a service may hear now -----------------------------------------------------------------------------------
 
     def _hearable(self, lane: Lane, service: int) -> Iterator[Move]:
@@ -116,37 +121,58 @@ class Lanes:
             yield Move("due", service, self._due)
         for speaker, other in enumerate(lane.parts):
             if other.said and speaker != service:
-                found = self._next_of(service, speaker, part.clock, other.said)
+                found = self._next_of(lane, service, speaker)
                 if found is not None:
                     yield Move("hear", service, found[1], speaker)
 
-    def _next_of(
-        self, service: int, speaker: int, clock: tuple[int, ...], said: tuple[Pending, ...]
-    ) -> tuple[tuple[int, ...], int] | None:
+    def _next_of(self, lane: Lane, service: int, speaker: int) -> tuple[tuple[int, ...], int] | None:
         """The speaker's next fact that moves the service, and the service's clock once it has heard it."""
-        place = (service, speaker, clock, said)
+        parts = lane.parts
+        place = (service, speaker, parts[service].clock, tuple(part.said for part in parts))
         if place not in self._next:
-            self._next[place] = self._judge(service, speaker, clock, said)
+            self._next[place] = self._judge(lane, service, speaker)
         return self._next[place]
 
-    def _judge(
-        self, service: int, speaker: int, clock: tuple[int, ...], said: tuple[Pending, ...]
-    ) -> tuple[tuple[int, ...], int] | None:
-        names = self._dancers.names
+    def _judge(self, lane: Lane, service: int, speaker: int) -> tuple[tuple[int, ...], int] | None:
         if not self._dancers.listens(service, speaker):
             return None
-        known = dict(zip(names, clock, strict=True))
-        for sequence, (fact, carried) in enumerate(said, 1):
-            heard = dict(zip(names, carried, strict=True))
-            verdict = causal.judge(known, self._hears[service], names[speaker], sequence, heard)
+        names = self._dancers.names
+        known = dict(zip(names, lane.parts[service].clock, strict=True))
+        for sequence, (fact, _) in enumerate(lane.parts[speaker].said, 1):
+            verdict = self._hears_now(lane, service, known, speaker, sequence)
             if verdict is Verdict.KNOWN:
                 continue  # delivered twice, or a day late: the clock knows it
             if verdict is not Verdict.NEXT:
                 return None
-            causal.hear(known, self._hears[service] | {names[service]}, names[speaker], sequence, heard)
             if self._dancers.moves(service, speaker, fact):
                 return tuple(known[name] for name in names), fact
         return None
+
+    def _hears_now(self, lane: Lane, service: int, known: dict[str, int], speaker: int, sequence: int) -> Verdict:
+        """Hear one fact, if its causes were heard or are facts that do not move the service: those are heard first."""
+        names, hears = self._dancers.names, self._hears[service]
+        _, carried = lane.parts[speaker].said[sequence - 1]
+        heard = dict(zip(names, carried, strict=True))
+        verdict = causal.judge(known, hears, names[speaker], sequence, heard)
+        if verdict is Verdict.EARLY and all(
+            self._passes_over(lane, service, known, other, cause)
+            for other, cause in enumerate(carried)
+            if other != speaker and names[other] in hears and cause > known[names[other]]
+        ):
+            verdict = causal.judge(known, hears, names[speaker], sequence, heard)
+        if verdict is Verdict.NEXT:
+            causal.hear(known, hears | {names[service]}, names[speaker], sequence, heard)
+        return verdict
+
+    def _passes_over(self, lane: Lane, service: int, known: dict[str, int], speaker: int, sequence: int) -> bool:
+        """Hear the speaker's facts up to one, if none of them moves the service."""
+        said, name = lane.parts[speaker].said, self._dancers.names[speaker]
+        while known[name] < sequence:
+            if self._dancers.moves(service, speaker, said[known[name]][0]):
+                return False
+            if self._hears_now(lane, service, known, speaker, known[name] + 1) is not Verdict.NEXT:
+                return False
+        return True
 
     # -- what becomes of it --------------------------------------------------------------------------------------------
 
@@ -202,7 +228,7 @@ class Lanes:
         """The clock has moved over what was heard, or one request less is to come."""
         if move.speaker >= 0:
             part = lane.parts[move.service]
-            found = self._next_of(move.service, move.speaker, part.clock, lane.parts[move.speaker].said)
+            found = self._next_of(lane, move.service, move.speaker)
             assert found is not None
             return lane._replace(parts=_with(lane.parts, move.service, part._replace(clock=found[0])))
         if move.what in ("ask", "park", "late"):
