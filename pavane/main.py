@@ -133,6 +133,30 @@ def choreography(context: typer.Context) -> None:
             raise typer.Exit(dance.show())
 
 
+@choreography_app.command("asyncapi")
+def choreography_asyncapi(
+    folder: Annotated[Path, typer.Argument(help="Where asyncapi.json and index.html are written.")],
+) -> None:
+    """Write the dance as an AsyncAPI 3 document with its Avro schemas, and as a page for people."""
+    from pavane import console, dance
+
+    with console.explained():
+        raise typer.Exit(dance.write_asyncapi(folder))
+
+
+@choreography_app.command("picture")
+def choreography_picture(
+    file: Annotated[Path, typer.Argument(help="What is written: .svg, .png or .dot.")],
+    order: Annotated[str | None, typer.Option(help="Highlight the path of this order, from the timeline.")] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Draw the dance: an arrow from every event to what may follow from it."""
+    from pavane import console, dance
+
+    with console.explained():
+        raise typer.Exit(dance.draw(file, order, data))
+
+
 @topics_app.command("plan")
 def topics_plan(data: Data = DEFAULT_DATA) -> None:
     """Show what 'apply' would do. Exit code 1 when a topic has another number of partitions."""

@@ -15,7 +15,12 @@ def _kept(explored: Explored) -> None:
     assert explored.walked.violation is None, f"{explored.walked.violation.what}\n\n{explored.test}"
 
 
-@pytest.mark.parametrize("customer", CUSTOMERS)
+#: Whose walks take tens of seconds: they meet every service and every fault.
+LONG = ("pays", "is declined at capture", "lives where no carrier goes")
+EACH = [pytest.param(each, marks=[pytest.mark.slow] if each in LONG else []) for each in CUSTOMERS]
+
+
+@pytest.mark.parametrize("customer", EACH)
 def test_an_order_keeps_every_promise_whatever_happens_in_whatever_order(customer: str) -> None:
     explored = explore(SERVICES, (customer,))
 
