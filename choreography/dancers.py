@@ -6,7 +6,7 @@ world, is computed once and looked up from then on. Values are interned: the exp
 
 import importlib
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -92,6 +92,11 @@ class Dancers:
     def moves(self, listener: int, speaker: int, fact: int) -> bool:
         """Does the listener react to this fact of the speaker?"""
         return self.name_of(fact) in self._moved[listener * len(self.services) + speaker]
+
+    def facts(self) -> Iterator[Fact]:
+        """Every fact that was said, in the order of the first time."""
+        for followed in self._followed.values():
+            yield from (self.values[fact] for fact in followed.said)
 
     def has_one_speaker(self, listener: int) -> bool:
         """Among the dancers it hears one alone, and it neither asks the world nor waits for deadlines."""

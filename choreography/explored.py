@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from choreography.exploring import Explorer, Walked
 from choreography.scenarios import CUSTOMERS, Scenario
 from choreography.story import as_test, told
+from streams.kit.events import Fact
 from streams.kit.service import Service
 from streams.kit.simulation import Script
 
@@ -54,6 +55,18 @@ def explore(
     walked = Explorer(scenario, faults=faults).walk()
     story = tuple(told(scenario, walked.violation)) if walked.violation else ()
     return Explored(customers, faults, walked, story)
+
+
+def examples(services: Sequence[Service]) -> dict[tuple[str, str], Fact]:
+    """By service and name: a fact that its own decision says in one of these walks, each time the same."""
+    found: dict[tuple[str, str], Fact] = {}
+    for customer in CUSTOMERS.values():
+        scenario = Scenario(services, [customer])
+        Explorer(scenario, faults=False).walk()
+        for fact in scenario.dancers.facts():
+            owner = next(service.name for service in services if type(fact) in service.says.values())
+            found.setdefault((owner, type(fact).__name__), fact)
+    return found
 
 
 def unreached(services: Iterable[Service], explored: Iterable[Explored]) -> list[str]:

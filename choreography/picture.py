@@ -32,7 +32,7 @@ def dot(dance: Dance, path: Collection[Name] = ()) -> str:
             "digraph dance {",
             f'  graph [rankdir=LR, fontname="{FONT}", fontsize=15, nodesep=0.25, ranksep=1.1, pad=0.3, newrank=true]',
             f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, margin="0.2,0.06"]',
-            f'  edge [arrowsize=0.7, tailport=e, headport=w]',
+            '  edge [arrowsize=0.7, tailport=e, headport=w]',
             *_boxes(dance, path),
             *_arrows(dance, path),
             "}\n",

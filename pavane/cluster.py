@@ -46,10 +46,12 @@ def apply_topics(data: Path) -> int:
 
 def check_schemas(live: Path | None) -> int:
     """`live`: the data folder whose registry is asked as well; None: offline."""
-    from contracts import compatibility, registry, views
+    from contracts import agreements, compatibility, registry, views
 
     language = Language.load()
     findings = [*compatibility.check(language), *views.check(language)]
+    # A view of what the language does not have is told once.
+    findings = findings or agreements.check(language, views.services())
     if live is not None:
         with _registry(live) as url:
             findings += registry.diff(url, language)
