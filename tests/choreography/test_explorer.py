@@ -28,6 +28,11 @@ def test_an_order_keeps_every_promise_whatever_happens_in_whatever_order(custome
     assert explored.walked.ends > 10
 
 
+@pytest.mark.parametrize("customer", CUSTOMERS)
+def test_an_order_keeps_every_promise_in_whatever_order_when_nothing_fails(customer: str) -> None:
+    _kept(explore(SERVICES, (customer,), faults=False))
+
+
 @pytest.mark.parametrize("pair", list(combinations_with_replacement(CONTENDERS, 2)), ids=" and ".join)
 def test_two_orders_over_one_last_item_keep_every_promise_without_faults(pair: tuple[str, str]) -> None:
     _kept(explore(SERVICES, pair, faults=False))
