@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.kit import clock, lane, parking, worker
+from streams.kit import clock, lane, parking, rows, worker
 from streams.kit.clock import Verdict
 from streams.kit.store import Move
 from tests.kit import simulated
@@ -187,6 +187,11 @@ def parked_records_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(parking.Parking, "add", lambda self, *known, **more: None)
 
 
+def rows_remembered_of_a_lane_that_was_lost(patch: pytest.MonkeyPatch) -> None:
+    """Who takes a lane again goes on with its rows as they were before somebody else had it."""
+    patch.setattr(rows.Remembered, "forget", lambda self, partition: None)
+
+
 BUGS: Collection[Callable[[pytest.MonkeyPatch], None]] = (
     no_causal_wait,
     no_deduplication,
@@ -202,6 +207,7 @@ BUGS: Collection[Callable[[pytest.MonkeyPatch], None]] = (
     transitive_knowledge_forgotten,
     nobody_waits_behind_a_parked_record,
     parked_records_forgotten,
+    rows_remembered_of_a_lane_that_was_lost,
 )
 
 
