@@ -31,7 +31,7 @@ from tests.faults.load import Load
 from tests.waiting import eventually
 
 #: Orders of one load, at least; more of them come as long as the faults last.
-ORDERS = 300
+ORDERS = 1_000
 #: The shortest session that the broker allows, and outbox rows that are deleted soon: so that both are seen.
 SETTINGS = {"PAVANE_SESSION_TIMEOUT_MS": "6000", "PAVANE_OUTBOX_KEEP_SECONDS": "1"}
 DEATH_SECONDS = 45.0
