@@ -32,7 +32,11 @@ CUSTOMER = "customer-1"
 
 
 class NotServed(AssertionError):
-    """The gateway did not take what a story expects it to take."""
+    """The gateway did not take what a story expects it to take. `status`: of its answer."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
+        self.status = answer.status_code
 
 
 class NeverHappened(AssertionError):
@@ -212,5 +216,5 @@ def order_body(lines: Iterable[tuple[str, int]], payment_method: str, country: s
 
 def _taken(answer: httpx.Response) -> httpx.Response:
     if not answer.is_success:
-        raise NotServed(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
+        raise NotServed(answer)
     return answer

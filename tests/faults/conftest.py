@@ -2,12 +2,10 @@
 
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from infra.stack import Stack
-from pavane.platform import Platform
-from tests.faults.harness import SETTINGS, Ground
+from tests.faults.harness import Ground, a_ground
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,11 +15,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 async def shared_ground(stack: Stack) -> AsyncIterator[Ground]:
-    async with (
-        Platform(stack, environment=SETTINGS) as own_platform,
-        httpx.AsyncClient(base_url=own_platform.gateway_url, timeout=20.0) as http,
-    ):
-        yield Ground(stack, own_platform, http)
+    async with a_ground(stack) as ground:
+        yield ground
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import psycopg
 
 from infra.stack import Stack
 from pavane.audit import audit
-from pavane.instance import Instance
+from pavane.instance import GATEWAY, Instance
 from pavane.platform import Platform
 from streams.kit.faultpoints import VARIABLE
 from streams.kit.run import services
@@ -66,6 +66,10 @@ class Ground:
         number = len(of_service) + 1
         log_file = self.stack.data.path / "logs" / f"{service}-{number}.log"
         given = {**os.environ, **self.stack.addresses.environment(), **SETTINGS, "PAVANE_MANAGEMENT_PORT": "0"}
+        if service == GATEWAY:
+            # Where the customers know it, and taking the tokens that they have.
+            given |= {"PAVANE_JWKS": str(self.stack.data.path / "jwks.json")}
+            given |= {"PAVANE_GATEWAY_PORT": str(self.http.base_url.port)}
         instance = Instance(service, number, {**given, **(environment or {}), VARIABLE: point}, log_file)
         of_service.append(instance)
         if point or environment:
@@ -78,6 +82,15 @@ class Ground:
         """A new process of the service instead of those that run."""
         await asyncio.gather(*(each.stop() for each in self.running(service)))
         return self.launch(service, point, environment)
+
+    async def ready(self, instance: Instance) -> None:
+        """Wait until the process says that it misses nothing."""
+
+        async def is_ready() -> bool:
+            health = await instance.health()
+            return health is not None and bool(health["ready"])
+
+        await eventually(is_ready, TAKEN_OVER_SECONDS, f"{instance.label} is ready")
 
     async def died(self, instance: Instance, point: str) -> None:
         """Wait for the process to die of its fault point: by SIGKILL, and there."""
@@ -106,11 +119,22 @@ class Ground:
             return await (await connection.execute(query.encode(), values)).fetchall()
 
     async def made_whole(self) -> None:
-        """An ordinary process of every service runs, whatever the last test left."""
-        for service in services():
+        """One ordinary process of every service runs, and one gateway, whatever the last test left."""
+        for service in (*services(), GATEWAY):
             running = self.running(service)
-            if not running or any(each.pid in self._set_up_to_fail for each in running):
+            if len(running) != 1 or running[0].pid in self._set_up_to_fail:
                 await self.replace(service)
+        await self.ready(self.running(GATEWAY)[0])
+
+
+@asynccontextmanager
+async def a_ground(stack: Stack) -> AsyncIterator[Ground]:
+    """A platform of its own on this stack."""
+    async with (
+        Platform(stack, environment=SETTINGS) as platform,
+        httpx.AsyncClient(base_url=platform.gateway_url, timeout=20.0) as http,
+    ):
+        yield Ground(stack, platform, http)
 
 
 @asynccontextmanager

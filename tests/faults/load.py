@@ -5,8 +5,10 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+from uuid import uuid4
 
+import httpx
 import psycopg
 
 from streams.kit.shop import NotServed, Order, Shop
@@ -17,8 +19,12 @@ MOST_OPEN = 150
 BETWEEN_LOOKS_SECONDS = 0.1
 #: No order ends for so long, though nothing is broken any more.
 STUCK_SECONDS = 60.0
-#: A customer who is told that a question cannot be answered now asks again after so long.
+#: A customer who is given no answer, or told that there can be none now, asks again after so long.
 ASKS_AGAIN_SECONDS = 0.5
+#: What the gateway answers while it does not know yet, or cannot tell.
+NOT_NOW = frozenset({409, 503})
+#: A cancellation is also asked again while nobody has heard of the order.
+NOT_KNOWN_YET = frozenset({404})
 RARE_PIECES = 5
 #: A wish to cancel comes when so many more orders were accepted: at any step of the saga, and sometimes too late.
 CANCELLED_WITHIN_ORDERS = 40
@@ -28,6 +34,7 @@ ENDED = """
       FROM orders WHERE tenant = %s AND status <> 'placed'
 """
 CONFIRMED, REJECTED = "CONFIRMED", "REJECTED"
+T = TypeVar("T")
 
 
 class Kind(NamedTuple):
@@ -56,13 +63,15 @@ KINDS: Mapping[str, Kind] = {
 class Load:
     """A shop's orders: at least `orders` of them, and more for as long as the faults last (`until`).
 
-    `ended`: how each order ended: `CONFIRMED`, `REJECTED`, or why it was cancelled.
+    `ended`: how each order ended: `CONFIRMED`, `REJECTED`, or why it was cancelled. `asked_again`: how often the
+    gateway gave no answer, or none for now; a customer then asks again under the same key.
     """
 
     def __init__(self, shop: Shop, orders_url: str, seed: int, orders: int) -> None:
         self.kinds: dict[str, str] = {}
         self.ended: dict[str, str] = {}
         self.seconds_to_last_end = 0.0
+        self.asked_again = 0
         #: Ends that the faults of this test may bring about, for orders of any kind.
         self.allowed_ends: frozenset[str] = frozenset()
         self.shop = shop
@@ -124,9 +133,7 @@ class Load:
             luck = random.Random(f"{self._seed}/{next(numbers)}")
             name = luck.choices(list(KINDS), [kind.share for kind in KINDS.values()])[0]
             kind = KINDS[name]
-            order = await self.shop.place(
-                sku=kind.sku, quantity=luck.randint(1, 3), method=kind.method, country=kind.country
-            )
+            order = await self._place(kind, luck.randint(1, 3))
             async with self._changed:
                 self.kinds[order.id] = name
                 self._changed.notify_all()
@@ -135,16 +142,35 @@ class Load:
             async with self._changed:
                 await self._changed.wait_for(self._has_room)
 
+    async def _place(self, kind: Kind, quantity: int) -> Order:
+        key = uuid4().hex
+        return await self._patiently(
+            lambda: self.shop.place(kind.sku, quantity, method=kind.method, country=kind.country, key=key), NOT_NOW
+        )
+
     def _has_room(self) -> bool:
         return self.placed - len(self.ended) < MOST_OPEN
 
     async def _cancel(self, order: Order, when_accepted: int) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self.placed >= min(when_accepted, self._least) or self._is_over())
-        await _patiently(lambda: self.shop.cancel(order))
+        await self._patiently(lambda: self.shop.cancel(order), NOT_NOW | NOT_KNOWN_YET)
 
     def _is_over(self) -> bool:
         return self._faults_are_over.is_set() and self.placed >= self._least
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], not_now: frozenset[int]) -> T:
+        """Ask until there is an answer other than `not_now`, or none for too long."""
+        deadline = time.monotonic() + STUCK_SECONDS
+        while True:
+            try:
+                return await ask()
+            except (httpx.TransportError, NotServed) as error:
+                is_final = isinstance(error, NotServed) and error.status not in not_now
+                if is_final or time.monotonic() > deadline:
+                    raise
+            self.asked_again += 1
+            await asyncio.sleep(ASKS_AGAIN_SECONDS)
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -178,15 +204,3 @@ class Load:
     def _open_orders(self) -> str:
         still = [order_id for order_id in self.kinds if order_id not in self.ended]
         return f"{len(still)} are open, the first is {still[0] if still else 'none'}"
-
-
-async def _patiently(ask: Callable[[], Awaitable[None]]) -> None:
-    """Ask until it is taken: what the gateway cannot look up now, it can once its database is there again."""
-    deadline = time.monotonic() + STUCK_SECONDS
-    while True:
-        try:
-            return await ask()
-        except NotServed:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(ASKS_AGAIN_SECONDS)
