@@ -69,6 +69,8 @@ class Platform:
         self._jwks_file = stack.data.path / "jwks.json"
         self._issuer: Issuer | None = None
         self._told: set[int] = set()
+        #: The setting under which a gateway comes back where it was, by its number.
+        self._gateway_ports: dict[int, dict[str, str]] = {}
         self._keep: Callable[[Instance], object] | None = None
 
     @property
@@ -168,8 +170,12 @@ class Platform:
 
     def _start_again(self, ended: Instance) -> Instance:
         self._told.add(ended.pid)
-        port = urlsplit(ended.url).port
-        same = {"PAVANE_GATEWAY_PORT": str(port)} if ended.name == GATEWAY and port else {}
+        same = {}
+        if ended.name == GATEWAY:
+            # One that died before anybody looked at it has not said its address: it has the one of those before it.
+            same = self._gateway_ports.get(ended.number, {})
+            if port := urlsplit(ended.url).port:
+                same = self._gateway_ports[ended.number] = {"PAVANE_GATEWAY_PORT": str(port)}
         return self._launch_as(ended.name, ended.number, same)
 
     def _launch_as(self, name: str, number: int, settings: Mapping[str, str]) -> Instance:

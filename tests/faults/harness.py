@@ -162,7 +162,8 @@ async def prove(ground: Ground, load: Load) -> None:
     broken = {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean}
     assert broken == {}
     assert report.unsettled == 0, Counter({verdict.name: verdict.unsettled for verdict in report.verdicts})
-    assert load.wrong_ends() == []
+    wrong = load.wrong_ends()
+    assert wrong == [], wrong
     assert report.verdict("orders-end").checked >= load.placed
     print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.verdicts)} invariants hold")  # noqa: T201
 

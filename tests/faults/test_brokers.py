@@ -1,14 +1,16 @@
 """Three brokers, each partition kept by all of them: one that dies, falls behind or is restarted, and all at once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from infra.kafka import Kafka
+from infra.server import start_together
 from infra.stack import Stack
 from streams.kit.run import find, services
 from tests.faults.cluster import Cluster
-from tests.faults.harness import Ground, a_ground, seeds, under_load
+from tests.faults.harness import ALL, Ground, a_ground, seeds, under_load
 from tests.faults.load import Load
 from tests.waiting import eventually
 
@@ -75,3 +77,35 @@ async def test_a_leader_that_is_killed_is_followed_by_another_and_nothing_acknow
         assert await cluster.length(TOPIC) > length
         await leader.start()
         await until_whole(cluster)
+
+
+@pytest.mark.skipif(not ALL, reason="takes minutes: FAULTS=all")
+@pytest.mark.parametrize("seed", seeds())
+async def test_all_brokers_down_for_half_a_minute_are_a_pause_and_nothing_more(
+    three_brokers: Ground, cluster: Cluster, seed: int
+) -> None:
+    async with under_load(three_brokers, seed) as load:
+        await load.accepted(FIRST_ORDERS)
+        for each in three_brokers.stack.kafka:
+            each.kill()
+        await asyncio.sleep(DOWN_SECONDS)
+        assert not any(each.is_running for each in three_brokers.stack.kafka)
+        assert load.asked_again > 0, "customers were served without a log"
+        await start_together(three_brokers.stack.kafka)
+        await until_whole(cluster)
+
+
+@pytest.mark.skipif(not ALL, reason="takes minutes: FAULTS=all")
+@pytest.mark.parametrize("seed", seeds())
+async def test_brokers_that_are_restarted_one_after_the_other_are_no_orders_concern(
+    three_brokers: Ground, cluster: Cluster, seed: int
+) -> None:
+    async with under_load(three_brokers, seed) as load:
+        for each in three_brokers.stack.kafka:
+            await load.accepted(load.placed + FIRST_ORDERS)
+            before = each.pid
+            await each.stop()
+            await orders_go_on(load)
+            await each.start()
+            assert each.pid != before
+            await until_whole(cluster)
