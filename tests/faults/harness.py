@@ -160,7 +160,7 @@ async def prove(ground: Ground, load: Load) -> None:
     at_rest = time.monotonic() - begun
     report = await audit({**os.environ, **ground.stack.addresses.environment()})
     broken = {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean}
-    assert broken == {}
+    assert broken == {}, broken
     assert report.unsettled == 0, Counter({verdict.name: verdict.unsettled for verdict in report.verdicts})
     wrong = load.wrong_ends()
     assert wrong == [], wrong

@@ -80,6 +80,7 @@ class Load:
         self._least = orders
         self._faults_are_over = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._tills: list[asyncio.Task[None]] = []
 
     @property
     def placed(self) -> int:
@@ -101,9 +102,8 @@ class Load:
         begun = time.monotonic()
         numbers = iter(range(10**9))
         async with asyncio.TaskGroup() as group:
+            self._tills = [group.create_task(self._serve(numbers, group)) for _ in range(TILLS)]
             group.create_task(self._follow())
-            for _ in range(TILLS):
-                group.create_task(self._serve(numbers, group))
         self.seconds_to_last_end = time.monotonic() - begun
 
     def wrong_ends(self) -> list[str]:
@@ -186,7 +186,8 @@ class Load:
                 async with self._changed:
                     self.ended = ended
                     self._changed.notify_all()
-            if self._is_over() and self.kinds.keys() <= self.ended.keys():
+            # A till may still ask for an answer to an order that is long placed.
+            if all(till.done() for till in self._tills) and self.kinds.keys() <= self.ended.keys():
                 return
             await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 

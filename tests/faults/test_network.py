@@ -1,9 +1,7 @@
 """One service is cut off from one of the parts that it needs, with and without being told, while orders flow."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
 import pytest
 from confluent_kafka import ConsumerGroupState
@@ -12,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from infra.addresses import KAFKA, REDIS, database_variable
 from pavane.instance import Instance
 from streams.kit.run import find, services
+from tests.faults.between import behind_proxy
 from tests.faults.harness import ALL, Ground, seeds, under_load
 from tests.faults.proxy import ANSWERS, BOTH, QUESTIONS, Proxy
 from tests.waiting import eventually
@@ -23,20 +22,6 @@ STALLS = 100
 #: Orders that must end while a part that is not needed is away.
 ENDED_MEANWHILE = 100
 pytestmark = pytest.mark.timeout(300)
-
-
-@asynccontextmanager
-async def behind_proxy(ground: Ground, service: str, variable: str) -> AsyncIterator[tuple[Proxy, Instance]]:
-    """The service's only process reaches the part that this variable names through a proxy, and nobody else does."""
-    address = ground.stack.addresses.environment()[variable]
-    upstream = urlsplit(address if "://" in address else f"//{address}")
-    assert upstream.hostname is not None and upstream.port is not None
-    async with Proxy(upstream.hostname, upstream.port, advertises=variable == KAFKA) as proxy:
-        before = await ground.epochs(service)
-        through = address.replace(f"{upstream.hostname}:{upstream.port}", f"{proxy.host}:{proxy.port}")
-        instance = await ground.replace(service, environment={variable: through})
-        await ground.until_taken_over(service, before)
-        yield proxy, instance
 
 
 # -- the database -----------------------------------------------------------------------------------------------------
