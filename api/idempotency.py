@@ -31,7 +31,7 @@ from streams.kit.logs import logger
 NAMESPACE = UUID("6f1d8a52-3f5e-5c0b-9a57-2f0a6f1f7c11")
 """Fixed for ever: order ids are derived from it."""
 
-LEASE_MS = 30_000
+LEASE_MS = 10_000
 """Longer than any request runs. After it, another may run: harmless, as it names the same thing."""
 
 KEEP_MS = 24 * 3_600 * 1_000
