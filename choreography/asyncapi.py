@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from choreography.declared import REQUESTS, Dance, Name
+from choreography.declared import Dance, Name
+from streams.kit.lane import REQUESTS
 from streams.kit.language import Language, Schema
 
 VERSION = "3.0.0"
@@ -19,7 +20,7 @@ HEADERS = {
     "ce_id": "speaker/partition/sequence: one fact, for ever",
     "ce_type": "the event's name",
     "ce_source": "who said it",
-    "clock": "how much its speaker had heard of every speaker: speaker:sequence, comma separated",
+    "clock": "how much its speaker had heard of every speaker, as JSON: {\"billing\":3,\"orders\":12}",
     "cause": "the id of the event that it answers",
     "correlation": "what all events of one order have in common",
     "traceparent": "W3C trace context",

@@ -6,9 +6,10 @@ A check that finds nothing proves nothing about what happens in which order: tha
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from choreography.declared import REQUESTS, Dance, Name, Reacts, where
+from choreography.declared import Dance, Name, Reacts, where
 from contracts.finding import Finding
 from streams.kit.events import Due, Effect, Fact
+from streams.kit.lane import REQUESTS
 from streams.kit.language import Language
 
 

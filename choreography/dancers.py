@@ -14,6 +14,7 @@ import msgspec
 
 from streams.kit.errors import Refused
 from streams.kit.events import Answer, Due, Effect, Event, Fact, Heard, State
+from streams.kit.lane import REQUESTS
 from streams.kit.service import Reaction, Said, Service
 from streams.kit.simulation import Record, Script
 
@@ -195,7 +196,7 @@ class _Hearing:
         try:
             self._decide(event, reaction, key)
         except Refused as refusal:
-            if isinstance(event, Heard) and event.topic.endswith(".requests"):
+            if isinstance(event, Heard) and event.topic.endswith(REQUESTS):
                 rows, shared, world = self._before
                 return Followed(rows, shared, world, refused=True)
             raise Broken(f"{what}, which is no request: it refuses ({refusal})") from refusal

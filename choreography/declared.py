@@ -11,10 +11,10 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from streams.kit.events import Effect, Event, Fact, Heard
+from streams.kit.lane import REQUESTS
 from streams.kit.service import Service
 
 ROOT = Path(__file__).parents[1]
-REQUESTS = ".requests"
 Name = tuple[str, str]
 """An event: its topic and its name."""
 

@@ -6,8 +6,10 @@ need nothing of the system. They are the extra `pictures`.
 
 from collections.abc import Collection, Iterator
 
-from choreography.declared import REQUESTS, Dance, Name
+from choreography.declared import Dance, Name
 from streams.kit.errors import PavaneError
+from streams.kit.events import Fact
+from streams.kit.lane import REQUESTS
 
 COLOURS = {"failure": "#c0392b", "undoes": "#8e6bbf", "commits": "#1e8449", "request": "#5d6d7e", "": "#1f4e79"}
 FONT = "Helvetica,Arial,DejaVu Sans,sans-serif"
@@ -73,11 +75,15 @@ def _boxes(dance: Dance, path: Collection[Name]) -> Iterator[str]:
 
 
 def _look(dance: Dance, event: Name, path: Collection[Name]) -> str:
-    fact = dance.facts.get(event)
-    kind = "request" if event[0].endswith(REQUESTS) else ""
-    if fact is not None:
-        kind = "failure" if fact.failure else "undoes" if fact.undoes else "commits" if fact.commits else ""
+    kind = "request" if event[0].endswith(REQUESTS) else _kind(dance.facts.get(event))
     return f'label="{event[1]}", {_colours(COLOURS[kind], bool(path) and event not in path)}'
+
+
+def _kind(fact: type[Fact] | None) -> str:
+    """Where a fact stands in the dance, as it is declared; empty: an ordinary step."""
+    if fact is None:
+        return ""
+    return "failure" if fact.failure else "undoes" if fact.undoes else "commits" if fact.commits else ""
 
 
 def _colours(colour: str, pale: bool) -> str:
@@ -91,7 +97,7 @@ def _arrows(dance: Dance, path: Collection[Name]) -> Iterator[str]:
         source = _id(reaction.name) if reaction.topic else "deadline"
         for fact in reaction.says:
             target = (reaction.service, fact.__name__)
-            kind = "failure" if fact.failure else "undoes" if fact.undoes else "commits" if fact.commits else ""
+            kind = _kind(fact)
             pale = bool(path) and not {reaction.name, target} <= set(path)
             width = 2.4 if path and not pale else 1.2
             yield f'  {source} -> {_id(target)} [color="{PALE if pale else COLOURS[kind]}", penwidth={width}]'

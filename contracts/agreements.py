@@ -17,14 +17,14 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from contracts.finding import Finding
-from contracts.views import GIVEN_BY_THE_KIT
+from streams.kit.codec import GIVEN_BY_THE_KIT
 from streams.kit.events import About, Heard, Value
+from streams.kit.lane import REQUESTS
 from streams.kit.language import Language, Schema
 from streams.kit.service import Service
 
 ROOT = Path(__file__).parent
 WRITE = "python -m contracts.agreements"
-REQUESTS = ".requests"
 Examples = Mapping[tuple[str, str], Any]
 """By producer and fact: one that was said."""
 

@@ -14,12 +14,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import streams
 from contracts.finding import Finding
+from streams.kit.codec import GIVEN_BY_THE_KIT
 from streams.kit.errors import LanguageError
 from streams.kit.events import Event, Value
 from streams.kit.language import Language, Schema
 from streams.kit.service import Service
 
-GIVEN_BY_THE_KIT = frozenset({"at", "about"})
 _PRIMITIVES = {"string": str, "int": int, "long": int, "boolean": bool, "bytes": bytes, "null": type(None)}
 
 

@@ -8,6 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.ledger import Where
+from streams.kit.envelope import with_values
 from streams.kit.lane import REQUESTS
 from streams.kit.log import Record
 
@@ -108,6 +109,6 @@ class LogReader:
 def record_of(topic: str, partition: int, offset: int, message: Message) -> Record:
     # Of a request no header is asked for: anybody may write one, and the client breaks at a name that is not UTF-8.
     found = [] if topic.endswith(REQUESTS) else cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    headers = [(name, value or b"") for name, value in found]
+    headers = with_values(found)
     key, value = message.key(), message.value()
     return Record(topic, partition, offset, message.timestamp()[1], key, value, headers)

@@ -5,6 +5,7 @@ that is prepared on the client's side, such as COMMIT, escapes pg_stat_statement
 A server of the user's own may lack them: then what they would tell is missing.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,14 +42,16 @@ class Use(NamedTuple):
         return sum(self.calls.values()) if self.calls else None
 
     def batches(self, database: str, tables: Iterable[str]) -> int:
-        """How many transactions wrote to these tables: the calls of the INSERT that was called most."""
-        names = {f'"{table}"' for table in tables} | set(tables)
-        inserts = (
-            calls
-            for (where, statement), calls in self.calls.items()
-            if where == database and statement.split()[:2] == ["INSERT", "INTO"] and statement.split()[2] in names
-        )
-        return max(inserts, default=0)
+        """How many transactions wrote to these tables, at least: the table that was written to by most of them counts.
+
+        A transaction writes to a table once, alone or as one part of a statement that writes to several.
+        """
+        return max((self._inserts(database, table) for table in tables), default=0)
+
+    def _inserts(self, database: str, table: str) -> int:
+        into = re.compile(rf'INSERT INTO "?{re.escape(table)}"?[\s(]')
+        mine = {statement: calls for (where, statement), calls in self.calls.items() if where == database}
+        return sum(calls for statement, calls in mine.items() if into.search(statement))
 
 
 def look(admin_url: str) -> Statistics:

@@ -22,6 +22,7 @@ from pavane.bench.log import Ends, Looker
 from pavane.bench.usage import Usage
 from pavane.bench.workload import Workload
 from pavane.platform import HEARD_SECONDS
+from streams.kit.lane import REQUESTS
 from streams.kit.run import find, services
 
 BETWEEN_LOOKS_SECONDS = 0.1
@@ -146,7 +147,7 @@ async def drain(
     await _until_still(ground, watch)
     after = await asyncio.to_thread(ground.look)
     bytes_after = log.bytes_on_disk(ground.stack.data.path, log.topics())
-    facts = {at: end for at, end in watch.ends.items() if not at[0].endswith(".requests")}
+    facts = {at: end for at, end in watch.ends.items() if not at[0].endswith(REQUESTS)}
     begun = await asyncio.to_thread(_first_fact, ground.addresses.kafka_bootstrap, watch.begin, watch.ends)
     ended = await proof.check_ends(ground.addresses, workload.tenant, workload.orders)
     invariants = await proof.check_invariants(platform, has_parked) if is_audited else 0

@@ -32,6 +32,7 @@ from pavane.bench.ground import Ground
 from pavane.bench.twin_clients import CLIENTS
 from pavane.bench.twin_process import Plan, Table, Writing
 from pavane.bench.usage import Usage
+from streams.kit.lane import REQUESTS
 from streams.kit.run import find, services
 
 ASK_SECONDS = 30.0
@@ -114,7 +115,7 @@ def _plan(ground: Ground, moved: Moved, name: str, client: str) -> Plan:
     ranges = [(topic, lane, drained.begin.get((topic, lane), 0), end) for (topic, lane), end in drained.end.items()]
     own = [each for each in ranges if each[0] == name]
     hears = [
-        (topic, lane, begin, end) if topic.endswith(".requests") else (f"twin.{topic}", lane, 0, end - begin)
+        (topic, lane, begin, end) if topic.endswith(REQUESTS) else (f"twin.{topic}", lane, 0, end - begin)
         for topic, lane, begin, end in ranges
         if topic in service.topics
     ]

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pavane.dead_letters import discarding, items, listing, operations
+from pavane.dead_letters.agreeing import agreed
 from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.events import Events
@@ -151,12 +152,7 @@ class Orders:
 
     async def _agreed(self, question: str) -> None:
         """Raises `NotAsked` unless somebody says yes."""
-        if not self._asks:
-            return
-        if not sys.stdin.isatty():
-            raise NotAsked("nobody is there to agree: say --yes to do it without being asked")
-        # In a thread, so that Ctrl-C is heard while the question stands.
-        if not await asyncio.to_thread(typer.confirm, question):
+        if self._asks and not await agreed(question):
             raise NotAsked("nothing was changed")
 
 

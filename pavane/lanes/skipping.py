@@ -6,16 +6,15 @@ owns the lane notices, and takes it again from there (after two sessions, as fro
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
 import msgspec
-import typer
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
 from pavane.dead_letters import operations
+from pavane.dead_letters.agreeing import agreed
 from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.events import Events
@@ -83,7 +82,7 @@ class Skip:
             if dry_run:
                 console.print("Nothing was changed.")
                 return DONE
-            if asks and not await self._agreed():
+            if asks and not await agreed("Go on behind them?"):
                 console.print("Nothing was changed.")
                 return NOT_AGREED
             await self._do(connection, plan, operations.somebody(who), why)
@@ -187,12 +186,6 @@ class Skip:
         name = await self._events.name(record)
         about = cut((record.key or b"").decode(errors="replace"), 60) or "(no key)"
         return f"offset {record.offset}: {plain(name)} about {about}, {_standing(record, before)}"
-
-    async def _agreed(self) -> bool:
-        if not sys.stdin.isatty():
-            raise NotAsked("nobody is there to agree: say --yes to do it without being asked, or --dry-run to look")
-        # In a thread, so that Ctrl-C is heard while the question stands.
-        return await asyncio.to_thread(typer.confirm, "Go on behind them?")
 
     # -- doing -------------------------------------------------------------------------------------------------------
 

@@ -71,23 +71,23 @@ class Batches:
         lanes must be taken again to know)."""
         await self._codec.learn(d.record.value for draft in drafts for d in draft.deliveries)
         opened = [(draft, self._open(draft)) for draft in drafts]
+        home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
         moves = [Move(draft, acknowledged[draft.lane.partition]) for draft in drafts]
         rows = Rows()
         try:
             if self._service.shares:
                 async with self._store.transaction(drafts) as transaction:
-                    await self._load_shared(transaction, rows, opened)
-                    fold = await self._fold(opened, rows, transaction)
+                    await self._load_shared(transaction, rows, opened, home)
+                    fold = await self._fold(opened, rows, transaction, home)
                     await self._commit(transaction, moves, rows)
             else:
-                await self._load(self._store, rows, opened)
-                fold = await self._fold(opened, rows, self._store)
+                await self._load(self._store, rows, opened, home)
+                fold = await self._fold(opened, rows, self._store, home)
                 async with self._store.transaction(drafts) as transaction:
                     await self._commit(transaction, moves, rows)
         except BatchRefused as refusal:
             self._note_refusal(drafts, refusal)
             raise
-        home = _homes(opened)
         for row in rows.own():
             if row.row_key in home:
                 self._remembered.note(home[row.row_key], row)
@@ -109,21 +109,22 @@ class Batches:
             for one in opened
         ]
 
-    async def _load(self, loads: Loads, rows: Rows, opened: "Opening") -> None:
+    async def _load(self, loads: Loads, rows: Rows, opened: "Opening", home: "Homes") -> None:
         with self._telemetry.step("load"):
             everything = [one for _, each in opened for one in each]
-            await self._give(loads, rows, wanted(self._service, everything, shared=False, rows=rows), opened)
+            await self._give(loads, rows, wanted(self._service, everything, shared=False, rows=rows), home)
 
-    async def _load_shared(self, transaction: Transaction, rows: Rows, opened: "Opening") -> None:
+    async def _load_shared(
+        self, transaction: Transaction, rows: Rows, opened: "Opening", home: "Homes"
+    ) -> None:
         # Locks are taken in one order everywhere: lanes, own rows (never contended), shared rows by key.
-        await self._load(transaction, rows, opened)
+        await self._load(transaction, rows, opened, home)
         with self._telemetry.step("lock"):
             everything = [one for _, each in opened for one in each]
-            await self._give(transaction, rows, wanted(self._service, everything, shared=True, rows=rows), opened)
+            await self._give(transaction, rows, wanted(self._service, everything, shared=True, rows=rows), home)
 
-    async def _give(self, loads: Loads, rows: Rows, needed: Wanted, opened: "Opening") -> None:
+    async def _give(self, loads: Loads, rows: Rows, needed: Wanted, home: "Homes") -> None:
         """Load what is not in memory yet. Rows that nothing was ever said about begin in the lane of their record."""
-        home = _homes(opened)
         for state, keys in needed.items():
             known = (self._remembered.find(home[key], state, key) for key in keys if key in home)
             rows.give(state, [row for row in known if row is not None], ())
@@ -132,7 +133,7 @@ class Batches:
         for state, keys in missing.items():
             rows.give(state, found.get(state, ()), keys, home)
 
-    async def _fold(self, opened: "Opening", rows: Rows, loads: Loads) -> Fold:
+    async def _fold(self, opened: "Opening", rows: Rows, loads: Loads, home: "Homes") -> Fold:
         """Fold until nothing is missing and nothing is asked any more. Folding again from the start is right because
         decisions are pure; answers are kept, so that nothing is asked twice."""
         answers: dict[Asked, Answer] = {}
@@ -145,7 +146,7 @@ class Batches:
                     for draft, each in opened:
                         fold.lane(draft, each)
             except RowMissing as missing:
-                await self._give(loads, rows, {missing.state: [missing.key]}, opened)
+                await self._give(loads, rows, {missing.state: [missing.key]}, home)
                 continue
             if not fold.asked:
                 reached("after-fold")
@@ -221,11 +222,8 @@ class Batches:
 
 
 Opening = Sequence[tuple[Draft, Sequence[Opened]]]
-
-
-def _homes(opened: Opening) -> dict[str, int]:
-    """In which lane each row is that a record of the batch is about."""
-    return {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
+Homes = Mapping[str, int]
+"""In which lane each row is that a record of the batch is about."""
 
 
 def _origin(one: Opened) -> Origin:

@@ -135,7 +135,7 @@ class StaleEpoch(PavaneError):
 class RefusedToGuess(PavaneError):
     """The log and the database disagree; to go on would lose or invent facts.
 
-    The message names the command that decides: without `--yes` it only shows what would be lost.
+    The message names the command that decides; it shows what would be lost before it does anything.
     """
 
     then = Then.HALT

@@ -23,7 +23,7 @@ Point = Literal[
     "before-ask",  # effects are decided, the world knows of none
     "after-ask",  # the world has done them, and nobody has written down that it did
     "after-fold",  # a batch is decided; with shared rows: under their locks
-    "before-commit",  # everything is sent to the database but COMMIT
+    "before-commit",  # a batch is about to be committed; with shared rows: everything is sent but COMMIT
     "after-commit",  # committed, nothing is said
     "half-said",  # of several facts in one append the first half is in the log
     "after-said",  # the log has acknowledged an append, the outbox does not know it

@@ -24,6 +24,7 @@ from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
 from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
+from streams.kit.statements import everything, select
 from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Found, Move
 
 STALE_EPOCH = "PV001"
@@ -202,13 +203,13 @@ class PostgresTransaction:
         if not self._open and not parking:
             # One statement is a transaction of its own.
             reached("before-commit")
-            await self._connection.execute(*_everything(moves, changes))
+            await self._connection.execute(*everything(moves, changes))
         else:
             async with self._connection.pipeline():
                 if not self._open:
                     self._open = True
                     await self._connection.execute("BEGIN")
-                await self._connection.execute(*_everything(moves, changes))
+                await self._connection.execute(*everything(moves, changes))
                 for draft in parking:
                     await self._park(draft)
                 reached("before-commit")
@@ -277,22 +278,6 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
-def _moved(moves: Sequence[Move]) -> str:
-    return msgspec.json.encode(
-        [
-            {
-                "partition": draft.lane.partition,
-                "epoch": draft.lane.epoch,
-                "positions": draft.positions,
-                "clock": draft.clock,
-                "outbox_row": draft.lane.row + bool(draft.said),
-                "acknowledged": acknowledged,
-            }
-            for draft, acknowledged in moves
-        ]
-    ).decode()
-
-
 async def _load(
     connection: AsyncConnection[tuple[Any, ...]], wanted: Wanted, *first: tuple[LiteralString, Any]
 ) -> dict[type[State], Sequence[State]]:
@@ -302,86 +287,9 @@ async def _load(
         for statement, parameters in first:
             await connection.execute(statement, parameters)
         for state, keys in wanted.items():
-            cursors.append((state, await connection.execute(_select(state), (sorted(keys),))))
+            cursors.append((state, await connection.execute(select(state), (sorted(keys),))))
     found: dict[type[State], Sequence[State]] = {}
     for state, cursor in cursors:
         [text] = cast("tuple[str]", await cursor.fetchone())
         found[state] = msgspec.json.decode(text, type=list[state], strict=False)  # type: ignore[valid-type]
     return found
-
-
-_selects: dict[type[State], bytes] = {}
-_saves: dict[type[State], sql.Composed] = {}
-
-
-def _select(state: type[State]) -> bytes:
-    """Rows by key as one JSON text; shared rows locked in key order, so that workers wait instead of deadlocking.
-
-    A row that is not there yet cannot be locked: two batches that make the same rows may still be `Deadlocked`.
-    """
-    if state not in _selects:
-        clause = 'ORDER BY {key} COLLATE "C" FOR UPDATE' if state.shared else ""
-        lock = sql.SQL(clause).format(key=sql.Identifier(state.key))
-        statement = sql.SQL(
-            "SELECT coalesce(json_agg(r), '[]')::text "
-            "FROM (SELECT * FROM {table} WHERE {key} = ANY(%b::text[]) {lock}) r"
-        )
-        places = {"table": sql.Identifier(state.table), "key": sql.Identifier(state.key), "lock": lock}
-        # As bytes: the client then finds what it has parsed before.
-        _selects[state] = statement.format(**places).as_bytes(None)
-    return _selects[state]
-
-
-def _everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[bytes, list[Any]]:
-    """A batch's commit as one statement: lanes moved under their epochs, rows saved, facts written to the outbox.
-
-    Each statement more would cost the client a tenth of a millisecond. Its parts run in the order in which they are
-    written, lanes first.
-    """
-    said = [move.draft for move in moves if move.draft.said]
-    parameters: list[Any] = [change.documents.decode() for change in changes]
-    if said:
-        parameters.append([draft.lane.partition for draft in said])
-        parameters.append([draft.lane.row + 1 for draft in said])
-        parameters.append([_facts_encoder.encode(draft.said) for draft in said])
-    parameters.append(_moved(moves))
-    shape = (*(change.state for change in changes), bool(said))
-    if shape not in _shapes:
-        parts = [
-            sql.SQL("{} AS ({})").format(sql.Identifier(f"_{change.state.table}"), _save(change.state))
-            for change in changes
-        ]
-        parts += [_SAY] if said else []
-        first = sql.SQL("WITH {} ").format(sql.SQL(", ").join(parts)) if parts else sql.SQL("")
-        _shapes[shape] = (first + sql.SQL("SELECT move_lanes(%s)")).as_bytes(None)
-    return _shapes[shape], parameters
-
-
-_SAY = sql.Composed(
-    [
-        sql.SQL(
-            "_said AS (INSERT INTO outbox (partition, number, facts) "
-            "SELECT * FROM unnest(%s::int[], %s::bigint[], %b::bytea[]))"
-        )
-    ]
-)
-_shapes: dict[tuple[Any, ...], bytes] = {}
-
-
-def _save(state: type[State]) -> sql.Composed:
-    """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once."""
-    if state not in _saves:
-        columns = [name for name in state.__struct_fields__ if name != state.key]
-        numbers = {field.name for field in msgspec.structs.fields(state) if field.type is int}
-        assign = "{c} = {t}.{c} + excluded.{c}", "{c} = excluded.{c}"
-        assignments = sql.SQL(", ").join(
-            sql.SQL(assign[0] if state.shared and name in numbers else assign[1]).format(
-                c=sql.Identifier(name), t=sql.Identifier(state.table)
-            )
-            for name in columns
-        )
-        action = sql.SQL("DO NOTHING") if state.append_only else sql.SQL("DO UPDATE SET {}").format(assignments)
-        _saves[state] = sql.SQL(
-            "INSERT INTO {table} SELECT * FROM json_populate_recordset(null::{table}, %s) ON CONFLICT ({key}) {action}"
-        ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), action=action)
-    return _saves[state]

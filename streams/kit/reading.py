@@ -22,9 +22,12 @@ from streams.kit.logs import logger
 READ_AHEAD_RECORDS = 1_000
 PAUSE_SECONDS = 0.5
 LOOK_MILLISECONDS = 200
+#: With so many there is nothing to gain by waiting for more.
 ENOUGH_RECORDS = 400
+#: Of the time that the caller took for the last records: so long it is waited for more, but not longer than this.
 GATHERING_SHARE = 0.5
 LONGEST_GATHERING_SECONDS = 0.03
+#: What an unhurried reader always waits.
 UNHURRIED_SECONDS = 0.1
 Found = list[tuple[TopicPartition, Sequence[Any]]]
 
@@ -64,6 +67,8 @@ class Reader:
         except OffsetOutOfRangeError as error:
             raise LogAway(f"a position is not in the log any more, its lane is looked at again: {error!r}") from error
         except KafkaError as error:
+            # Of what came before the error nobody knows how much was taken already.
+            self._go_back(partitions)
             self.trouble = f"Kafka cannot be read: {error!r}"
             logger().warning("read_failed", error=repr(error), again_in_seconds=PAUSE_SECONDS)
             await asyncio.sleep(PAUSE_SECONDS)

@@ -4,6 +4,7 @@ What they did is counted in their own records, past the services: nothing author
 and nothing was taken or booked twice.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple

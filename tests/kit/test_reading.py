@@ -3,7 +3,9 @@
 import struct
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.record.util import calc_crc32c
 
 from infra.stack import Stack
@@ -40,6 +42,44 @@ async def test_an_unreadable_batch_of_one_producer_is_handed_on_and_everybody_el
 
     assert [record.offset for record in read] == [0, 1, 2, 3, 4]
     assert [record.value for record in read] == [b"first", b"before", None, None, b"last"]
+
+
+async def test_what_came_before_an_error_is_read_again(
+    stack: Stack, new_topics: NewTopics, new_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader asks for more while it waits, and that may fail when records were given already."""
+    topic = f"{new_name}.requests"
+    await new_topics(topic, partitions=1)
+    await _produce(stack, topic, [b"first", b"second"])
+    log = KafkaLog(stack.addresses.kafka_bootstrap, new_name, [topic], 6_000)
+    await log.open()
+    ask, given = log._reader._consumer.getmany, []
+
+    async def fails_after_records(*partitions: Any, **bounds: Any) -> Any:
+        if len(given) == 1:
+            given.append("error")
+            raise KafkaError("a broker that answers nonsense")
+        found = await ask(*partitions, **bounds)
+        if found:
+            given.append("records")
+        return found
+
+    monkeypatch.setattr(log._reader._consumer, "getmany", fails_after_records)
+    try:
+        await eventually(lambda: 0 in log.assigned())
+        log.seek(0, {topic: 0})
+        read: list[Record] = []
+
+        async def everything() -> bool:
+            read.extend(await log.read([(topic, 0)], 0.2))
+            return len(read) >= 2
+
+        await eventually(everything)
+    finally:
+        await log.close()
+
+    assert given[:3] == ["records", "error", "records"]
+    assert [record.value for record in read] == [b"first", b"second"]
 
 
 async def _produce(stack: Stack, topic: str, values: list[bytes | None]) -> None:

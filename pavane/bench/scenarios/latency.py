@@ -25,6 +25,7 @@ from pavane.bench.report import Result, Row
 from pavane.bench.scenario import Given, milliseconds
 from pavane.bench.usage import Usage
 from pavane.bench.workload import CONFIRMED, Workload
+from streams.kit.lane import REQUESTS
 
 TITLE = "Latency: from accepted to confirmed, at a steady rate over HTTP"
 RATES, QUICK_RATES = (50, 200, 500, 1_000), (50, 200)
@@ -194,7 +195,7 @@ def _confirmed_at(file: Path) -> dict[str, float]:
 def _facts(bootstrap: str, begin: Ends, end: Ends) -> dict[str, dict[str, float]]:
     """The timestamp of each fact, by order and name."""
     found: dict[str, dict[str, float]] = {}
-    only = {at: last for at, last in end.items() if not at[0].endswith(".requests")}
+    only = {at: last for at, last in end.items() if not at[0].endswith(REQUESTS)}
     for message in log.read(bootstrap, begin, only):
         key, name = log.key_and_name(message)
         found.setdefault(key, {}).setdefault(name, message.timestamp()[1] / 1000)
