@@ -36,7 +36,8 @@ def dot(dance: Dance, path: Collection[Name] = ()) -> str:
             f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, margin="0.2,0.06"]',
             '  edge [arrowsize=0.7, tailport=e, headport=w]',
             *_boxes(dance, path),
-            *_arrows(dance, path),
+            # In an order that does not depend on how Python compiled the decisions.
+            *sorted(_arrows(dance, path)),
             "}\n",
         ]
     )

@@ -2,27 +2,27 @@
 
 The rule is FULL_TRANSITIVE, by the Avro project's own checker: a consumer of any version must be able to read what a
 producer of any other version wrote, as both live side by side during a deploy and the log keeps old records for ever.
+`changes.py` adds what Avro would read without complaint, but as something else.
 """
 
 import re
-from collections.abc import Iterator
-from itertools import permutations
+from copy import deepcopy
+from itertools import combinations, pairwise, permutations
 from typing import Any
 
 import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.errors import AvroException
 
+from contracts import changes, released
 from contracts.finding import Finding
+from contracts.wellformed import well_formed
 from streams.kit.language import Language, Schema
-
-_MONEY = {"amount_minor": "long", "currency": "string"}
-_INEXACT = ("float", "double")
 
 
 def check(language: Language) -> list[Finding]:
     """Everything that is wrong with the language, event by event; empty if nothing is."""
-    findings: list[Finding] = []
+    findings = released.check(language)
     for topic in language.topics:
         for name in language.names(topic):
             versions = language.versions(topic, name)
@@ -32,13 +32,15 @@ def check(language: Language) -> list[Finding]:
     return findings
 
 
-# -- versions against versions -----------------------------------------------------------------------------------------
-
-
 def compatible(versions: tuple[Schema, ...]) -> list[Finding]:
-    """Who cannot read whom among the versions of one event."""
+    """Who cannot read whom among the versions of one event, or would take it for something else."""
+    return [*unreadable(versions), *misread(versions)]
+
+
+def unreadable(versions: tuple[Schema, ...]) -> list[Finding]:
+    """What Avro refuses, as a registry does under FULL_TRANSITIVE."""
     try:
-        parsed = {schema.version: avro.schema.parse(schema.text) for schema in versions}
+        parsed = {schema.version: _parsed(schema) for schema in versions}
     except AvroException:
         return []  # `well_formed` says which version is no Avro schema
     findings = []
@@ -49,8 +51,26 @@ def compatible(versions: tuple[Schema, ...]) -> list[Finding]:
             causes = zip(result.incompatibilities, sorted(result.locations), sorted(result.messages), strict=False)
             told = "; ".join(_cause(reader, kind.value, place, message) for kind, place, message in causes)
             findings.append(_broken(versions[-1], reader, writer, told))
-        findings += [_broken(versions[-1], reader, writer, told) for told in _changed_meaning(reader, writer)]
     return findings
+
+
+def misread(versions: tuple[Schema, ...]) -> list[Finding]:
+    """What Avro and the registry let pass, and our own rules do not."""
+    try:
+        for schema in versions:
+            _parsed(schema)
+    except AvroException:
+        return []
+    findings = []
+    for older, newer in combinations(versions, 2):
+        findings += [_finding(newer, older, *told) for told in changes.misleading(older.raw, newer.raw)]
+    for older, newer in pairwise(versions):
+        findings += [_finding(newer, older, *told) for told in changes.renamed(older.raw, newer.raw)]
+    return findings
+
+
+def _finding(newer: Schema, older: Schema, what: str, remedy: str) -> Finding:
+    return Finding(str(newer.file), f"since v{older.version}, {what}.", remedy)
 
 
 def _broken(newest: Schema, reader: Schema, writer: Schema, told: str) -> Finding:
@@ -75,73 +95,23 @@ def _cause(reader: Schema, kind: str, place: str, message: str) -> str:
             return f"{f'field {field!r}: ' if field else ''}{message} ({kind.replace('_', ' ')})"
 
 
-def _changed_meaning(reader: Schema, writer: Schema) -> Iterator[str]:
-    """What Avro reads without complaint, but as something else: a long that was milliseconds and is microseconds."""
-    if reader.version > writer.version:
-        return
-    other = {field["name"]: field["type"] for field in writer.raw["fields"]}
-    for field in reader.raw["fields"]:
-        mine, theirs = _logical(field["type"]), _logical(other.get(field["name"], field["type"]))
-        if mine != theirs:
-            yield f"the field {field['name']!r} means {mine or 'no logical type'} here and {theirs or 'none'} there"
+def _parsed(schema: Schema) -> avro.schema.Schema:
+    """As Avro's checker wants it. It compares the aliases of named types by full name, but does not complete them."""
+    return avro.schema.make_avsc_object(_with_full_aliases(deepcopy(schema.raw), ""))
 
 
-def _logical(node: Any) -> str | None:
-    return node.get("logicalType") if isinstance(node, dict) else None
-
-
-# -- one version by itself ---------------------------------------------------------------------------------------------
-
-
-def well_formed(schema: Schema) -> list[Finding]:
-    """What one version breaks of the rules that every event keeps."""
-    where = str(schema.file)
-    try:
-        avro.schema.parse(schema.text)
-    except AvroException as error:
-        return [Finding(where, f"is not an Avro schema: {error}.", "Correct it.")]
-    findings = [Finding(where, what, remedy) for what, remedy in _flaws(schema.raw, schema.name)]
-    if "tenant" not in schema.fields:
-        findings.append(Finding(where, "names no tenant.", "Every event says which shop it belongs to: add 'tenant'."))
-    return findings
-
-
-def _flaws(node: Any, at: str) -> Iterator[tuple[str, str]]:
-    """What is wrong in a type and in all types inside it; `at` names the place, such as OrderPlaced.total."""
+def _with_full_aliases(node: Any, namespace: str) -> Any:
     if isinstance(node, list):
-        for branch in node:
-            yield from _flaws(branch, at)
-    elif node in _INEXACT:
-        yield f"{at} is a {node}, which is not exact.", "Money is a Money or a long ending in '_minor'; count in longs."
-    elif isinstance(node, dict):
-        yield from _flaws_of_definition(node, at)
-        for field in node.get("fields", ()):
-            yield from _flaws_of_field(field, f"{at}.{field['name']}")
-        for inner in ("items", "values"):
-            yield from _flaws(node.get(inner), at)
-        if isinstance(node.get("type"), dict | list) or node.get("type") in _INEXACT:
-            yield from _flaws(node["type"], at)
-
-
-def _flaws_of_definition(node: dict[str, Any], at: str) -> Iterator[tuple[str, str]]:
-    if node.get("type") in ("record", "enum", "fixed") and not node.get("doc"):
-        yield f"{at}: the {node['type']} {node['name']} has no doc.", "Say in one sentence what it means."
-    if node.get("type") == "enum" and node.get("default") not in node["symbols"]:
-        yield (
-            f"{at}: the enum {node['name']} has no default among its symbols, so it can never grow.",
-            'Add a symbol UNKNOWN and "default": "UNKNOWN".',
-        )
-    if node.get("logicalType") == "decimal":
-        yield f"{at} is a decimal.", "Money is whole minor units and a currency: use the record pavane.Money."
-    if node.get("type") == "record" and node["name"] == "Money":
-        fields = {field["name"]: field["type"] for field in node["fields"]}
-        if fields != _MONEY:
-            yield f"{at}: Money has the fields {fields}.", f"Money is {_MONEY}, everywhere."
-
-
-def _flaws_of_field(field: dict[str, Any], at: str) -> Iterator[tuple[str, str]]:
-    if not field.get("doc"):
-        yield f"the field {at} has no doc.", "Say in one sentence what it means, and in which unit."
-    if field["name"].endswith("_minor") and field["type"] != "long":
-        yield f"the field {at} is money, but not a long.", "Minor units of money are a long."
-    yield from _flaws(field["type"], at)
+        return [_with_full_aliases(each, namespace) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("type") in ("record", "enum", "fixed"):
+        namespace = node.get("namespace", namespace)
+        if "aliases" in node:
+            node["aliases"] = [alias if "." in alias else f"{namespace}.{alias}" for alias in node["aliases"]]
+    for key in ("type", "items", "values"):
+        if key in node:
+            node[key] = _with_full_aliases(node[key], namespace)
+    for field in node.get("fields", ()):
+        field["type"] = _with_full_aliases(field["type"], namespace)
+    return node

@@ -6,7 +6,7 @@ nothing. Any registry that speaks Confluent's API will do.
 """
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka.schema_registry import ConfigCompatibilityLevel, SchemaRegistryClient, ServerConfig
 from confluent_kafka.schema_registry import Schema as Registered
@@ -57,11 +57,13 @@ def diff(url: str, language: Language) -> list[Finding]:
     for topic in language.topics:
         for name in language.names(topic):
             versions = language.versions(topic, name)
-            known = versions[0].subject in subjects
+            known = _known(client, versions[0].subject) if versions[0].subject in subjects else {}
             lacking = [schema for schema in versions if not known or _lookup(client, schema) is None]
             findings += [_not_there(url, schema) for schema in lacking]
-            if known:
-                findings += _not_released(client, versions, len(versions) - len(lacking))
+            there = [schema for schema in versions if schema not in lacking]
+            findings += [_otherwise(url, schema) for schema in there if _plain(schema.raw) not in known.values()]
+            if len(known) > len(there):
+                findings += _not_released(versions, known)
     return findings
 
 
@@ -90,6 +92,22 @@ def _lookup(client: SchemaRegistryClient, schema: Schema) -> int | None:
         raise
 
 
+def _known(client: SchemaRegistryClient, subject: str) -> dict[int, dict[str, Any]]:
+    """The registry's versions of a subject, by its own numbers."""
+    texts = {number: client.get_version(subject, number).schema.schema_str for number in client.get_versions(subject)}
+    return {number: _plain(json.loads(text or "{}")) for number, text in texts.items()}
+
+
+def _plain(node: Any, namespace: str = "") -> Any:
+    """A schema without the namespaces that a type has from the one around it: some registries leave them out."""
+    if isinstance(node, list):
+        return [_plain(each, namespace) for each in node]
+    if not isinstance(node, dict):
+        return node
+    own = node.get("namespace", namespace)
+    return {name: _plain(each, own) for name, each in node.items() if (name, each) != ("namespace", namespace)}
+
+
 def _register(client: SchemaRegistryClient, schema: Schema) -> int:
     try:
         return client.register_schema(schema.subject, Registered(schema.text, "AVRO"))
@@ -114,21 +132,25 @@ def _not_there(url: str, schema: Schema) -> Finding:
     )
 
 
-def _not_released(client: SchemaRegistryClient, versions: tuple[Schema, ...], common: int) -> list[Finding]:
-    """The versions in the registry that are no released file, when it has more than the `common` ones."""
-    subject, newest = versions[0].subject, versions[-1]
-    numbers = client.get_versions(subject)
-    if len(numbers) <= common:
-        return []
-    released = [schema.raw for schema in versions]
-    texts = {number: client.get_version(subject, number).schema.schema_str or "{}" for number in numbers}
+def _otherwise(url: str, schema: Schema) -> Finding:
+    """To a registry, two texts that differ in docs, marks or the order of attributes only are the same schema."""
+    return Finding(
+        url,
+        f"has {schema.name} v{schema.version} of {schema.topic} with other docs or marks than {schema.file}.",
+        "One of them changed after the release: restore the file, and write the change as the next version.",
+    )
+
+
+def _not_released(versions: tuple[Schema, ...], known: dict[int, dict[str, Any]]) -> list[Finding]:
+    """The versions in the registry that are no released file."""
+    newest, released = versions[-1], [_plain(schema.raw) for schema in versions]
     return [
         Finding(
-            subject,
-            f"has a version {number} (fields: {', '.join(field['name'] for field in json.loads(text)['fields'])}) that "
+            newest.subject,
+            f"has a version {number} (fields: {', '.join(field['name'] for field in raw['fields'])}) that "
             f"is not among the released files.",
             f"It was pushed from elsewhere: add it as {newest.name}.v{newest.version + 1}.avsc, or delete it there.",
         )
-        for number, text in texts.items()
-        if json.loads(text) not in released
+        for number, raw in known.items()
+        if raw not in released
     ]

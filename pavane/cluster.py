@@ -1,9 +1,12 @@
 """The commands about topics and schemas."""
 
+from __future__ import annotations
+
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import typer
@@ -13,6 +16,9 @@ from infra.errors import InfraError
 from pavane import prepare
 from pavane.running import environment_of
 from streams.kit.language import Language
+
+if TYPE_CHECKING:
+    from contracts.finding import Finding
 
 CONNECT_SECONDS = 5.0
 
@@ -44,22 +50,55 @@ def apply_topics(data: Path) -> int:
     return 0
 
 
-def check_schemas(live: Path | None) -> int:
-    """`live`: the data folder whose registry is asked as well; None: offline."""
-    from contracts import agreements, compatibility, registry, views
+def check_schemas() -> int:
+    from contracts import released
 
     language = Language.load()
+    findings = _wrong_with(language)
+    count, new = sum(1 for _ in language), len(released.unreleased(language))
+    verdict = f"{count} schemas checked, {_told(findings)} findings" if findings else f"{count} schemas are in order"
+    typer.echo(f"{verdict}, {new} not released yet" if new else verdict)
+    return 1 if findings else 0
+
+
+def release_schemas() -> int:
+    from contracts import released
+
+    language = Language.load()
+    if findings := _wrong_with(language):
+        typer.echo(f"nothing was released: {_told(findings)} findings")
+        return 1
+    new = released.release(language)
+    for schema in new:
+        typer.echo(f"+ {schema.topic}/{schema.file.name}")
+    typer.echo(f"{len(new)} released" if new else "nothing to do: every version was released before")
+    return 0
+
+
+def diff_schemas(data: Path) -> int:
+    from contracts import registry
+
+    language = Language.load()
+    with _registry(data) as url:
+        findings = registry.diff(url, language)
+    same = f"nothing differs: the registry has the {sum(1 for _ in language)} schemas, and no other version of them"
+    typer.echo(f"{_told(findings)} differences" if findings else same)
+    return 1 if findings else 0
+
+
+def _wrong_with(language: Language) -> list[Finding]:
+    from contracts import agreements, compatibility, views
+
     findings = [*compatibility.check(language), *views.check(language)]
     # A view of what the language does not have is told once.
-    findings = findings or agreements.check(language, views.services())
-    if live is not None:
-        with _registry(live) as url:
-            findings += registry.diff(url, language)
+    return findings or agreements.check(language, views.services())
+
+
+def _told(findings: list[Finding]) -> int:
+    """Print them; how many they are."""
     for finding in findings:
         typer.echo(f"! {finding}")
-    count = sum(1 for _ in language)
-    typer.echo(f"{count} schemas checked, {len(findings)} findings" if findings else f"{count} schemas are in order")
-    return 1 if findings else 0
+    return len(findings)
 
 
 def push_schemas(data: Path) -> int:

@@ -176,15 +176,30 @@ def topics_apply(data: Data = DEFAULT_DATA) -> None:
 
 
 @schemas_app.command("check")
-def schemas_check(
-    live: Annotated[bool, typer.Option("--live", help="Also against the running registry.")] = False,
-    data: Data = DEFAULT_DATA,
-) -> None:
-    """Check all versions against each other and the code, offline. Exit code 1 when something is wrong."""
+def schemas_check() -> None:
+    """Check all versions against each other, those released and the code, offline. Exit code 1: something is wrong."""
     from pavane import cluster, console
 
     with console.explained():
-        raise typer.Exit(cluster.check_schemas(data if live else None))
+        raise typer.Exit(cluster.check_schemas())
+
+
+@schemas_app.command("release")
+def schemas_release() -> None:
+    """Check, then note every version as released: from then on its file never changes."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.release_schemas())
+
+
+@schemas_app.command("diff")
+def schemas_diff(data: Data = DEFAULT_DATA) -> None:
+    """Show how the registry differs from the schemas here. Exit code 1 when it does."""
+    from pavane import cluster, console
+
+    with console.explained():
+        raise typer.Exit(cluster.diff_schemas(data))
 
 
 @schemas_app.command("push")

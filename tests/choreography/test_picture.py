@@ -21,6 +21,14 @@ def test_every_event_and_every_arrow_is_drawn() -> None:
     assert drawn.count('class="edge"') == sum(len(reaction.says) for reaction in DANCE.reactions)
 
 
+def test_the_picture_in_the_readme_is_the_dance_that_the_services_declare() -> None:
+    root = Path(picture.__file__).parents[1]
+    file = "choreography/dance.svg"
+
+    assert f"({file})" in (root / "README.md").read_text()
+    assert (root / file).read_bytes() == picture.svg(DANCE), f"run 'pavane choreography picture {file}'"
+
+
 def test_only_the_path_of_the_order_has_colours() -> None:
     dot = picture.dot(DANCE, REFUSED)
     coloured = [line for line in dot.splitlines() if "label=" in line and picture.PALE not in line and "[label" in line]

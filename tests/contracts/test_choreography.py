@@ -1,6 +1,5 @@
 """What the documents tell of the dance is what the services declare."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -51,25 +50,9 @@ def test_every_request_and_fact_that_is_heard_has_a_schema_of_its_topic() -> Non
         assert event in language.names(topic)
 
 
-@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
-def test_a_canvas_names_what_its_service_hears_and_says(service: Service) -> None:
-    canvas = (ROOT / "streams" / service.name / "README.md").read_text()
-    hears, says = _names(canvas, "Hears"), _names(canvas, "Says")
-
-    assert says == set(service.says)
-    if not service.is_projection:
-        assert hears == {view.__name__ for view in service.views}
-
-
 @pytest.mark.parametrize("service", [s for s in SERVICES if s.is_projection], ids=lambda service: service.name)
 def test_a_projection_hears_every_fact_of_the_topics_it_follows(service: Service) -> None:
     language = Language.load()
     heard = {(view.topic, view.__name__) for view in service.views}
 
     assert heard == {(topic, name) for topic in service.topics for name in language.names(topic)}
-
-
-def _names(canvas: str, row: str) -> set[str]:
-    """The events named in one row of a canvas."""
-    [line] = re.findall(rf"^\| \*\*{row}\*\* \|(.*)\|$", canvas, re.MULTILINE)
-    return set(re.findall(r"`([A-Z]\w+)`", line))

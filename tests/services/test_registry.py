@@ -7,8 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from contracts import registry
+from pavane.main import app
 from streams.kit.errors import LanguageError
 from streams.kit.language import Language
 
@@ -35,6 +37,10 @@ def release(folder: Path, topic: str, version: int, *fields: dict[str, Any]) -> 
 
 def differences(url: str, language: Language) -> str:
     return " ".join(str(finding) for finding in registry.diff(url, language))
+
+
+def pavane(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["schemas", *arguments])
 
 
 NOTE = {"name": "note", "type": ["null", "string"], "default": None, "doc": "d"}
@@ -75,3 +81,34 @@ def test_the_whole_language_is_accepted_by_a_real_registry(stack: Any) -> None:
     pushed = registry.push(url, Language.load())
     assert len(pushed) == len(list(Language.load()))
     assert differences(url, Language.load()) == ""
+
+
+def test_the_commands_show_what_the_registry_lacks_and_give_it_what_is_released(
+    stack: Any, tmp_path: Path, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path(registry.__file__).parents[1] / "schemas", tmp_path, dirs_exist_ok=True)
+    release(tmp_path, topic, 1)
+    monkeypatch.setenv("PAVANE_KAFKA", stack.addresses.kafka_bootstrap)
+    monkeypatch.setenv("PAVANE_REGISTRY", stack.addresses.registry_url)
+    monkeypatch.setenv("PAVANE_SCHEMAS", str(tmp_path))
+
+    lacking = pavane("diff")
+    assert lacking.exit_code == 1
+    assert f"does not know Told v1 of {topic}: nobody can say it" in lacking.output
+    refused = pavane("push")
+    assert refused.exit_code == 1
+    assert "Told.v1.avsc: is not released" in refused.stderr
+    assert pavane("release").output == f"+ {topic}/Told.v1.avsc\n1 released\n"
+    assert "29 checked, 1 registered" in pavane("push").output
+    same = pavane("diff")
+    assert (same.exit_code, "nothing differs" in same.output) == (0, True)
+
+
+def test_a_file_that_changed_after_it_was_pushed_differs(stack: Any, tmp_path: Path, topic: str) -> None:
+    url = stack.addresses.registry_url
+    registry.push(url, release(tmp_path, topic, 1))
+    file = tmp_path / topic / "Told.v1.avsc"
+    file.write_text(file.read_text().replace('"doc": "d"', '"doc": "better"', 1))
+
+    told = differences(url, Language.load(tmp_path))
+    assert f"has Told v1 of {topic} with other docs or marks than {file}" in told
