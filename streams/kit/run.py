@@ -17,7 +17,7 @@ from streams.kit import logs
 from streams.kit.codec import Codec
 from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
-from streams.kit.errors import PavaneError, WrongSetting
+from streams.kit.errors import PavaneError, RegistryAway, WrongSetting
 from streams.kit.kafka import KafkaLog, partition_of
 from streams.kit.language import Language
 from streams.kit.logs import logger
@@ -51,7 +51,7 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
     """Run the service until `stop` is set."""
     async with AsyncExitStack() as stack:
         codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
-        await codec.prepare(service.name, service.says.values())
+        await _learn_language(codec, service, stop)
         world = await _world(service, settings, stack)
         log = KafkaLog(
             settings.kafka, service.name, service.topics, settings.session_timeout_ms, unhurried=not service.says
@@ -71,6 +71,18 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
         gc.freeze()
         await _until(stop, worker)
     logger().info("stopped")
+
+
+async def _learn_language(codec: Codec, service: Service, stop: asyncio.Event) -> None:
+    """Ask the registry for the ids of what will be said and heard; while it is away, wait as for any other server."""
+    while not stop.is_set():
+        try:
+            await codec.prepare(service.name, service.says.values())
+            await codec.expect(service.views)
+        except RegistryAway as error:
+            logger().warning("waits_for_registry", error=str(error))
+        else:
+            break
 
 
 async def _world(service: Service, settings: WorkerSettings, stack: AsyncExitStack) -> Guarded | None:
