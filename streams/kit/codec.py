@@ -6,7 +6,7 @@ writer's schema, found by the id in the record, into the consumer's own view, wh
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from io import BytesIO
@@ -61,10 +61,10 @@ class Codec:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    async def expect(self, views: Iterable[type[Heard]]) -> None:
-        """Learn every released version of what will be heard, so that it can be read while the registry is away."""
-        schemas = [each for view in views for each in self._language.versions(view.topic, view.__name__)]
-        await asyncio.gather(*map(self._expect, schemas))
+    async def expect(self, topics: Collection[str]) -> None:
+        """Learn every released version of what is said on `topics`, so that it can be read, or be seen to be nobody's
+        business here, while the registry is away."""
+        await asyncio.gather(*(self._expect(schema) for schema in self._language if schema.topic in topics))
 
     async def _expect(self, schema: Schema) -> None:
         # What was not registered nobody can have said.

@@ -78,7 +78,7 @@ async def _learn_language(codec: Codec, service: Service, stop: asyncio.Event) -
     while not stop.is_set():
         try:
             await codec.prepare(service.name, service.says.values())
-            await codec.expect(service.views)
+            await codec.expect(service.topics)
         except RegistryAway as error:
             logger().warning("waits_for_registry", error=str(error))
         else:

@@ -1,26 +1,48 @@
 """A producer that is not ours, and that is careless or worse: whatever bytes, keys, partitions and codecs it likes."""
 
 import asyncio
+import json
 import struct
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from api.events import CancelOrder, PlaceOrder
+from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from infra.addresses import Addresses
 from streams.kit.codec import Codec
 from streams.kit.events import Request
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
+from streams.kit.shop import CUSTOMER
+from streams.kit.writers import HEAD
 
 TOPIC = "orders.requests"
 SECONDS = 20.0
 ANY_PARTITION = -1
 #: More than the broker takes, so that it is the broker who refuses.
 MOST_MESSAGE_BYTES = 50_000_000
+EMPTY_TEXT = b"\0"
 NAME, NOT_UTF8 = b"xy-header-xy", b"\xff\xfe-header-\xff\xfe"
+
+ADDRESS = Address(recipient="Ada Lovelace", street="1 A", postal_code="1", city="Berlin", country="DE")
+
+
+def asked_for(tenant: str, **given: Any) -> PlaceOrder:
+    """A good order, but for what is given."""
+    fields: dict[str, Any] = {
+        "tenant": tenant,
+        "order_id": str(uuid4()),
+        "customer": CUSTOMER,
+        "lines": (OrderLine(sku="lamp", quantity=1),),
+        "currency": "EUR",
+        "payment_method": "card-ok",
+        "ship_to": ADDRESS,
+    }
+    return PlaceOrder(**{**fields, **given})
 
 
 class Letter(NamedTuple):
@@ -44,7 +66,9 @@ class Stranger:
 
     def __init__(self, addresses: Addresses) -> None:
         self._bootstrap = addresses.kafka_bootstrap
-        self._codec = Codec(Language.load(), ConfluentRegistry(addresses.registry_url))
+        self._registry_url = addresses.registry_url
+        self._language = Language.load()
+        self._codec = Codec(self._language, ConfluentRegistry(addresses.registry_url))
         self._producers: dict[str, Producer] = {}
 
     async def learn(self) -> None:
@@ -53,6 +77,14 @@ class Stranger:
 
     def encode(self, request: Request) -> bytes:
         return self._codec.encode(request)
+
+    def encode_newer(self, request: Request) -> bytes:
+        """The request in a version of its contract that nobody here has seen: registered, and with a field more."""
+        schema = dict(self._language.latest(TOPIC, type(request).__name__).raw)
+        schema["fields"] = [*schema["fields"], {"name": f"later_{uuid4().hex}", "type": "string", "default": ""}]
+        client = SchemaRegistryClient({"url": self._registry_url})
+        schema_id = client.register_schema(f"of-a-stranger-{uuid4()}", Schema(json.dumps(schema), "AVRO"))
+        return HEAD.pack(0, schema_id) + self.encode(request)[HEAD.size :] + EMPTY_TEXT
 
     async def send(
         self, key: bytes | None, value: bytes, partition: int = ANY_PARTITION, compression: str = "none"

@@ -10,14 +10,13 @@ import pytest
 from confluent_kafka import KafkaError
 from msgspec.structs import replace
 
-from api.events import Address, CancelOrder, OrderLine, PlaceOrder
+from api.events import CancelOrder, OrderLine, PlaceOrder
 from streams.kit.events import Request
 from streams.kit.kafka import partition_of
 from streams.kit.shop import CUSTOMER, Order, order_body
 from tests.faults.harness import Ground, seeds, under_load
 from tests.faults.load import Load
-from tests.faults.strangers import NotTaken, Stranger
-from tests.stories.foreign import ForeignProducer
+from tests.faults.strangers import ADDRESS, NotTaken, Stranger, asked_for
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
@@ -26,22 +25,7 @@ LANES = 4
 FIVE_MEGABYTES = 5_000_000
 MANY_LINES = 10_000
 UNKNOWN_ID = struct.pack(">bI", 0, 2**31 - 1)
-ADDRESS = Address(recipient="Ada Lovelace", street="1 A", postal_code="1", city="Berlin", country="DE")
 pytestmark = pytest.mark.timeout(300)
-
-
-def asked_for(tenant: str, **given: Any) -> PlaceOrder:
-    """A good order, but for what is given."""
-    fields: dict[str, Any] = {
-        "tenant": tenant,
-        "order_id": str(uuid4()),
-        "customer": CUSTOMER,
-        "lines": (OrderLine(sku="lamp", quantity=1),),
-        "currency": "EUR",
-        "payment_method": "card-ok",
-        "ship_to": ADDRESS,
-    }
-    return PlaceOrder(**{**fields, **given})
 
 
 def lines(*quantities: int) -> tuple[OrderLine, ...]:
@@ -152,7 +136,7 @@ async def test_every_bad_record_and_request_has_an_answer_of_its_own_and_all_oth
         await refuses_what_is_too_large(stranger)
         await puts_aside(stranger, bad_records(stranger, load, placed, random.Random(seed)))
         await rejects(stranger, load)
-        await takes_what_is_only_unusual(ground, stranger, load)
+        await takes_what_is_only_unusual(stranger, load)
         await has_a_problem_for(ground, load, placed)
 
 
@@ -191,15 +175,16 @@ async def rejects(stranger: Stranger, load: Load) -> None:
         assert (shown.status, shown.reason) == ("rejected", reason), name
 
 
-async def takes_what_is_only_unusual(ground: Ground, stranger: Stranger, load: Load) -> None:
+async def takes_what_is_only_unusual(stranger: Stranger, load: Load) -> None:
     """Compressed batches, and a newer version of the contract, which has a field more."""
     asked = {codec: [asked_for(load.shop.tenant) for _ in range(20)] for codec in ("gzip", "snappy", "lz4", "zstd")}
     for codec, requests in asked.items():
         records = [(each.order_id.encode(), stranger.encode(each)) for each in requests]
         assert len(await stranger.send_batch(list(records), compression=codec)) == len(requests)
     orders = [Order(each.order_id, CUSTOMER) for requests in asked.values() for each in requests]
-    newer = ForeignProducer(ground.stack.addresses, extra_line_field="gift_wrap")
-    orders.append(await newer.place(load.shop.tenant, "lamp", gift_wrap=1))
+    newer = asked_for(load.shop.tenant)
+    await stranger.send(newer.order_id.encode(), stranger.encode_newer(newer))
+    orders.append(Order(newer.order_id, CUSTOMER))
     for order in orders:
         assert await load.shop.status(order) == "confirmed"
 
