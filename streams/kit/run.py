@@ -9,7 +9,9 @@ import gc
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import streams
@@ -47,8 +49,15 @@ def find(name: str) -> Service:
     return service
 
 
-async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -> None:
-    """Run the service until `stop` is set."""
+Now = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, now: Now = _now) -> None:
+    """Run the service until `stop` is set. `now`: the clock by which facts are dated and deadlines pass."""
     async with AsyncExitStack() as stack:
         codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
         await _learn_language(codec, service, stop)
@@ -58,7 +67,9 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
         )
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
         store = PostgresStore(settings.database, transaction_seconds)
-        worker = Worker(service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count))
+        worker = Worker(
+            service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count), now
+        )
         log.let_go = worker.let_go
         management = Management(
             settings.management_host, settings.management_port, lambda: readiness(worker, log, world)
@@ -123,16 +134,16 @@ async def _until(stop: asyncio.Event, worker: Worker) -> None:
     await working
 
 
-async def _main(name: str, ending: Ending) -> None:
+async def _main(name: str, ending: Ending, now: Now) -> None:
     service = find(name)
     settings = WorkerSettings.of(name)
     logs.set_up(name, settings.log_level)
     stop = asyncio.Event()
     ending.sets(stop)
-    await run(service, settings, stop)
+    await run(service, settings, stop, now)
 
 
-def main() -> None:
+def main(now: Now = _now) -> None:
     """The entry of one service's process. A known error is one line of explanation and exit code 1, no stack."""
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: python -m streams.kit.run SERVICE   (one of {', '.join(services())})")
@@ -143,7 +154,7 @@ def main() -> None:
         runner = uvloop.run
     ending = Ending()
     try:
-        runner(_main(sys.argv[1], ending))
+        runner(_main(sys.argv[1], ending, now))
     except PavaneError as error:
         raise SystemExit(f"{sys.argv[1]}: {error}") from None
 
