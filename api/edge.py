@@ -1,6 +1,7 @@
 """The outermost layer, pure ASGI: correlation id, bounds on the body, measurements, the answer to our own mistakes."""
 
 import asyncio
+import contextlib
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,9 @@ from streams.kit.logs import logger
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
+MOST_FORGOTTEN_BYTES = 16 * 1024 * 1024
+FORGETTING_SECONDS = 5.0
+"""So much, and so long, is read of a body that is too large: who is cut off while sending does not see the answer."""
 MOST_UNDER_WAY = 1_000
 """While the log is away every request waits for it; this bounds how many do."""
 
@@ -89,6 +93,9 @@ async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
         return b""
     # A length that is no number was refused by the server already.
     if int(length) > MOST_BODY_BYTES:
+        # Who asks first whether to send it is not told to.
+        if b"expect" not in headers:
+            await _forget(receive)
         raise BodyTooLarge(MOST_BODY_BYTES)
     body = bytearray()
     try:
@@ -99,11 +106,26 @@ async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
                     return None
                 body += message.get("body", b"")
                 if len(body) > MOST_BODY_BYTES:
+                    if message.get("more_body", False):
+                        await _forget(receive)
                     raise BodyTooLarge(MOST_BODY_BYTES)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
         raise BodyTooSlow(BODY_SECONDS) from None
+
+
+async def _forget(receive: Receive) -> None:
+    """Read the rest of a body, within bounds, and keep nothing of it (RFC 9112, section 9.6: a reset of the connection
+    may destroy the answer on its way)."""
+    left = MOST_FORGOTTEN_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FORGETTING_SECONDS):
+            while left > 0:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

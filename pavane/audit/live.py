@@ -23,6 +23,7 @@ from streams.kit.language import Language
 from streams.kit.service import Service
 
 REGISTRY_TIMEOUT_SECONDS = 10
+REGISTRY_RETRIES = 10
 _NOT_FOUND = 404
 
 
@@ -82,7 +83,9 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = SchemaRegistryClient({"url": url, "timeout": REGISTRY_TIMEOUT_SECONDS, "max.retries": 1})
+        # A registry whose database was restarted fails once for each connection that it had, and then answers.
+        retries = {"max.retries": REGISTRY_RETRIES, "retries.wait.ms": 50, "retries.max.wait.ms": 500}
+        self._client = SchemaRegistryClient({"url": url, "timeout": REGISTRY_TIMEOUT_SECONDS, **retries})
 
     def schema_of(self, schema_id: int) -> str | None:
         """The schema with that id. Raises `EvidenceMissing` when the registry does not answer."""
@@ -91,7 +94,7 @@ class Registry:
         except SchemaRegistryError as error:
             if error.http_status_code == _NOT_FOUND:
                 return None
-            raise EvidenceMissing(f"The registry at {self._url} does not know schema {schema_id}: {error}") from error
+            raise EvidenceMissing(f"The registry at {self._url} does not tell schema {schema_id}: {error}") from error
         except Exception as error:
             # Confluent's client lets the errors of its HTTP client through; which one that is depends on its version.
             raise EvidenceMissing(f"The registry at {self._url} (PAVANE_REGISTRY) does not answer: {error}") from error

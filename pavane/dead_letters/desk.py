@@ -13,10 +13,10 @@ from infra.addresses import KAFKA, REGISTRY, database_variable
 from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
 from pavane.running import databases, environment_of
 from streams.kit import logs, run
-from streams.kit.codec import Registry
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 from streams.kit.service import Service
+from streams.kit.writers import Registry
 
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 60

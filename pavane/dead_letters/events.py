@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from pavane.audit.decoding import Decoder
-from streams.kit.codec import Registry
 from streams.kit.errors import RegistryAway, Undecodable
 from streams.kit.language import Language
 from streams.kit.log import Record
+from streams.kit.writers import Registry
 
 LOOK_UP_SECONDS = 5.0
 UNKNOWN = "?"

@@ -16,7 +16,7 @@ from streams.kit.envelope import with_values
 from streams.kit.errors import Undecodable
 from streams.kit.events import from_milliseconds
 from streams.kit.lane import REQUESTS
-from streams.kit.parking import BEHIND, DISCARDED
+from streams.kit.parking import BEHIND, DISCARDED, UNREAD
 
 MOST_BEHIND = 20
 MOST_BYTES = 200
@@ -84,7 +84,7 @@ def _indented(fields: dict[str, Any]) -> Iterator[str]:
 async def _why(desk: Desk, item: Item) -> list[str]:
     """The reason, and the stack of the decision where there is one."""
     lines = [f"reason     {plain(item.parked.reason)}", f"  {cut(item.parked.message, 2_000) or '(no message)'}"]
-    if item.parked.reason in (BEHIND, UNANSWERED):
+    if item.parked.reason in (BEHIND, UNANSWERED, UNREAD):
         return lines
     try:
         letter = await letter_of(desk.kafka, item)
@@ -122,6 +122,9 @@ def advice(item: Item) -> Iterator[str]:
         return
     if not item.is_head:
         yield f"  See {item.head}: when that one is handled, this one follows by itself."
+        return
+    if parked.reason == UNREAD:
+        yield "  Bring the schema registry back: it is tried again by itself, as soon as it can be read."
         return
     if parked.reason == UNANSWERED:
         yield "  Nothing, if the other side comes back: it is asked again by itself, under the same key."

@@ -24,6 +24,7 @@ from streams.kit.rows import Remembered, RowMissing, Rows, Wanted
 from streams.kit.service import Service, World
 from streams.kit.store import BatchRefused, Found, Move, Store, Transaction
 from streams.kit.telemetry import Telemetry
+from streams.kit.writers import PATIENCE_SECONDS
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
@@ -69,7 +70,8 @@ class Batches:
     async def run(self, drafts: Sequence[Draft], acknowledged: Mapping[int, int]) -> Fold:
         """Hear the drafts' deliveries and commit. Whatever is raised, nothing was changed (or, for `DatabaseAway`, the
         lanes must be taken again to know)."""
-        await self._codec.learn(d.record.value for draft in drafts for d in draft.deliveries)
+        values = (delivery.record.value for draft in drafts for delivery in draft.deliveries)
+        await self._codec.learn(values, PATIENCE_SECONDS)
         opened = [(draft, self._open(draft)) for draft in drafts]
         home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
         moves = [Move(draft, acknowledged[draft.lane.partition]) for draft in drafts]

@@ -11,7 +11,7 @@ PavaneError
 │   ├── BreakerOpen           it failed too often lately and is left alone for a while
 │   ├── BulkheadFull          as many calls as are allowed at once are under way
 │   └── TimedOut              it took too long; whether it did anything is not known
-├── RegistryAway          the schema registry does not answer: the batch is done again later
+├── RegistryAway          the schema registry does not answer: what needs it to be read waits with its order
 ├── Abandoned             (batch) the partitions are wanted elsewhere: the batch is dropped
 ├── BatchRefused          (store) the database refuses a value: the batch is done again, record by record
 ├── Deadlocked            (store) the database chose this batch to give way: it is done again
@@ -119,6 +119,7 @@ class RegistryAway(PavaneError):
     """The schema registry does not answer."""
 
     then = Then.LATER
+    retry_after_seconds = 0.0
 
 
 class StaleEpoch(PavaneError):

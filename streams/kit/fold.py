@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streams.kit.codec import Codec
-from streams.kit.errors import Undecidable
+from streams.kit.errors import RegistryAway, Undecidable
 from streams.kit.events import Answer, Due, Effect, Event, Fact, State, Unanswered, from_milliseconds
 from streams.kit.lane import REQUESTS, Draft
 from streams.kit.opening import Opened
-from streams.kit.parking import BEHIND, DISCARDED, Parked, next_try
+from streams.kit.parking import BEHIND, DISCARDED, UNREAD, Parked, next_try
 from streams.kit.rows import Place, RowMissing, Rows
 from streams.kit.service import Reaction, Said, Service
 
@@ -32,7 +32,7 @@ class NotAnswered(Exception):
 
     def __init__(self, answer: Unanswered) -> None:
         super().__init__(answer.reason)
-        self.answer = answer
+        self.retry_after_seconds = answer.retry_after_seconds
 
 
 class Fold:
@@ -75,7 +75,7 @@ class Fold:
         """Its key is held: a new record is parked behind, a deadline comes again when the key is free."""
         if one.delivery.parked is not None or not draft.parking.holds(one.key):
             return False
-        if one.problem is not None and is_request(one):
+        if isinstance(one.problem, Undecidable) and is_request(one):
             return False
         if one.delivery.is_new and (one.event is not None or one.problem is not None):
             record, said = one.delivery.record, one.delivery.envelope
@@ -117,14 +117,16 @@ class Fold:
         self.released.append(one)
 
     def _park(self, draft: Draft, one: Opened, error: Exception) -> None:
-        """Keep the record for later: tried again by itself if the world did not answer, else when somebody asks."""
+        """Keep the record for later: tried again by itself if the world or the registry did not answer, else when
+        somebody asks. What could not be read, and now is nothing to be handled, is put aside as if it came now."""
         reason, message, now = type(error).__name__, str(error)[:MOST_STACK_BYTES], from_milliseconds(self._timestamp)
         before = one.delivery.parked
         retry_at = None
-        if isinstance(error, NotAnswered):
-            reason = "Unanswered"
-            retry_at = next_try(now, before.attempts + 1 if before else 1, error.answer.retry_after_seconds)
-        if before is not None:
+        if isinstance(error, NotAnswered | RegistryAway):
+            if isinstance(error, NotAnswered):
+                reason = "Unanswered"
+            retry_at = next_try(now, before.attempts + 1 if before else 1, error.retry_after_seconds)
+        if before is not None and (retry_at is not None or before.reason != UNREAD):
             draft.parking.try_later(before, reason, message, retry_at)
             self.failed_again.append((one, error))
             return
@@ -135,6 +137,11 @@ class Fold:
             return  # its row keeps it: it comes again with the next look at deadlines
         # A request that is itself wrong concerns its sender alone; anything else would leave a hole in its order.
         holds = bool(one.key) and not (is_request(one) and isinstance(error, Undecidable))
+        if before is not None and holds:
+            draft.parking.try_later(before, reason, message, None)
+            return
+        if before is not None:
+            draft.parking.release(before)
         record, said = one.delivery.record, one.delivery.envelope
         draft.parking.add(record, said, one.key, reason, message, holds=holds, retry_at=retry_at)
         self.parked += 1

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from streams.kit.codec import Codec
-from streams.kit.errors import Undecidable, Undecodable
+from streams.kit.errors import RegistryAway, Undecidable, Undecodable
 from streams.kit.events import About, Due, Event, Heard, from_milliseconds
 from streams.kit.lane import DUE, REQUESTS, Delivery, Draft
 from streams.kit.service import Service
@@ -14,7 +14,8 @@ PartitionOf = Callable[[bytes], int]
 
 
 class Opened(NamedTuple):
-    """A delivery as the service sees it. Without an `event` there is nothing to decide: not read here, or a `problem`.
+    """A delivery as the service sees it. Without an `event` there is nothing to decide: not read here, or a `problem`,
+    for good or until the registry answers.
 
     `key` is the record's key: what the event is about. `row`: the key of the row that the decision is about.
     """
@@ -23,7 +24,7 @@ class Opened(NamedTuple):
     event: Event | None
     key: str
     row: str
-    problem: Undecidable | None = None
+    problem: Undecidable | RegistryAway | None = None
 
 
 class Opener:
@@ -55,8 +56,17 @@ class Opener:
             given = _given(view, name, delivery, ordinal)
             event = self._codec.decode(record.value, view, given)
             return Opened(delivery, event, key, self._row_of(event, key))
+        except RegistryAway as problem:
+            return self._unread(delivery, problem)
         except Undecidable as problem:
-            return Opened(delivery, None, (record.key or b"")[:MOST_KEY_BYTES].decode(errors="replace"), "", problem)
+            return _without_event(delivery, problem)
+
+    def _unread(self, delivery: Delivery, problem: RegistryAway) -> Opened:
+        """It cannot be read for now, and waits with its key; without a right key it can never be handled."""
+        try:
+            return Opened(delivery, None, self._key_of(delivery), "", problem)
+        except Undecidable as final:
+            return _without_event(delivery, final)
 
     def _row_of(self, event: Event, key: str) -> str:
         row_key = self._row_keys.get(type(event))
@@ -84,6 +94,11 @@ class Opener:
                 f"producer must use the Java-compatible murmur2 partitioner"
             )
         return key
+
+
+def _without_event(delivery: Delivery, problem: Undecidable) -> Opened:
+    key = (delivery.record.key or b"")[:MOST_KEY_BYTES].decode(errors="replace")
+    return Opened(delivery, None, key, "", problem)
 
 
 def _given(view: type[Heard], name: str, delivery: Delivery, ordinal: int) -> dict[str, Any]:

@@ -5,8 +5,9 @@ order, while every other key goes on. The clock moves over parked records, since
 the lane's state, written in the same transaction as everything else.
 
 The head of a held key, its oldest parked record, is tried again when its `retry_at` has come: by itself when the
-outside world did not answer, by an operator's redrive when a decision failed. Only when it succeeds does the next one
-follow. A request that is itself wrong is parked alone and holds nobody.
+outside world did not answer, or the registry did not say how the record was written; by an operator's redrive when a
+decision failed. Only when it succeeds does the next one follow. A request that is itself wrong is parked alone and
+holds nobody.
 
 Only the lane's owner knows in memory which keys are held, so only it takes parked records out. An operator who discards
 one marks it; when its turn comes, the owner lets go of it without a decision.
@@ -17,12 +18,15 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.kit.envelope import Envelope, with_values
+from streams.kit.errors import RegistryAway
 from streams.kit.log import Record
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
 BEHIND = "Behind"
 """The reason of a record that waits behind another one of its key."""
+UNREAD = RegistryAway.__name__
+"""The reason of a record that cannot be read before the registry says how it was written."""
 DISCARDED = "Discarded"
 """The reason of a record that an operator discarded: it is let go of as soon as nothing of its key is before it."""
 

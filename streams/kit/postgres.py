@@ -5,7 +5,10 @@ adapted one by one. Sequential scans are off for the worker's connection: its st
 that were made while a table was small would stay.
 """
 
+import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -22,6 +25,7 @@ from streams.kit.events import State
 from streams.kit.faultpoints import reached
 from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
+from streams.kit.logs import logger
 from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.statements import everything, select
@@ -30,6 +34,8 @@ from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Found, Mov
 STALE_EPOCH = "PV001"
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30
+ANSWER_LATE_SECONDS = 5.0
+"""So much longer than the server itself allows a transaction is its answer waited for."""
 KEEPALIVES: dict[str, Any] = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -46,6 +52,7 @@ class PostgresStore:
     def __init__(self, url: str, transaction_seconds: float) -> None:
         milliseconds = int(transaction_seconds * 1000)
         self._url = url
+        self._patience_seconds = transaction_seconds + ANSWER_LATE_SECONDS
         self._options = (
             f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c transaction_timeout={milliseconds} "
             f"-c idle_in_transaction_session_timeout={milliseconds} -c enable_seqscan=off -c jit=off"
@@ -170,7 +177,12 @@ class PostgresStore:
                     **KEEPALIVES,
                     application_name="pavane-worker",
                 )
-            yield self._connection
+            # A server that stands still keeps the connection alive, and none of its own timeouts.
+            hang_up = asyncio.get_running_loop().call_later(self._patience_seconds, _hang_up, self._connection)
+            try:
+                yield self._connection
+            finally:
+                hang_up.cancel()
         except psycopg.Error as error:
             if error.sqlstate == STALE_EPOCH:
                 raise StaleEpoch(frozenset(map(int, (error.diag.message_detail or "").split(",")))) from None
@@ -181,6 +193,13 @@ class PostgresStore:
             with contextlib.suppress(psycopg.Error):
                 await self.close()
             raise DatabaseAway(f"the database does not answer: {str(error).strip()}") from error
+
+
+def _hang_up(connection: AsyncConnection[tuple[Any, ...]]) -> None:
+    """End the connection under whoever waits for an answer: to it, the server has gone."""
+    logger().warning("database_hung_up", reason="its answer is overdue")
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 class PostgresTransaction:

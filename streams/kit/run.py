@@ -9,7 +9,9 @@ import gc
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import streams
@@ -17,7 +19,7 @@ from streams.kit import logs
 from streams.kit.codec import Codec
 from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
-from streams.kit.errors import PavaneError, WrongSetting
+from streams.kit.errors import PavaneError, RegistryAway, WrongSetting
 from streams.kit.kafka import KafkaLog, partition_of
 from streams.kit.language import Language
 from streams.kit.logs import logger
@@ -47,18 +49,27 @@ def find(name: str) -> Service:
     return service
 
 
-async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -> None:
-    """Run the service until `stop` is set."""
+Now = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, now: Now = _now) -> None:
+    """Run the service until `stop` is set. `now`: the clock by which facts are dated and deadlines pass."""
     async with AsyncExitStack() as stack:
         codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
-        await codec.prepare(service.name, service.says.values())
+        await _learn_language(codec, service, stop)
         world = await _world(service, settings, stack)
         log = KafkaLog(
             settings.kafka, service.name, service.topics, settings.session_timeout_ms, unhurried=not service.says
         )
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
         store = PostgresStore(settings.database, transaction_seconds)
-        worker = Worker(service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count))
+        worker = Worker(
+            service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count), now
+        )
         log.let_go = worker.let_go
         management = Management(
             settings.management_host, settings.management_port, lambda: readiness(worker, log, world)
@@ -71,6 +82,18 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event) -
         gc.freeze()
         await _until(stop, worker)
     logger().info("stopped")
+
+
+async def _learn_language(codec: Codec, service: Service, stop: asyncio.Event) -> None:
+    """Ask the registry for the ids of what will be said and heard; while it is away, wait as for any other server."""
+    while not stop.is_set():
+        try:
+            await codec.prepare(service.name, service.says.values())
+            await codec.expect(service.topics)
+        except RegistryAway as error:
+            logger().warning("waits_for_registry", error=str(error))
+        else:
+            break
 
 
 async def _world(service: Service, settings: WorkerSettings, stack: AsyncExitStack) -> Guarded | None:
@@ -111,16 +134,16 @@ async def _until(stop: asyncio.Event, worker: Worker) -> None:
     await working
 
 
-async def _main(name: str, ending: Ending) -> None:
+async def _main(name: str, ending: Ending, now: Now) -> None:
     service = find(name)
     settings = WorkerSettings.of(name)
     logs.set_up(name, settings.log_level)
     stop = asyncio.Event()
     ending.sets(stop)
-    await run(service, settings, stop)
+    await run(service, settings, stop, now)
 
 
-def main() -> None:
+def main(now: Now = _now) -> None:
     """The entry of one service's process. A known error is one line of explanation and exit code 1, no stack."""
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: python -m streams.kit.run SERVICE   (one of {', '.join(services())})")
@@ -131,7 +154,7 @@ def main() -> None:
         runner = uvloop.run
     ending = Ending()
     try:
-        runner(_main(sys.argv[1], ending))
+        runner(_main(sys.argv[1], ending, now))
     except PavaneError as error:
         raise SystemExit(f"{sys.argv[1]}: {error}") from None
 

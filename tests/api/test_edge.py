@@ -10,6 +10,7 @@ import pytest
 from api import edge
 from tests.api.conftest import Door, as_customer, order, serving
 
+MEBIBYTE = 1024 * 1024
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -24,6 +25,30 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length_and_by_its_size
     for content in (whole, in_pieces()):
         answer = await door.http.post("/v1/orders", content=content, headers=headers)
         assert (answer.status_code, answer.json()["type"]) == (413, "urn:pavane:problem:body-too-large")
+
+
+@pytest.mark.parametrize("mebibytes", [5, 1_000])
+async def test_who_sends_far_too_much_sees_the_answer_within_a_bound_of_what_is_read(
+    door: Door, mebibytes: int, monkeypatch: pytest.MonkeyPatch
+):
+    sent, read = 0, MEBIBYTE * mebibytes
+    monkeypatch.setattr(edge, "MOST_FORGOTTEN_BYTES", 8 * MEBIBYTE)
+
+    async def receive() -> Any:
+        nonlocal sent
+        sent += MEBIBYTE
+        return {"type": "http.request", "body": b" " * MEBIBYTE, "more_body": sent < read}
+
+    answers: list[Any] = []
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    headers = [(b"content-length", str(read).encode()), (b"content-type", b"application/json")]
+    await door.app({"type": "http", "method": "POST", "path": "/v1/orders", "headers": headers}, receive, send)
+
+    assert answers[0]["status"] == 413
+    assert sent == min(mebibytes, 8) * MEBIBYTE
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(door: Door, monkeypatch: pytest.MonkeyPatch):

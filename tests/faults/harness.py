@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -60,8 +60,11 @@ class Ground:
     def running(self, service: str) -> list[Instance]:
         return [each for each in self.platform.children[service] if each.is_running]
 
-    def launch(self, service: str, point: str = "", environment: Mapping[str, str] | None = None) -> Instance:
-        """One more process of the service, coming up. `point`: where it dies; `environment`: settings of its own."""
+    def launch(
+        self, service: str, point: str = "", environment: Mapping[str, str] | None = None, module: Sequence[str] = ()
+    ) -> Instance:
+        """One more process of the service, coming up. `point`: where it dies; `environment`: settings of its own;
+        `module`: what runs it, with its words."""
         of_service = self.platform.children[service]
         number = len(of_service) + 1
         log_file = self.stack.data.path / "logs" / f"{service}-{number}.log"
@@ -70,18 +73,18 @@ class Ground:
             # Where the customers know it, and taking the tokens that they have.
             given |= {"PAVANE_JWKS": str(self.stack.data.path / "jwks.json")}
             given |= {"PAVANE_GATEWAY_PORT": str(self.http.base_url.port)}
-        instance = Instance(service, number, {**given, **(environment or {}), VARIABLE: point}, log_file)
+        instance = Instance(service, number, {**given, **(environment or {}), VARIABLE: point}, log_file, module)
         of_service.append(instance)
         if point or environment:
             self._set_up_to_fail.add(instance.pid)
         return instance
 
     async def replace(
-        self, service: str, point: str = "", environment: Mapping[str, str] | None = None
+        self, service: str, point: str = "", environment: Mapping[str, str] | None = None, module: Sequence[str] = ()
     ) -> Instance:
         """A new process of the service instead of those that run."""
         await asyncio.gather(*(each.stop() for each in self.running(service)))
-        return self.launch(service, point, environment)
+        return self.launch(service, point, environment, module)
 
     async def ready(self, instance: Instance) -> None:
         """Wait until the process says that it misses nothing."""

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kit.codec import _parsed
 from streams.kit.compiled import HEAD_BYTES, reader, writer
 from streams.kit.language import Language
 from streams.kit.run import find, services
+from streams.kit.writers import parsed
 
 HEAD = bytes(HEAD_BYTES)
 LANGUAGE = Language.load()
@@ -51,7 +51,7 @@ def written(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
         "tags": ({"type": "array", "items": "string"}, st.lists(st.text(max_size=3), max_size=3)),
     }
     schema = record("Event", {name: of for name, (of, _) in fields.items()})
-    return _parsed(schema), draw(st.fixed_dictionaries({name: values for name, (_, values) in fields.items()}))
+    return parsed(schema), draw(st.fixed_dictionaries({name: values for name, (_, values) in fields.items()}))
 
 
 def by_fastavro(schema: Any, value: dict[str, Any]) -> bytes:
@@ -75,7 +75,7 @@ def wanted_of(schema: Any, names: list[str]) -> Any:
     if "lines" in names and "first" not in names:
         lines = {"type": "array", "items": types["first"]}
         fields = [{**field, "type": lines} if field["name"] == "lines" else field for field in fields]
-    return _parsed({**schema, "fields": [*fields, {"name": "later", "type": "string", "default": "unset"}]})
+    return parsed({**schema, "fields": [*fields, {"name": "later", "type": "string", "default": "unset"}]})
 
 
 @given(written())
@@ -122,30 +122,30 @@ def test_no_bytes_keep_a_reader_from_ending(case: tuple[Any, dict[str, Any]], ra
 )
 def test_a_value_that_does_not_fit_is_refused(value: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        compiled_bytes(_parsed(record("E", {"n": "int"})), value)
+        compiled_bytes(parsed(record("E", {"n": "int"})), value)
 
 
 def test_a_symbol_that_the_reader_does_not_know_is_left_to_the_general_reader() -> None:
     colour = {"type": "enum", "name": "Colour", "symbols": SYMBOLS}
     old, new = (record("E", {"c": {**colour, "symbols": SYMBOLS[:n]}}) for n in (2, 3))
-    assert reader(_parsed(new), _parsed(old)) is None
-    assert reader(_parsed(old), _parsed(new)) is not None
+    assert reader(parsed(new), parsed(old)) is None
+    assert reader(parsed(old), parsed(new)) is not None
 
 
 def test_another_type_is_left_to_the_general_reader() -> None:
-    assert reader(_parsed(record("E", {"n": "string"})), _parsed(record("E", {"n": "long"}))) is None
+    assert reader(parsed(record("E", {"n": "string"})), parsed(record("E", {"n": "long"}))) is None
 
 
 def test_a_field_that_has_a_new_name_is_found_by_its_old_one() -> None:
     new = {"type": "record", "name": "E", "fields": [{"name": "b", "aliases": ["a"], "type": "string"}]}
-    old = _parsed(record("E", {"a": "string"}))
-    read = reader(old, _parsed(new))
+    old = parsed(record("E", {"a": "string"}))
+    read = reader(old, parsed(new))
     assert read is not None
     assert read(HEAD + by_fastavro(old, {"a": "x"})) == {"b": "x"}
 
 
 def test_every_schema_of_the_language_is_covered() -> None:
-    assert [each.subject for each in LANGUAGE if writer(_parsed(each.raw)) is None] == []
+    assert [each.subject for each in LANGUAGE if writer(parsed(each.raw)) is None] == []
 
 
 @pytest.mark.parametrize("service", services())
@@ -153,6 +153,6 @@ def test_every_view_of_a_service_is_covered_for_all_versions(service: str) -> No
     for view in find(service).views:
         own = LANGUAGE.latest(view.topic, view.__name__).fields
         fields = [name for name in view.__struct_fields__ if name in own or name not in ("at", "about")]
-        wanted = _parsed(LANGUAGE.reader(view.topic, view.__name__, fields))
+        wanted = parsed(LANGUAGE.reader(view.topic, view.__name__, fields))
         for version in LANGUAGE.versions(view.topic, view.__name__):
-            assert reader(_parsed(version.raw), wanted) is not None, (view, version.version)
+            assert reader(parsed(version.raw), wanted) is not None, (view, version.version)

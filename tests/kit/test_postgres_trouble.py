@@ -1,9 +1,14 @@
 """A database that refuses values, ends connections, is not there, or waits for an owner that froze."""
 
 import asyncio
+import os
+import signal
 
+import psutil
 import pytest
+from structlog.testing import capture_logs
 
+from streams.kit import postgres
 from streams.kit.errors import StaleEpoch
 from streams.kit.postgres import PostgresStore
 from streams.kit.store import BatchRefused, DatabaseAway, Move
@@ -134,3 +139,25 @@ async def test_an_owner_frozen_within_its_transaction_cannot_hold_up_its_success
             await transaction.commit([Move(draft, 0)], changed(Count(counter="x", total=1)))
     assert holding.epoch == 2
     assert await ask("SELECT * FROM counts") == []
+
+
+async def test_a_server_that_stands_still_is_hung_up_on_and_asked_anew_when_it_is_there(
+    new_store: NewStore, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stays alive: no timeout of its own, nor of the network, would ever end the wait."""
+    monkeypatch.setattr(postgres, "ANSWER_LATE_SECONDS", 0.5)
+    store = new_store(transaction_seconds=0.5)
+    lane = await taken(store)
+    [(backend,)] = await ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'pavane-worker'")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with capture_logs() as lines, pytest.raises(DatabaseAway):
+            async with asyncio.timeout(20):
+                await commit(store, hears(lane, says=[b"a"]), Count(counter="x", total=1))
+        assert [line["event"] for line in lines] == ["database_hung_up"]
+        assert psutil.Process(backend).status() == psutil.STATUS_STOPPED
+        other = await taken(store)
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    await commit(store, hears(other, says=[b"b"]), Count(counter="y", total=1))
+    assert await ask("SELECT counter FROM counts") == [("y",)], "the old epoch commits nothing when it wakes up"

@@ -72,3 +72,15 @@ async def test_an_absent_registry_is_waited_for_and_then_told(monkeypatch: pytes
     with capture_logs() as lines, pytest.raises(RegistryAway, match=r"at http://127\.0\.0\.1:1 does not answer"):
         await ConfluentRegistry("http://127.0.0.1:1").schema_of(1)
     assert "registry_away" in [line["event"] for line in lines]
+
+
+async def test_what_was_released_and_is_expected_can_be_read_without_asking_again(
+    url: str, tmp_path: Path, new_name: str
+) -> None:
+    old = language(tmp_path, new_name, FIELDS)
+    push(url, old)
+    speaker = Codec(old, ConfluentRegistry(url))
+    await speaker.prepare(new_name, [Told])
+    listener = Codec(language(tmp_path, new_name, FIELDS, [*FIELDS, NOTE]), ConfluentRegistry(url))
+    await listener.expect([new_name])
+    assert listener.name_of(speaker.encode(Told(counter="a", amount=5))) == "Told"

@@ -8,14 +8,12 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from streams.kit import envelope, worker
-from streams.kit.codec import Codec
-from streams.kit.errors import RegistryAway, WorldUnavailable
+from streams.kit import envelope
+from streams.kit.errors import WorldUnavailable
 from streams.kit.events import Answer, Effect
 from streams.kit.kafka import KafkaLog
 from streams.kit.log import LogAway, Record, ToSay
 from streams.kit.postgres import PostgresTransaction
-from tests.kit.counter import SchemaIds
 from tests.kit.running import KEYS, Counting
 from tests.waiting import eventually
 
@@ -188,31 +186,6 @@ async def test_a_worker_that_is_stopped_says_what_it_committed_and_lets_go(count
     counting.instances.clear()
     assert await counting.said() == dict.fromkeys(KEYS, 1)
     assert (instance.worker.lanes, instance.worker.outboxes) == ({}, {})
-
-
-async def test_a_worker_waits_for_the_registry_and_handles_what_came_meanwhile(
-    counting: Counting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "LONGEST_PAUSE_SECONDS", 0.1)
-    counter = counting.counter
-    is_away = True
-
-    class Away(SchemaIds):
-        async def schema_of(self, schema_id: int) -> str | None:
-            if is_away:
-                raise RegistryAway("the schema registry does not answer")
-            return counter.registry.texts[schema_id]
-
-    value = counter.add("k0", 5)
-    counter.codec = Codec(counter.language, Away(counter.registry.texts))
-    await counter.codec.prepare(counter.name, counter.service.says.values())
-    instance = await counting.start()
-    home = counting.partition("k0")
-    await counting.send(Record(counter.requests, home, 0, 0, b"k0", value, ()))
-    await eventually(lambda: instance.readiness()["away"] == ["the schema registry does not answer"])
-    is_away = False
-    await counting.until_totals({"k0": 5})
-    await eventually(lambda: instance.readiness()["ready"])
 
 
 async def test_an_effect_is_asked_until_the_world_answers_under_the_same_key(counting: Counting) -> None:

@@ -1,0 +1,61 @@
+"""A disk of a few megabytes that PostgreSQL may write to: memory, mounted in a folder of its own. Needs root."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.unprivileged import OPEN_PLACES, unprivileged_user
+
+MEBIBYTES = 32
+CHUNK = b"\0" * 4096
+
+
+class SmallDisk:
+    """`folder` is PostgreSQL's, below the disk's root, where what fills it up lies."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "tablespace"
+        self._ballast = root / "ballast"
+
+    def fill(self) -> None:
+        """Not a byte is free any more."""
+        with self._ballast.open("ab", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(CHUNK)
+            except OSError as error:
+                assert "No space left" in str(error)
+
+    def give_room(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+
+
+@contextmanager
+def small_disk() -> Iterator[SmallDisk]:
+    """Mounted for as long as the block lasts; skips the test where nothing may be mounted."""
+    user = unprivileged_user()
+    if user is None:
+        pytest.skip("only root may mount a disk of its own, small enough to be filled")
+    root = Path(tempfile.mkdtemp(prefix="pavane-small-disk-", dir=OPEN_PLACES[0]))
+    root.chmod(0o755)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={MEBIBYTES}m,mode=755", "tmpfs", str(root)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        if mounted.returncode != 0:
+            pytest.skip(f"no disk of its own can be mounted here: {mounted.stderr.strip()}")
+        disk = SmallDisk(root)
+        disk.folder.mkdir(mode=0o700)
+        os.chown(disk.folder, user.uid, user.gid)
+        try:
+            yield disk
+        finally:
+            subprocess.run(["umount", "-l", str(root)], check=True)
+    finally:
+        root.rmdir()

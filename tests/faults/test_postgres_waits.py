@@ -1,0 +1,185 @@
+"""PostgreSQL keeps its clients waiting: for a lock, for a connection, for room on the disk, or for nothing at all."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from infra.postgres import Postgres
+from pavane.instance import Instance
+from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.small_disk import SmallDisk, small_disk
+from tests.waiting import eventually
+
+FIRST_ORDERS = 40
+NOTICED_SECONDS = 90.0
+#: A lock is held until so many transactions have waited for it in vain: each waits as long as it may last.
+IN_VAIN = 4
+WAITERS = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'pavane-worker'"
+NO_ROOM = "No space left on device"
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not ALL, reason="long, and the killed server shows the worst of it: make faults"),
+]
+
+
+@pytest.fixture
+def server(ground: Ground) -> Postgres:
+    if ground.stack.postgres is None:
+        pytest.skip("the server is not ours to break")
+    return ground.stack.postgres
+
+
+@asynccontextmanager
+async def admin(ground: Ground, server: Postgres, service: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """The server's owner, in the service's database."""
+    parts = urlsplit(server.admin_url)._replace(path=urlsplit(ground.stack.addresses.postgres[service]).path)
+    async with await psycopg.AsyncConnection.connect(parts.geturl(), autocommit=True) as connection:
+        yield connection
+
+
+def tells(instance: Instance, words: str) -> bool:
+    return words in instance.log_file.read_text()
+
+
+# -- locks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize(
+    ("service", "lock"),
+    [
+        ("orders", "SELECT 1 FROM lanes WHERE partition = 0 FOR UPDATE"),
+        ("billing", "SELECT 1 FROM lanes FOR UPDATE"),
+        ("inventory", "SELECT 1 FROM stock FOR UPDATE"),
+    ],
+    ids=["one lane", "all lanes", "stock"],
+)
+async def test_a_row_that_is_locked_for_longer_than_a_transaction_may_last_is_waited_for_and_nothing_is_lost(
+    ground: Ground, server: Postgres, service: str, lock: str, seed: int
+) -> None:
+    async with under_load(ground, seed) as load:
+        await load.accepted(FIRST_ORDERS)
+        [instance] = ground.running(service)
+        waited: set[int] = set()
+        watching = admin(ground, server, service)
+        async with admin(ground, server, service) as locking, watching as watch, locking.transaction():
+            locked = await locking.execute(lock.encode())
+            assert locked.rowcount > 0
+
+            async def have_waited() -> bool:
+                found = await watch.execute(WAITERS, (locking.info.backend_pid,))
+                waited.update(pid for (pid,) in await found.fetchall())
+                return len(waited) >= IN_VAIN
+
+            await eventually(have_waited, NOTICED_SECONDS, f"{IN_VAIN} transactions wait for the lock, one by one")
+        await ground.ready(instance)
+
+
+# -- connections -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", seeds())
+async def test_a_service_that_may_not_connect_any_more_says_so_and_comes_back_by_itself(
+    ground: Ground, server: Postgres, seed: int
+) -> None:
+    url = urlsplit(ground.stack.addresses.postgres["billing"])
+    role = sql.Identifier(url.username or "")
+    limit = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+    async with under_load(ground, seed) as load, admin(ground, server, "billing") as admins:
+        await load.accepted(FIRST_ORDERS)
+        [instance] = ground.running("billing")
+        before = await ground.epochs("billing")
+        try:
+            await admins.execute(limit.format(role, 0))
+            for (pid,) in await (await admins.execute(BACKENDS, (url.path[1:],))).fetchall():
+                await admins.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+            async def says_so() -> bool:
+                health = await instance.health()
+                return health is not None and any("too many connections" in each for each in health["away"])
+
+            await eventually(says_so, NOTICED_SECONDS, "it says that there are too many connections")
+        finally:
+            await admins.execute(limit.format(role, -1))
+        await ground.until_taken_over("billing", before)
+        assert instance.is_running
+
+
+# -- the disk --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk() -> Iterator[SmallDisk]:
+    with small_disk() as disk:
+        yield disk
+
+
+@asynccontextmanager
+async def outbox_on(disk: SmallDisk, admins: psycopg.AsyncConnection) -> AsyncIterator[None]:
+    """The service's outbox lives on the small disk for as long as the block lasts."""
+    await admins.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(disk.folder))))
+    try:
+        await admins.execute("ALTER TABLE outbox SET TABLESPACE small")
+        yield
+    finally:
+        disk.give_room()
+        await admins.execute("ALTER TABLE outbox SET TABLESPACE pg_default")
+        await admins.execute("DROP TABLESPACE small")
+
+
+@pytest.mark.parametrize("seed", seeds())
+async def test_a_full_disk_is_waited_for_and_nothing_that_was_accepted_is_lost(
+    ground: Ground, server: Postgres, disk: SmallDisk, seed: int
+) -> None:
+    [instance] = ground.running("billing")
+    logged = len(server.log_file.read_text())
+    async with admin(ground, server, "billing") as admins, outbox_on(disk, admins), under_load(ground, seed) as load:
+        await load.accepted(FIRST_ORDERS)
+        before = await ground.epochs("billing")
+        disk.fill()
+        await eventually(lambda: tells(instance, NO_ROOM), NOTICED_SECONDS, "billing says that the disk is full")
+        assert NO_ROOM in server.log_file.read_text()[logged:]
+        assert instance.is_running
+        disk.give_room()
+        await ground.until_taken_over("billing", before)
+
+
+# -- a server that stands still --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize("service", ["billing", "inventory", "timeline"])
+async def test_a_server_process_that_stands_still_is_hung_up_on_and_its_work_is_done_again(
+    ground: Ground, server: Postgres, service: str, seed: int
+) -> None:
+    database = urlsplit(ground.stack.addresses.postgres[service]).path[1:]
+    async with under_load(ground, seed) as load:
+        await load.accepted(FIRST_ORDERS)
+        [instance] = ground.running(service)
+        before = await ground.epochs(service)
+        async with admin(ground, server, service) as admins:
+            pids = [pid for (pid,) in await (await admins.execute(BACKENDS, (database,))).fetchall()]
+        assert pids
+        with frozen(pids):
+            hung_up = '"database_hung_up"'
+            await eventually(lambda: tells(instance, hung_up), NOTICED_SECONDS, f"{service} hangs up")
+        await ground.until_taken_over(service, before)
+        assert instance.is_running
