@@ -30,7 +30,7 @@ class Cluster:
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._admin = self._new_client()
         self._numbers: dict[str, list[int]] = {}
 
     async def leaders(self, topic: str) -> Mapping[int, int]:
@@ -55,17 +55,21 @@ class Cluster:
             found = self._admin.list_offsets(wanted)
             return {at.partition: (await asyncio.to_thread(f.result, ANSWER_SECONDS)).offset for at, f in found.items()}
         except (KafkaException, TimeoutError):
+            # It goes on asking a leader that has gone.
+            self._admin = self._new_client()
             return {}
 
     async def length(self, topic: str) -> int:
         """How many records there are, as long as none were deleted."""
         return sum((await self.ends(topic)).values())
 
+    def _new_client(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+
     async def _partitions(self, topic: str) -> Mapping[int, PartitionMetadata]:
-        # A new client for each question: one that knows all brokers may wait for the one that does not answer.
-        client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
         try:
-            found = await asyncio.to_thread(client.list_topics, topic, ANSWER_SECONDS)
+            # Of a new client: one that knows all brokers may wait for the one that does not answer.
+            found = await asyncio.to_thread(self._new_client().list_topics, topic, ANSWER_SECONDS)
         except KafkaException:
             return {}
         return dict(found.topics[topic].partitions)
