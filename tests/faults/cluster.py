@@ -26,11 +26,12 @@ class Appended(NamedTuple):
 
 
 class Cluster:
-    """Answers are of the moment; what cannot be answered, as a broker is away, is empty."""
+    """Answers are of the moment; what these brokers (host:port, ...) cannot answer now is empty."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._admin = self._new_client()
+        self._numbers: dict[str, list[int]] = {}
 
     async def leaders(self, topic: str) -> Mapping[int, int]:
         """The id of the broker that leads each partition; -1: none does."""
@@ -48,19 +49,27 @@ class Cluster:
     async def ends(self, topic: str) -> Ends:
         """The offset behind the last record of each partition."""
         try:
-            wanted = {At(topic, number): OffsetSpec.latest() for number in await self._partitions(topic)}  # type: ignore[no-untyped-call]
-            found = self._admin.list_offsets(wanted) if wanted else {}
+            if topic not in self._numbers:
+                self._numbers[topic] = list(await self._partitions(topic))
+            wanted = {At(topic, number): OffsetSpec.latest() for number in self._numbers[topic]}  # type: ignore[no-untyped-call]
+            found = self._admin.list_offsets(wanted)
             return {at.partition: (await asyncio.to_thread(f.result, ANSWER_SECONDS)).offset for at, f in found.items()}
         except (KafkaException, TimeoutError):
+            # It goes on asking a leader that has gone.
+            self._admin = self._new_client()
             return {}
 
     async def length(self, topic: str) -> int:
         """How many records there are, as long as none were deleted."""
         return sum((await self.ends(topic)).values())
 
+    def _new_client(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+
     async def _partitions(self, topic: str) -> Mapping[int, PartitionMetadata]:
         try:
-            found = await asyncio.to_thread(self._admin.list_topics, topic, ANSWER_SECONDS)
+            # Of a new client: one that knows all brokers may wait for the one that does not answer.
+            found = await asyncio.to_thread(self._new_client().list_topics, topic, ANSWER_SECONDS)
         except KafkaException:
             return {}
         return dict(found.topics[topic].partitions)

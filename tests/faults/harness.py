@@ -20,10 +20,12 @@ from uuid import uuid4
 import httpx
 import psycopg
 
+from infra.addresses import Addresses
 from infra.stack import Stack
 from pavane.audit import audit
 from pavane.instance import GATEWAY, Instance
 from pavane.platform import Platform
+from pavane.settled import wait_until_settled
 from streams.kit.faultpoints import VARIABLE
 from streams.kit.run import services
 from streams.kit.shop import Shop
@@ -117,9 +119,7 @@ class Ground:
         await eventually(taken, TAKEN_OVER_SECONDS, f"{service}: every lane has a new owner")
 
     async def rows(self, database: str, query: str, *values: object) -> list[tuple[int, int]]:
-        url = self.stack.addresses.postgres[database]
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            return await (await connection.execute(query.encode(), values)).fetchall()
+        return await _rows(self.stack.addresses.postgres[database], query, *values)
 
     async def made_whole(self) -> None:
         """One ordinary process of every service runs, and one gateway, whatever the last test left."""
@@ -152,16 +152,16 @@ async def under_load(ground: Ground, seed: int, orders: int = ORDERS) -> AsyncIt
         await running
     finally:
         running.cancel()
-    await prove(ground, load)
+    await prove(ground.stack.addresses, load)
 
 
-async def prove(ground: Ground, load: Load) -> None:
+async def prove(addresses: Addresses, load: Load) -> None:
     """Every order ended as it may, nothing is on its way any more, and no invariant is broken."""
     begun = time.monotonic()
-    await eventually(lambda: _nothing_to_retry(ground), SETTLED_SECONDS, "no effect waits to be asked again")
-    await ground.platform.settled(SETTLED_SECONDS)
+    await eventually(lambda: _nothing_to_retry(addresses), SETTLED_SECONDS, "no effect waits to be asked again")
+    await wait_until_settled(addresses, SETTLED_SECONDS)
     at_rest = time.monotonic() - begun
-    report = await audit({**os.environ, **ground.stack.addresses.environment()})
+    report = await audit({**os.environ, **addresses.environment()})
     broken = {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean}
     assert broken == {}, broken
     assert report.unsettled == 0, Counter({verdict.name: verdict.unsettled for verdict in report.verdicts})
@@ -171,6 +171,11 @@ async def prove(ground: Ground, load: Load) -> None:
     print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.verdicts)} invariants hold")  # noqa: T201
 
 
-async def _nothing_to_retry(ground: Ground) -> bool:
+async def _nothing_to_retry(addresses: Addresses) -> bool:
     query = "SELECT count(*), 0 FROM parked WHERE retry_at IS NOT NULL"
-    return all([await ground.rows(name, query) == [(0, 0)] for name in services()])
+    return all([await _rows(addresses.postgres[name], query) == [(0, 0)] for name in services()])
+
+
+async def _rows(url: str, query: str, *values: object) -> list[tuple[int, int]]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        return await (await connection.execute(query.encode(), values)).fetchall()

@@ -96,6 +96,10 @@ class Load:
         async with self._changed:
             await self._changed.wait_for(lambda: self.placed >= orders)
 
+    def goes_on_at(self, shop: Shop, orders_url: str) -> None:
+        """The same shop, reached in another way from now on: everything was started again elsewhere."""
+        self.shop, self._orders_url = shop, orders_url
+
     async def run(self) -> None:
         """Sell, and return when every order has ended. `TimeoutError` when none ends any more."""
         await self._open_shop()

@@ -9,7 +9,7 @@ import pytest
 from infra.addresses import KAFKA
 from pavane.instance import GATEWAY, Instance
 from tests.faults.between import proxied
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import Cluster, Ends
 from tests.faults.harness import ALL, Ground, seeds, under_load
 from tests.faults.load import Load
 from tests.faults.proxy import ANSWERS
@@ -43,7 +43,7 @@ async def test_a_request_that_was_written_when_the_gateway_died_is_asked_again_a
     assert load.ended.keys() == load.kinds.keys(), "there are other orders than the customers know of"
 
 
-async def placed(cluster: Cluster, since: dict[int, int]) -> list[bytes]:
+async def placed(cluster: Cluster, since: Ends) -> list[bytes]:
     """The orders that requests to place them name, as often as they do."""
     return [request.key for request in await cluster.records(TOPIC, since) if request.type == b"PlaceOrder"]
 
