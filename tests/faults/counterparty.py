@@ -133,13 +133,15 @@ class Counterparty:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A client that has given up is not there to be answered.
-        with contextlib.suppress(OSError, EOFError):
-            if self.is_away:
-                self.refused += 1
-            else:
-                writer.write(await self._answer(reader, writer))
-                await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                if self.is_away:
+                    self.refused += 1
+                else:
+                    writer.write(await self._answer(reader, writer))
+                    await writer.drain()
+        finally:
+            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
