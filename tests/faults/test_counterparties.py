@@ -42,8 +42,8 @@ FIRST_ORDERS = 20
 #: So often each fault happens before it ends.
 STRIKES = 10
 NOTICED_SECONDS = 60.0
-#: The breaker tries again every ten seconds: so often in vain makes a minute.
-PROBES_IN_VAIN = 6 if ALL else 1
+#: So long a counterparty is away. The breaker tries again every ten seconds.
+AWAY_SECONDS = 60.0 if ALL else 10.0
 pytestmark = pytest.mark.timeout(300)
 
 ALONE: Sequence[tuple[Sequence[str], Sequence[Fault]]] = [([s], [f]) for s in ROLES for f in FAULTS]
@@ -112,13 +112,17 @@ async def test_while_a_counterparty_is_away_other_orders_end_and_then_it_is_aske
         async with under_load(ground, seed) as load:
             await load.accepted(FIRST_ORDERS)
             party.is_away = True
+            away_at = time.monotonic()
             await eventually(is_open, NOTICED_SECONDS, f"{service} leaves the {dependency} alone")
             health = await instance.health()
             assert health is not None and health["degraded"] == [dependency]
             await sell_what_needs_no(service, ground)
-            for _ in range(PROBES_IN_VAIN):
-                refused = party.refused
-                await eventually(lambda r=refused: party.refused > r, NOTICED_SECONDS, "it is tried whether it is back")
+            refused = party.refused
+            await eventually(
+                lambda: party.refused > refused and time.monotonic() - away_at > AWAY_SECONDS,
+                AWAY_SECONDS + NOTICED_SECONDS,
+                "it is away for so long, and tried whether it is back",
+            )
             await eventually(is_open, NOTICED_SECONDS, "it is not, and is left alone again")
             party.behave()
             back_at = time.monotonic()
