@@ -22,7 +22,7 @@ import psycopg
 
 from infra.addresses import Addresses
 from infra.stack import Stack
-from pavane.audit import audit
+from pavane.audit import Report, audit
 from pavane.instance import GATEWAY, Instance
 from pavane.platform import Platform
 from pavane.settled import wait_until_settled
@@ -158,17 +158,23 @@ async def under_load(ground: Ground, seed: int, orders: int = ORDERS) -> AsyncIt
 async def prove(addresses: Addresses, load: Load) -> None:
     """Every order ended as it may, nothing is on its way any more, and no invariant is broken."""
     begun = time.monotonic()
-    await eventually(lambda: _nothing_to_retry(addresses), SETTLED_SECONDS, "no effect waits to be asked again")
-    await wait_until_settled(addresses, SETTLED_SECONDS)
-    at_rest = time.monotonic() - begun
-    report = await audit({**os.environ, **addresses.environment()})
-    broken = {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean}
-    assert broken == {}, broken
-    assert report.unsettled == 0, Counter({verdict.name: verdict.unsettled for verdict in report.verdicts})
+    report = await audited_at_rest(addresses)
+    at_rest = time.monotonic() - begun - report.seconds
     wrong = load.wrong_ends()
     assert wrong == [], wrong
     assert report.verdict("orders-end").checked >= load.placed
     print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.verdicts)} invariants hold")  # noqa: T201
+
+
+async def audited_at_rest(addresses: Addresses) -> Report:
+    """Wait until nothing is on its way any more; no invariant is broken then."""
+    await eventually(lambda: _nothing_to_retry(addresses), SETTLED_SECONDS, "no effect waits to be asked again")
+    await wait_until_settled(addresses, SETTLED_SECONDS)
+    report = await audit({**os.environ, **addresses.environment()})
+    broken = {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean}
+    assert broken == {}, broken
+    assert report.unsettled == 0, Counter({verdict.name: verdict.unsettled for verdict in report.verdicts})
+    return report
 
 
 async def _nothing_to_retry(addresses: Addresses) -> bool:

@@ -125,7 +125,10 @@ async def test_while_a_counterparty_is_away_other_orders_end_and_then_it_is_aske
             )
             await eventually(is_open, NOTICED_SECONDS, "it is not, and is left alone again")
             party.behave()
+            back_at = time.monotonic()
             await eventually(is_closed, NOTICED_SECONDS, "it is, and is asked again")
+            asked_again_after = time.monotonic() - back_at
+    print(f"the {dependency} was asked again {asked_again_after:.1f} s after it was back")  # noqa: T201
     said = instance.log_file.read_text()
     assert '"breaker_open"' in said and '"breaker_closed"' in said
     await assert_counted_right(ground, load)

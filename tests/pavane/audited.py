@@ -13,7 +13,7 @@ Every service is taken a step at a time, so an audit can be held at any moment, 
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -237,6 +237,10 @@ class Seen:
         """Change a row behind the service's back."""
         self.rows[type(row)][row.row_key] = msgspec.structs.replace(row, **changes)
 
+    def copy(self) -> "Seen":
+        rows = {state: dict(found) for state, found in self.rows.items()}
+        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
+
     def frozen(self) -> Snapshot:
         def columns(state: type[State], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
             return [tuple(getattr(row, name) for name in names) for row in self.rows[state].values()]
@@ -258,6 +262,19 @@ class Look:
     ends: dict[Where, int]
     later: Mapping[str, Clocks]
     now: datetime = field(default=NOW + timedelta(seconds=1))
+    partitions: int = PARTITIONS
+    schema_of: Callable[[int], str | None] = lambda schema_id: SCHEMAS[schema_id] if schema_id < len(SCHEMAS) else None
+
+    def copy(self) -> "Look":
+        """The same once more, to be changed. Rows and records never are: others are put in their place."""
+        return replace(
+            self,
+            seen={name: seen.copy() for name, seen in self.seen.items()},
+            charges={order_id: list(charges) for order_id, charges in self.charges.items()},
+            parcels={order_id: list(parcels) for order_id, parcels in self.parcels.items()},
+            log={where: list(records) for where, records in self.log.items()},
+            ends=dict(self.ends),
+        )
 
     def verdicts(self) -> dict[str, Verdict]:
         """What the audit says, by name."""
@@ -274,8 +291,8 @@ class Look:
             ],
             ends=self.ends,
             later=lambda: self.later,
-            decoder=Decoder(LANGUAGE, lambda schema_id: SCHEMAS[schema_id] if schema_id < len(SCHEMAS) else None),
-            partition_of=lambda key: partition_of(key, PARTITIONS),
+            decoder=Decoder(LANGUAGE, self.schema_of),
+            partition_of=self.home,
             now=self.now,
         )
         return {verdict.name: verdict for verdict in examine(evidence)}
@@ -284,9 +301,13 @@ class Look:
         """The names of the invariants that are broken, and in which words."""
         return {name: verdict.violations for name, verdict in self.verdicts().items() if not verdict.clean}
 
+    def home(self, key: bytes) -> int:
+        """The partition that the key belongs in."""
+        return partition_of(key, self.partitions)
+
     def records(self, topic: str, key: str) -> list[Record]:
         """All records of a topic about one key."""
-        where = (topic, partition_of(key.encode(), PARTITIONS))
+        where = (topic, self.home(key.encode()))
         return [record for record in self.log[where] if record.key == key.encode()]
 
     def replace(self, record: Record, *instead: Record) -> None:

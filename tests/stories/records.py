@@ -55,6 +55,12 @@ class Records:
         query = f"UPDATE orders SET due_at = {overdue} WHERE order_id = %s AND status = 'placed' RETURNING order_id"
         assert await self._rows("orders", query, order.id), f"{order} is not open, so it has no deadline"
 
+    async def deadlines(self, orders: Sequence[Order]) -> dict[str, Any]:
+        """When each of the orders is due; none for those that are final."""
+        query = "SELECT order_id, due_at FROM orders WHERE order_id = ANY(%s)"
+        found = await self._rows("orders", query, [order.id for order in orders])
+        return {row["order_id"]: row["due_at"] for row in found}
+
     async def _rows(self, database: str, query: str, *values: Any) -> list[dict[str, Any]]:
         async with await psycopg.AsyncConnection.connect(
             self._databases[database], autocommit=True, row_factory=dict_row

@@ -5,7 +5,7 @@ from collections import Counter
 
 from streams.kit.testing import Shop
 from tests.stories.conftest import NewShop
-from tests.stories.records import Records
+from tests.stories.records import BOOKED, HELD, Records
 
 
 async def test_the_last_ten_pieces_go_to_exactly_ten_of_fifty_buyers(shop: Shop, records: Records) -> None:
@@ -19,6 +19,23 @@ async def test_the_last_ten_pieces_go_to_exactly_ten_of_fifty_buyers(shop: Shop,
     }
     assert await shop.stock("lamp") == (0, 0, 10)
     assert sorted((await records.captures(orders)).values()) == [1] * 10
+
+
+async def test_the_last_piece_goes_to_exactly_one_of_two_hundred_buyers(new_shop: NewShop, records: Records) -> None:
+    shop = new_shop(patience_seconds=60.0)
+    await shop.price("lamp", 1999)
+    await shop.receive("lamp", 1)
+    orders = await asyncio.gather(*(shop.place(sku="lamp", customer=f"buyer-{number}") for number in range(200)))
+    endings = await asyncio.gather(*map(shop.settled, orders))
+    assert Counter((each.status, each.reason) for each in endings) == {
+        ("confirmed", ""): 1,
+        ("cancelled", "OUT_OF_STOCK"): 199,
+    }
+    assert await shop.stock("lamp") == (0, 0, 1)
+    winner = next(order for order, ending in zip(orders, endings, strict=True) if ending.status == "confirmed")
+    assert await records.captures(orders) == {winner.id: 1}
+    assert [order for order in orders if await records.parcel(order) in BOOKED] == [winner]
+    assert [order for order in orders if await records.payment(order) in HELD] == [winner]
 
 
 async def test_shops_with_the_same_sku_sell_their_own_stock_at_their_own_price(new_shop: NewShop) -> None:

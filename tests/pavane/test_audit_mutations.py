@@ -1,0 +1,76 @@
+"""The audit names whatever is broken on purpose in a finished run: one table, complete to every verdict."""
+
+import pytest
+
+from tests.pavane.audited import Look, Shop
+from tests.pavane.finished import Run
+from tests.pavane.mutation import Mutation
+from tests.pavane.mutations_of_log import OF_ROWS, OF_THE_LOG
+from tests.pavane.mutations_of_orders import OF_ORDERS
+
+MUTATIONS = [*OF_ORDERS, *OF_THE_LOG, *OF_ROWS]
+
+#: What these two name is not broken: it waits, or it was put aside, with its reason.
+LISTS = {"parked", "dead-letters"}
+
+
+@pytest.fixture(scope="module")
+async def finished() -> Look:
+    """A shop at rest, in which an order of every kind has ended."""
+    shop = Shop()
+    shop.stock("lamp", 100)
+    shop.stock("flyer", 100, price=0)
+    await shop.settle()
+    for _ in range(3):
+        shop.place("lamp", 2)
+        shop.place("flyer")
+        shop.place("lamp", country="XX")
+        shop.place("unheard-of")
+    shop.append("orders.requests", "garbage", b"\x01")
+    await shop.settle()
+    return shop.look()
+
+
+def test_a_finished_run_is_clean_and_settled(finished: Look):
+    verdicts = Run(finished).look.verdicts().values()
+
+    assert {verdict.name: verdict.violations for verdict in verdicts if not verdict.clean} == {}
+    assert sum(verdict.unsettled for verdict in verdicts) == 0
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_what_is_broken_on_purpose_is_named(finished: Look, mutation: Mutation):
+    assert_named(finished, mutation)
+
+
+def assert_named(look: Look, mutation: Mutation) -> None:
+    """Plant it in a copy; the verdict must say the words."""
+    run = Run(look)
+    mutation.plant(run)
+
+    said = "\n".join(run.look.broken().get(mutation.verdict, ()))
+
+    assert mutation.words.format_map(vars(run)) in said, f"{mutation.verdict} says: {said or 'nothing'}"
+
+
+def test_every_verdict_is_broken_by_some_mutation(finished: Look):
+    assert {mutation.verdict for mutation in MUTATIONS} == finished.verdicts().keys() - LISTS
+
+
+def test_what_is_parked_is_listed_and_makes_nothing_broken(finished: Look):
+    run = Run(finished)
+    run.park("inventory", run.confirmed, run.fact("OrderConfirmed"))
+
+    verdicts = run.look.verdicts()
+
+    assert verdicts["parked"].unsettled == 1
+    assert f"about {run.confirmed}: ValueError: planted; waits for a redrive" in verdicts["parked"].notes[0]
+    assert verdicts["confirmed-paid-and-sent"].unsettled == 1
+    assert run.look.broken() == {}
+
+
+def test_a_dead_letter_is_listed_and_makes_nothing_broken(finished: Look):
+    verdict = finished.verdicts()["dead-letters"]
+
+    assert (verdict.checked, verdict.clean) == (1, True)
+    assert "about garbage: Undecodable" in verdict.notes[0]
