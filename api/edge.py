@@ -42,7 +42,9 @@ class Edge:
         clear_contextvars()
         bind_contextvars(correlation=correlation)
         answer = _Answer(scope, send, correlation)
-        self._under_way += 1
+        # A stream is open for minutes and bounded by the feed; it takes nobody's place.
+        place = 0 if scope["path"].endswith("/events") else 1
+        self._under_way += place
         try:
             if self._under_way > MOST_UNDER_WAY and scope["path"].startswith("/v1/"):
                 raise Overloaded
@@ -57,7 +59,7 @@ class Edge:
             if not answer.started:
                 await render(Unexpected(), correlation)(scope, receive, answer.send)
         finally:
-            self._under_way -= 1
+            self._under_way -= place
 
 
 class _Answer:
@@ -78,7 +80,10 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._stamp]}
+            given = message.get("headers", ())
+            names = {name.lower() for name, _ in given}
+            stamp = [(name, value) for name, value in self._stamp if name not in names]
+            message = {**message, "headers": [*given, *stamp]}
             method = self._scope["method"] if self.route != "none" else "any"
             SECONDS.labels(self.route, method).observe(time.perf_counter() - self._began)
             ANSWERED.labels(self.route, method, message["status"]).inc()

@@ -12,6 +12,8 @@
     ├── KeyReused             422  the key was used with another body
     ├── MalformedBody         400  not JSON
     ├── InvalidRequest        422  not what the route takes
+    ├── EventsGone            410  the event to go on from is too far back
+    ├── TooManyStreams        429  one customer has more streams open than are good for anybody
     ├── BodyTooSlow           408  not all there in time
     ├── BodyTooLarge          413  longer than any order
     ├── Unavailable           503  cannot be answered for now
@@ -142,6 +144,27 @@ class InvalidRequest(Problem):
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         count = len(errors)
         super().__init__(f"{count} thing{'s are' if count != 1 else ' is'} not as needed; see errors.", errors=errors)
+
+
+class EventsGone(Problem):
+    status = 410
+    slug = "events-gone"
+    title = "The event to go on from is too far back"
+
+    def __init__(self) -> None:
+        super().__init__("List the orders to see how they stand, then open the stream again without Last-Event-ID.")
+
+
+class TooManyStreams(Problem):
+    status = 429
+    slug = "too-many-streams"
+    title = "Too many streams are open"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You may have {most} streams open at once. Close one, or follow all orders by one stream.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
 
 
 class BodyTooLarge(Problem):

@@ -1,11 +1,13 @@
 """The parts of a running gateway, and what a route may ask of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
 from api.errors import Unauthenticated
+from api.feed import Feed
 from api.idempotency import Idempotency, read_key
 from api.log import RequestLog
 from api.timeline import Timeline
@@ -21,6 +23,11 @@ class Gateway:
     idempotency: Idempotency
     timeline: Timeline
 
+    @cached_property
+    def feed(self) -> Feed:
+        """What happens to orders, for whoever listens."""
+        return Feed(self.timeline)
+
     async def open(self) -> None:
         """Begin to connect to everything; what is away is waited for in the background."""
         self.log.start()
@@ -28,6 +35,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Send what is under way, then let go of everything, within some seconds."""
+        await self.feed.close()
         await self.log.close()
         await self.timeline.close()
         await self.idempotency.close()

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
-from api.answers import Order, Price, Stock
+from api.answers import Order, Price, Stock, Summary
 from api.app import application, build
 from api.gateway import Gateway
 from api.idempotency import Idempotency
@@ -106,6 +106,18 @@ class KnownTimeline:
 
     async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
         return self.orders.get((order_id, tenant, customer))
+
+    async def page(self, tenant: str, customer: str, after: Any, most: int) -> list[Summary]:
+        return []
+
+    async def heads(self) -> dict[int, int]:
+        return {0: 0}
+
+    async def told(self, since: Any, most: int) -> list[Any]:
+        return []
+
+    async def told_of(self, order_id: str) -> list[Any]:
+        return []
 
     async def stock(self, tenant: str, sku: str) -> Stock | None:
         return None
