@@ -1,15 +1,16 @@
 """The parts of a running gateway, and what a route may ask of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from api.errors import Unauthenticated
 from api.idempotency import Idempotency, read_key
 from api.log import RequestLog
+from api.probes import Probe, Probes
 from api.timeline import Timeline
-from api.tokens import Caller, Verifier, require
+from api.tokens import Caller, Verifier, bearer_token, require
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,18 @@ class Gateway:
     idempotency: Idempotency
     timeline: Timeline
 
+    @cached_property
+    def probes(self) -> Probes:
+        """Whether everything answers. Without Redis only kept answers are missing; old keys are good for a while."""
+        probes: dict[str, Probe] = {
+            "kafka": self.log.reachable,
+            "timeline": self.timeline.reachable,
+            "redis": self.idempotency.reachable,
+        }
+        if self.verifier.published is not None:
+            probes |= {"keys": self.verifier.published.known, "key provider": self.verifier.published.reachable}
+        return Probes(probes, dispensable={"redis", "key provider"})
+
     async def open(self) -> None:
         """Begin to connect to everything; what is away is waited for in the background."""
         self.log.start()
@@ -31,6 +44,7 @@ class Gateway:
         await self.log.close()
         await self.timeline.close()
         await self.idempotency.close()
+        await self.verifier.close()
 
 
 class Trace(NamedTuple):
@@ -68,10 +82,7 @@ def caller_with(scope: str) -> Any:
     """A dependency: the caller by the bearer token, who needs `scope`. Raises `Unauthenticated` and `Forbidden`."""
 
     async def authenticate(request: Request) -> Caller:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("Send a header 'Authorization: Bearer <token>'.", error="")
         gateway: Gateway = request.app.state.gateway
-        return require(gateway.verifier.caller(token.strip()), scope)
+        return require(await gateway.verifier.caller(bearer_token(request.headers.getlist("authorization"))), scope)
 
     return Depends(authenticate)

@@ -40,3 +40,9 @@ KEYS = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+KEY_FETCHES = Counter(
+    "pavane_gateway_key_fetches",
+    "How often the identity provider was asked for its keys, by outcome: fetched, failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
