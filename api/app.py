@@ -29,7 +29,7 @@ def build(settings: GatewaySettings) -> ASGIApp:
 
     return application(
         Gateway(
-            verifier=Verifier.from_file(settings.jwks),
+            verifier=Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience),
             log=RequestLog(settings.kafka, open_codec),
             idempotency=Idempotency(settings.redis),
             timeline=Timeline(settings.database_timeline),

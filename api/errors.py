@@ -18,6 +18,7 @@
     ├── BodyTooLarge          413  longer than any order
     ├── Unavailable           503  cannot be answered for now
     │   ├── Overloaded            more requests are under way than are good for anybody
+    │   ├── KeysAway              nobody can be recognised: the identity provider has been away for too long
     │   ├── NotAccepted           the request is not on the log and will not come onto it
     │   └── OutcomeUnknown        the request may or may not have come onto the log
     └── Unexpected            500  a mistake of ours; the log has the trace, the answer has the correlation id
@@ -200,6 +201,14 @@ class Overloaded(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("Nothing was done. Try again later, with the same Idempotency-Key.")
+
+
+class KeysAway(Unavailable):
+    slug = "keys-away"
+    title = "Tokens cannot be verified for now"
+
+    def __init__(self) -> None:
+        super().__init__("The identity provider's keys cannot be fetched; nothing was done. Try again later.")
 
 
 class NotAccepted(Unavailable):

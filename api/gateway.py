@@ -6,12 +6,12 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from api.errors import Unauthenticated
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
 from api.log import RequestLog
+from api.probes import Probe, Probes
 from api.timeline import Timeline
-from api.tokens import Caller, Verifier, require
+from api.tokens import Caller, Verifier, bearer_token, require
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,18 @@ class Gateway:
         """What happens to orders, for whoever listens."""
         return Feed(self.timeline)
 
+    @cached_property
+    def probes(self) -> Probes:
+        """Whether everything answers. Without Redis only kept answers are missing; old keys are good for a while."""
+        probes: dict[str, Probe] = {
+            "kafka": self.log.reachable,
+            "timeline": self.timeline.reachable,
+            "redis": self.idempotency.reachable,
+        }
+        if self.verifier.published is not None:
+            probes |= {"keys": self.verifier.published.known, "key provider": self.verifier.published.reachable}
+        return Probes(probes, dispensable={"redis", "key provider"})
+
     async def open(self) -> None:
         """Begin to connect to everything; what is away is waited for in the background."""
         self.log.start()
@@ -39,6 +51,7 @@ class Gateway:
         await self.log.close()
         await self.timeline.close()
         await self.idempotency.close()
+        await self.verifier.close()
 
 
 class Trace(NamedTuple):
@@ -76,10 +89,7 @@ def caller_with(scope: str) -> Any:
     """A dependency: the caller by the bearer token, who needs `scope`. Raises `Unauthenticated` and `Forbidden`."""
 
     async def authenticate(request: Request) -> Caller:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("Send a header 'Authorization: Bearer <token>'.", error="")
         gateway: Gateway = request.app.state.gateway
-        return require(gateway.verifier.caller(token.strip()), scope)
+        return require(await gateway.verifier.caller(bearer_token(request.headers.getlist("authorization"))), scope)
 
     return Depends(authenticate)

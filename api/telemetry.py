@@ -46,3 +46,9 @@ OVERRUN = Counter(
     "Listeners that were too slow and were let go, to go on where they were.",
     registry=REGISTRY,
 )
+KEY_FETCHES = Counter(
+    "pavane_gateway_key_fetches",
+    "How often the identity provider was asked for its keys, by outcome: fetched, failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)

@@ -192,7 +192,7 @@ class Platform:
             own.add(database_variable(WORLD_DATABASE))
         return {
             **{key: value for key, value in everything.items() if key in own or not key.startswith(DATABASE)},
-            "PAVANE_JWKS": str(self._jwks_file),
+            "PAVANE_JWKS": self.issuer.jwks_url,
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
         }
@@ -223,6 +223,8 @@ class Platform:
         # The gateway first: what it took is then on the log.
         await asyncio.gather(*(each.stop() for each in self.children.get(GATEWAY, ())))
         await asyncio.gather(*(each.stop() for each in self._all()))
+        if self._issuer is not None:
+            self._issuer.close()
 
     def _all(self) -> list[Instance]:
         return [each for of_service in self.children.values() for each in of_service]

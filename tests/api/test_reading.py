@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from api.errors import Unavailable
 from api.idempotency import name_of
 from api.timeline import Timeline
-from tests.api.conftest import NOWHERE, as_customer, frozen, new_key, order, records_of
+from tests.api.conftest import NOWHERE, as_customer, eventually, frozen, new_key, order, records_of
 
 
 async def test_an_order_not_heard_of_yet_is_accepted_for_its_owner_and_unknown_to_others(shop: httpx.AsyncClient):
@@ -106,7 +106,10 @@ async def test_a_ready_gateway_says_so(shop: httpx.AsyncClient):
 async def test_a_broker_that_stands_still_makes_the_gateway_unready(stack: Any, shop: httpx.AsyncClient):
     if not stack.kafka:
         pytest.skip("the broker is not ours to freeze")
-    with frozen(stack.kafka[0].pid):
-        answer = await shop.get("/health/ready")
 
-    assert (answer.status_code, list(answer.json()["missing"])) == (503, ["kafka"])
+    async def is_missed() -> bool:
+        answer = await shop.get("/health/ready")
+        return (answer.status_code, list(answer.json()["missing"])) == (503, ["kafka"])
+
+    with frozen(stack.kafka[0].pid):
+        await eventually(is_missed)
