@@ -123,6 +123,22 @@ def explore(
         raise typer.Exit(explored.report((one for walk in walks for one in walk), dancers))
 
 
+@app.command("can-deploy")
+def can_deploy(
+    service: Annotated[str, typer.Argument(help="The service of which another version would run.")],
+    as_: Annotated[
+        str, typer.Option("--as", help="A checkout, a folder of schemas, or a version that ran before. Default: this.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Would this version understand all it may meet now, and be understood? Exit code 0: yes; 1: no; 2: not known."""
+    from pavane import console
+    from pavane.deploy import report
+
+    console.run(report.can_deploy(data, service, as_, as_json=as_json), failed=report.COULD_NOT_ASK)
+
+
 @choreography_app.callback()
 def choreography(context: typer.Context) -> None:
     """Print what follows from what, and what is wrong with it. Exit code 1 when something is."""

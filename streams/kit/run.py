@@ -16,6 +16,7 @@ from typing import Any
 
 import streams
 from streams.kit import logs
+from streams.kit.announcing import announce, announcement
 from streams.kit.codec import Codec
 from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
@@ -59,7 +60,8 @@ def _now() -> datetime:
 async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, now: Now = _now) -> None:
     """Run the service until `stop` is set. `now`: the clock by which facts are dated and deadlines pass."""
     async with AsyncExitStack() as stack:
-        codec = Codec(Language.load(), ConfluentRegistry(settings.registry))
+        language = Language.load()
+        codec = Codec(language, ConfluentRegistry(settings.registry))
         await _learn_language(codec, service, stop)
         world = await _world(service, settings, stack)
         log = KafkaLog(
@@ -75,9 +77,13 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
             settings.management_host, settings.management_port, lambda: readiness(worker, log, world)
         )
         stack.callback(management.close)
+        version = announcement(service, language)
+        stack.callback(asyncio.create_task(announce(settings.database, version), name="announcing").cancel)
         await log.open()
         stack.push_async_callback(log.close)
-        logger().info("started", topics=service.topics, management=f"http://{management.address}")
+        logger().info(
+            "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
+        )
         # What was imported and connected stays; the collector need not look at it again with every batch.
         gc.freeze()
         await _until(stop, worker)
