@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -38,6 +39,10 @@ class LogReader:
         self._bootstrap = bootstrap
         self._consumer = Consumer({**_reading, "bootstrap.servers": bootstrap})
 
+    def again(self) -> "LogReader":
+        """Another one, to read something else meanwhile."""
+        return LogReader(self._bootstrap)
+
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
@@ -72,16 +77,18 @@ class LogReader:
         except KafkaException as error:
             raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {error}") from error
 
-    def records(self, topics: Sequence[str], ends: Mapping[Where, int]) -> Iterator[Record]:
-        """Every record below `ends`, one topic after the other, each partition in order."""
+    def records(
+        self, topics: Sequence[str], ends: Mapping[Where, int], starts: Mapping[Where, int] = MappingProxyType({})
+    ) -> Iterator[Record]:
+        """Every record below `ends`, one topic after the other, each partition in order; from `starts` on, if given."""
         for topic in topics:
-            wanted = {partition: end for (of, partition), end in ends.items() if of == topic and end > 0}
-            yield from self._topic(topic, wanted)
+            wanted = {p: end for (of, p), end in ends.items() if of == topic and end > starts.get((topic, p), 0)}
+            yield from self._topic(topic, wanted, starts)
 
-    def _topic(self, topic: str, ends: dict[int, int]) -> Iterator[Record]:
+    def _topic(self, topic: str, ends: dict[int, int], starts: Mapping[Where, int]) -> Iterator[Record]:
         if not ends:
             return
-        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        self._consumer.assign([TopicPartition(topic, p, starts.get((topic, p), OFFSET_BEGINNING)) for p in ends])
         left = dict(ends)
         heard_at = time.monotonic()
         while left:

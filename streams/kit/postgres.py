@@ -240,10 +240,7 @@ class PostgresTransaction:
         """Parked records in and out. The next one of a key whose head was released may be tried at once."""
         parking, partition = draft.parking, draft.lane.partition
         if parking.added:
-            documents = msgspec.json.encode([_parked_row(partition, each) for each in parking.added]).decode()
-            await self._connection.execute(
-                "INSERT INTO parked SELECT * FROM json_populate_recordset(null::parked, %s)", (documents,)
-            )
+            await park(self._connection, partition, parking.added)
         for each in parking.tried:
             await self._connection.execute(
                 "UPDATE parked SET reason = %s, message = %s, attempts = %s, retry_at = %s "
@@ -272,6 +269,14 @@ class PostgresTransaction:
 _facts = msgspec.msgpack.Decoder(list[ToSay])
 _facts_encoder = msgspec.msgpack.Encoder()
 _delivery = msgspec.msgpack.Decoder(tuple[Record, Envelope])
+
+
+async def park(connection: AsyncConnection[tuple[Any, ...]], partition: int, added: Sequence[Parked]) -> None:
+    """Write parked records down."""
+    documents = msgspec.json.encode([_parked_row(partition, each) for each in added]).decode()
+    await connection.execute(
+        "INSERT INTO parked SELECT * FROM json_populate_recordset(null::parked, %s)", (documents,)
+    )
 
 
 def _parked_row(partition: int, parked: Parked) -> dict[str, Any]:

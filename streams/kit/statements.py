@@ -52,7 +52,7 @@ def everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[bytes
     shape = (*(change.state for change in changes), bool(said))
     if shape not in _shapes:
         parts = [
-            sql.SQL("{} AS ({})").format(sql.Identifier(f"_{change.state.table}"), _save(change.state))
+            sql.SQL("{} AS ({})").format(sql.Identifier(f"_{change.state.table}"), save(change.state))
             for change in changes
         ]
         parts += [_SAY] if said else []
@@ -72,7 +72,7 @@ _SAY = sql.Composed(
 _shapes: dict[tuple[Any, ...], bytes] = {}
 
 
-def _save(state: type[State]) -> sql.Composed:
+def save(state: type[State]) -> sql.Composed:
     """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once."""
     if state not in _saves:
         columns = [name for name in state.__struct_fields__ if name != state.key]
