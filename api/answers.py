@@ -94,6 +94,27 @@ class Page(BaseModel):
     next: str | None
 
 
+class LateOrder(BaseModel):
+    """`speaker` should have said one of `facts` long ago. `usual_seconds`: what the step takes in 99 of 100 cases; null
+    if nobody knows yet. `by`: when the order is called off if nothing comes; null: it has ended, this is still to do.
+    """
+
+    order_id: str
+    status: str
+    speaker: str
+    facts: list[str]
+    since: datetime
+    waited_seconds: float
+    usual_seconds: float | None
+    by: datetime | None
+
+
+class Overdue(BaseModel):
+    """Orders of the tenant that wait longer than usual, the longest wait first."""
+
+    orders: list[LateOrder]
+
+
 class Stock(BaseModel):
     """Pieces of one SKU, as far as the timeline has heard."""
 

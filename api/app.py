@@ -11,7 +11,7 @@ from api.edge import Edge
 from api.gateway import Gateway
 from api.idempotency import Idempotency
 from api.log import RequestLog
-from api.routes import health, items, live, orders
+from api.routes import health, items, live, orders, overdue
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
@@ -58,7 +58,7 @@ def application(gateway: Gateway) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for router in (live.router, orders.router, items.router, health.router):
+    for router in (live.router, orders.router, items.router, overdue.router, health.router):
         app.include_router(router)
     problems.install(app)
     openapi.install(app)

@@ -1,17 +1,19 @@
 """What the gateway reads: the timeline's tables, in the timeline's own database, never written from here."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic import TypeAdapter
 
-from api.answers import Due, Order, Price, Stock, Summary
+from api.answers import Due, Entry, Order, Price, Stock, Summary
 from api.due import due
 from api.errors import Unavailable
+from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Story, late, usual
 from streams.kit.keys import item_key
 from streams.kit.logs import logger
 
@@ -61,6 +63,9 @@ _TOLD_OF = """
 """
 _SHELF = "SELECT available, reserved, dispatched FROM shelves WHERE item = %(item)s"
 _TAG = "SELECT amount_minor, currency FROM tags WHERE item = %(item)s"
+
+
+_entries = TypeAdapter(list[Entry]).validate_python
 
 
 class Told(NamedTuple):
@@ -122,6 +127,15 @@ class Timeline:
         """That customer's orders, newest first, from behind the one that was placed then and has this id."""
         values = {"tenant": tenant, "customer": customer, "placed_at": after[0], "order_id": after[1], "most": most}
         return [Summary.model_validate(row) for row in await self._rows(_PAGE, values)]
+
+    async def overdue(self, tenant: str, most: int) -> list[Late]:
+        """Orders of the tenant that wait longer than usual, the longest wait first, at most so many."""
+        over = await self._rows(OVER, {"most": LEARNED_FROM})
+        asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": most, "closings": CLOSINGS}
+        rows = await self._rows(OPEN, asked)
+        stories = [Story(row["order_id"], row["tenant"], row["status"], _entries(row["story"])) for row in rows]
+        steps = usual(_entries(row["story"]) for row in over)
+        return late(stories, steps, datetime.now(UTC))[:most]
 
     async def heads(self) -> dict[int, int]:
         """By lane: the ordinal of the last fact heard. Some above it may be told already, if they had been parked."""

@@ -141,6 +141,21 @@ def can_deploy(
     console.run(report.can_deploy(data, service, as_, as_json=as_json), failed=report.COULD_NOT_ASK)
 
 
+@app.command()
+def overdue(
+    services: Annotated[list[str] | None, typer.Argument(help="Only what these services owe.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="So many orders are listed; 0: all.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Orders that wait longer than usual: for whom, why, and what helps. Exit code 0: none; 1: some; 2: not known."""
+    from pavane import console
+    from pavane.dead_letters.desk import Desk
+    from pavane.overdue.telling import print_overdue
+
+    console.run(print_overdue(Desk.at(data), services or (), most=limit, as_json=as_json), failed=2)
+
+
 @choreography_app.callback()
 def choreography(context: typer.Context) -> None:
     """Print what follows from what, and what is wrong with it. Exit code 1 when something is."""
