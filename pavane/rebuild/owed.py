@@ -1,10 +1,11 @@
 """What a lane had heard and not handled when its database was lost, found in the log alone.
 
-A change of state always says a fact, and a fact names its cause. So a record that the lane's clock counts as heard,
-and that is no fact's cause, either called for nothing, or it was parked: its effect was not answered, its decision
-failed, or it waited behind another one of its key. Which one it was is decided once more, on the rows as they are now: decisions are
-pure, and what called for nothing still does (`pavane choreography` checks that no event is ignored which a later state
-would not ignore). Later records of a parked record's key were parked too: where one was handled, none before it was.
+A change of state always says a fact, and a fact names its cause. So a record that the lane's clock counts as heard and
+A change of state always says a fact, and a fact names its cause. So a record that the clock counts as heard and
+it waited behind another one of its key. Which one it was is decided once more, on the rows as they are now: decisions
+are pure, and what called for nothing still does (`pavane choreography` checks that no event is ignored which a later
+state would not ignore). Later records of a parked record's key were parked too: where one of them was handled, none
+before it was parked.
 
 The limits: dead letters that were discarded come back as parked, since only the lost database knew of that.
 """
