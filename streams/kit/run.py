@@ -68,7 +68,7 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
             settings.kafka, service.name, service.topics, settings.session_timeout_ms, unhurried=not service.says
         )
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
-        store = PostgresStore(settings.database, transaction_seconds)
+        store = PostgresStore(settings.database, transaction_seconds, service.name)
         worker = Worker(
             service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count), now
         )
