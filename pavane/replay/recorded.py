@@ -136,7 +136,7 @@ def _write(file: Path, records: Iterable[Record]) -> None:
         for each in records
     )
     with file.open("wb") as out:
-        fastavro.writer(out, SCHEMA, documents, codec="deflate", strict_allow_default=True)
+        fastavro.writer(out, SCHEMA, documents, codec="deflate")
 
 
 def _by_partition(file: Path) -> dict[int, list[Record]]:

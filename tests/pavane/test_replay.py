@@ -15,11 +15,11 @@ from pavane.replay.errors import CannotReplay
 from pavane.replay.recollection import Recollection
 from pavane.replay.replaying import Bound, Range, replay
 from pavane.replay.report import Report
-from streams.billing.events import InvoiceOpened, PaymentAuthorized, StockReserved
+from streams.billing.events import PaymentAuthorized, StockReserved
 from streams.billing.model import Invoice
 from streams.billing.provider import AuthorizePayment, Declined
 from streams.billing.service import billing
-from streams.inventory.events import OrderPlaced, StockRejected
+from streams.inventory.events import OrderCancelled, OrderPlaced, StockRejected, StockReleased
 from streams.inventory.model import Reservation, Stock
 from streams.inventory.service import inventory
 from streams.kit.envelope import write_clock
@@ -119,23 +119,21 @@ def test_silence_that_would_be_broken_and_a_fact_that_would_not_be_said_are_diff
     planted(monkeypatch, billing, StockReserved, lambda invoice, reserved: ())
     silent = replay(billing, past_of(shop, "billing"))
     monkeypatch.undo()
-    before = billing.reactions[StockReserved].decide
 
-    def again(invoice: Invoice, reserved: StockReserved) -> Iterator[Said]:
-        yield from before(invoice, reserved) or ()
-        yield InvoiceOpened(
-            tenant=invoice.tenant, order_id=invoice.order_id, amount=invoice.amount, payment_method="card-ok"
-        )
+    def always(reservation: Reservation, cancelled: OrderCancelled) -> Iterator[Said]:
+        yield StockReleased(tenant=reservation.tenant, order_id=reservation.order_id, lines=reservation.lines)
 
-    planted(monkeypatch, billing, StockReserved, again)
-    talking = replay(billing, past_of(shop, "billing"))
+    planted(monkeypatch, inventory, OrderCancelled, always)
+    talking = replay(inventory, past_of(shop, "inventory"))
 
     assert {group.reason for group in silent.groups.values()} == {
         "would be nothing instead of PaymentAuthorized",
         "would be nothing instead of PaymentDeclined",
     }
-    # One order was called off before its stock was reserved: nothing was said then.
-    assert "would be InvoiceOpened instead of nothing" in {group.reason for group in talking.groups.values()}
+    # Two orders were cancelled as there was no stock: of them nothing was released.
+    assert [(group.reason, group.count) for group in talking.groups.values()] == [
+        ("would be StockReleased instead of nothing", 2)
+    ]
 
 
 def test_a_question_that_was_not_asked_then_is_a_difference(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
