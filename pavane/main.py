@@ -18,11 +18,13 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluster.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
 choreography_app = typer.Typer(help="The dance, from the services' declarations alone.", invoke_without_command=True)
+history_app = typer.Typer(help="Recorded topics, for 'pavane replay --history'.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(choreography_app, name="choreography")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(lanes_app, name="lanes")
+app.add_typer(history_app, name="history")
 app.command()(rebuild)
 
 ALL = "all"
@@ -108,6 +110,35 @@ def audit(
     from pavane import console, verdict
 
     console.run(verdict.audit(data, as_json), failed=verdict.COULD_NOT_ASK)
+
+
+@app.command()
+def replay(
+    service: Annotated[str, typer.Argument(help="The service that decides again.")],
+    start: Annotated[str, typer.Option("--from", help="A time, or an offset of its topic. Default: the start.")] = "",
+    end: Annotated[str, typer.Option("--to", help="A time, or an offset, itself left out. Default: now.")] = "",
+    history: Annotated[Path | None, typer.Option(help="A folder that 'history record' wrote, instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Always so: nothing is written or asked.")] = True,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """What would today's code decide about what a service heard then? Exit code 0: the same; 1: not; 2: cannot tell."""
+    from pavane import console
+    from pavane.replay import commands
+
+    console.run(commands.compare(commands.Asked(service, start, end, history, data, as_json)), commands.COULD_NOT)
+
+
+@history_app.command("record")
+def history_record(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Write what every service has heard and said: every build can replay it."""
+    from pavane import console
+    from pavane.replay import commands
+
+    console.run(commands.record_history(folder, data), commands.COULD_NOT)
 
 
 @app.command()

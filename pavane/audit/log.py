@@ -1,6 +1,7 @@
 """Reading the log for the audit: every topic from its start up to the end that it had at one moment."""
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
@@ -17,6 +18,7 @@ TIMEOUT_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
 RECORDS_AT_ONCE = 5_000
 PAUSE_SECONDS = 0.05
+READ_AHEAD_RECORDS = 2_000
 
 _reading = {
     # A group is only named because the client wants one: partitions are assigned by hand and no offset is committed.
@@ -84,6 +86,57 @@ class LogReader:
         for topic in topics:
             wanted = {p: end for (of, p), end in ends.items() if of == topic and end > starts.get((topic, p), 0)}
             yield from self._topic(topic, wanted, starts)
+
+    def side_by_side(self, ends: Mapping[Where, int]) -> Mapping[Where, Iterator[Record]]:
+        """Every record below `ends`, each partition in order; all of them can be read along in any rhythm.
+
+        Of a partition that is not read for long only `READ_AHEAD_RECORDS` or so are in memory.
+        """
+        ahead: dict[Where, deque[Record]] = {where: deque() for where, end in ends.items() if end > 0}
+        places = {where: TopicPartition(*where, OFFSET_BEGINNING) for where in ahead}
+        left, paused = {where: ends[where] for where in ahead}, set[Where]()
+        self._consumer.assign(list(places.values()))
+
+        def fetch() -> None:
+            for where in [where for where in paused if len(ahead[where]) < READ_AHEAD_RECORDS]:
+                paused.remove(where)
+                self._consumer.resume([places[where]])
+            for message in self._messages(left):
+                topic, partition, offset = message.topic(), message.partition(), message.offset()
+                where = (topic, partition) if topic is not None and partition is not None else ("", -1)
+                if offset is None or where not in left:
+                    continue
+                if message.error() is None and offset < left[where]:
+                    ahead[where].append(record_of(*where, offset, message))
+                if offset >= left[where] - 1:
+                    del left[where]
+                    paused.discard(where)
+                    self._consumer.incremental_unassign([TopicPartition(*where)])
+                elif len(ahead[where]) > READ_AHEAD_RECORDS and where not in paused:
+                    paused.add(where)
+                    self._consumer.pause([places[where]])
+
+        def records(where: Where) -> Iterator[Record]:
+            while ahead[where] or where in left:
+                if ahead[where]:
+                    yield ahead[where].popleft()
+                else:
+                    fetch()
+
+        return {where: records(where) if where in ahead else iter(()) for where in ends}
+
+    def _messages(self, left: Collection[Where]) -> list[Message]:
+        """Some messages of what is left. Raises `EvidenceMissing` when there should be some, and none come for long."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (messages := self._consumer.consume(RECORDS_AT_ONCE, timeout=PAUSE_SECONDS)):
+            if time.monotonic() > deadline:
+                listed = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(left))
+                raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {listed}, but it has some")
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise EvidenceMissing(f"{message.topic()}/{message.partition()} cannot be read: {error}")
+        return messages
 
     def _topic(self, topic: str, ends: dict[int, int], starts: Mapping[Where, int]) -> Iterator[Record]:
         if not ends:
