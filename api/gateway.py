@@ -6,11 +6,13 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
+from api.errors import Problem
 from api.idempotency import Idempotency, read_key
+from api.limits import Limits
 from api.log import RequestLog
 from api.probes import Probe, Probes
 from api.timeline import Timeline
-from api.tokens import Caller, Verifier, bearer_token, require
+from api.tokens import Caller, Verifier, require
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Gateway:
     log: RequestLog
     idempotency: Idempotency
     timeline: Timeline
+    limits: Limits | None = None
 
     @cached_property
     def probes(self) -> Probes:
@@ -45,6 +48,8 @@ class Gateway:
         await self.timeline.close()
         await self.idempotency.close()
         await self.verifier.close()
+        if self.limits is not None:
+            await self.limits.close()
 
 
 class Trace(NamedTuple):
@@ -82,7 +87,9 @@ def caller_with(scope: str) -> Any:
     """A dependency: the caller by the bearer token, who needs `scope`. Raises `Unauthenticated` and `Forbidden`."""
 
     async def authenticate(request: Request) -> Caller:
-        gateway: Gateway = request.app.state.gateway
-        return require(await gateway.verifier.caller(bearer_token(request.headers.getlist("authorization"))), scope)
+        caller: Caller | Problem = request.scope["caller"]
+        if isinstance(caller, Problem):
+            raise caller
+        return require(caller, scope)
 
     return Depends(authenticate)
