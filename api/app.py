@@ -1,15 +1,18 @@
 """The gateway as an ASGI application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import openapi, problems
+from api.addresses import Network, networks
 from api.edge import Edge
 from api.gateway import Gateway
+from api.guard import Guard
 from api.idempotency import Idempotency
+from api.limits import Limits
 from api.log import RequestLog
 from api.routes import health, items, live, orders, overdue
 from api.settings import GatewaySettings
@@ -33,11 +36,19 @@ def build(settings: GatewaySettings) -> ASGIApp:
             log=RequestLog(settings.kafka, open_codec),
             idempotency=Idempotency(settings.redis),
             timeline=Timeline(settings.database_timeline),
-        )
+            limits=Limits(
+                settings.redis,
+                address=settings.limit_address,
+                user=settings.limit_user,
+                tenant=settings.limit_tenant,
+                burst_seconds=settings.limit_burst_seconds,
+            ),
+        ),
+        trusted=networks(settings.trusted_proxies),
     )
 
 
-def application(gateway: Gateway) -> ASGIApp:
+def application(gateway: Gateway, trusted: Sequence[Network] = ()) -> ASGIApp:
     """The routes and the edge around them; the gateway's parts are opened when the server starts the application."""
 
     @asynccontextmanager
@@ -62,4 +73,4 @@ def application(gateway: Gateway) -> ASGIApp:
         app.include_router(router)
     problems.install(app)
     openapi.install(app)
-    return Edge(app)
+    return Edge(Guard(app, gateway.verifier, gateway.limits, trusted))

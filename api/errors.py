@@ -16,6 +16,7 @@
     ├── TooManyStreams        429  one customer has more streams open than are good for anybody
     ├── BodyTooSlow           408  not all there in time
     ├── BodyTooLarge          413  longer than any order
+    ├── LimitReached          429  too often from this address, user or tenant
     ├── Unavailable           503  cannot be answered for now
     │   ├── Overloaded            more requests are under way than are good for anybody
     │   ├── KeysAway              nobody can be recognised: the identity provider has been away for too long
@@ -184,6 +185,21 @@ class BodyTooSlow(Problem):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"A body must come within {seconds:g} seconds.", headers={"Connection": "close"})
+
+
+class LimitReached(Problem):
+    """`limits`: what the answer's RateLimit headers say of the limits, as names and values of headers."""
+
+    status = 429
+    slug = "limit-reached"
+    title = "Too many requests"
+
+    def __init__(self, retry_after_seconds: int, limits: Mapping[str, str]) -> None:
+        super().__init__(
+            f"Nothing was done. Ask again in {retry_after_seconds} seconds, with the same Idempotency-Key if there is "
+            "one; RateLimit says how the limits stand.",
+            headers={"Retry-After": str(retry_after_seconds), **limits},
+        )
 
 
 class Unavailable(Problem):

@@ -6,12 +6,14 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
+from api.errors import Problem
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
+from api.limits import Limits
 from api.log import RequestLog
 from api.probes import Probe, Probes
 from api.timeline import Timeline
-from api.tokens import Caller, Verifier, bearer_token, require
+from api.tokens import Caller, Verifier, require
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Gateway:
     log: RequestLog
     idempotency: Idempotency
     timeline: Timeline
+    limits: Limits | None = None
 
     @cached_property
     def feed(self) -> Feed:
@@ -52,6 +55,8 @@ class Gateway:
         await self.timeline.close()
         await self.idempotency.close()
         await self.verifier.close()
+        if self.limits is not None:
+            await self.limits.close()
 
 
 class Trace(NamedTuple):
@@ -89,7 +94,9 @@ def caller_with(scope: str) -> Any:
     """A dependency: the caller by the bearer token, who needs `scope`. Raises `Unauthenticated` and `Forbidden`."""
 
     async def authenticate(request: Request) -> Caller:
-        gateway: Gateway = request.app.state.gateway
-        return require(await gateway.verifier.caller(bearer_token(request.headers.getlist("authorization"))), scope)
+        caller: Caller | Problem = request.scope["caller"]
+        if isinstance(caller, Problem):
+            raise caller
+        return require(caller, scope)
 
     return Depends(authenticate)

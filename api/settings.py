@@ -25,6 +25,21 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     ]
     token_issuer: Annotated[str, Meta(min_length=1, description="who issues tokens, as their iss says it")] = ISSUER
     token_audience: Annotated[str, Meta(min_length=1, description="whom tokens are for, as their aud says")] = AUDIENCE
+    trusted_proxies: Annotated[
+        str, Meta(description="proxies whose X-Forwarded-For is believed: addresses or networks, comma between them")
+    ] = ""
+    limit_address: Annotated[
+        float, Meta(ge=0, description="units a second of one address; a read is 1, a write 5, a bad token 10; 0: any")
+    ] = 200.0
+    limit_user: Annotated[
+        float, Meta(ge=0, description="units a second of one user, for reading and for writing each; 0: any number")
+    ] = 50.0
+    limit_tenant: Annotated[
+        float, Meta(ge=0, description="units a second of one tenant, for reading and for writing each; 0: any number")
+    ] = 2_500.0
+    limit_burst_seconds: Annotated[
+        int, Meta(ge=1, le=3_600, description="seconds whose units may be used at once")
+    ] = 5
     gateway_host: Annotated[str, Meta(min_length=1, description="address that the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[
         int, Meta(ge=0, le=65_535, description="port that the gateway listens on, 0 to 65535; 0 takes a free one")

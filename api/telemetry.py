@@ -52,3 +52,9 @@ KEY_FETCHES = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+LIMITED = Counter(
+    "pavane_gateway_limited",
+    "Requests that were counted against limits, by kind (reads, writes) and verdict (allowed, refused).",
+    ["kind", "verdict"],
+    registry=REGISTRY,
+)

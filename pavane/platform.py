@@ -28,6 +28,8 @@ from pavane.issuer import Issuer
 from pavane.supervisor import Bounds, Say, Supervisor
 from streams.kit.run import find, services
 
+#: All customers of a local platform come from this one address, and a benchmark is meant to come often.
+LOCAL_LIMITS = {"PAVANE_LIMIT_ADDRESS": "0", "PAVANE_LIMIT_USER": "10000", "PAVANE_LIMIT_TENANT": "100000"}
 READY_SECONDS = 60.0
 HEARD_SECONDS = 60.0
 BETWEEN_QUESTIONS_SECONDS = 0.05
@@ -193,6 +195,7 @@ class Platform:
         return {
             **{key: value for key, value in everything.items() if key in own or not key.startswith(DATABASE)},
             "PAVANE_JWKS": self.issuer.jwks_url,
+            **LOCAL_LIMITS,
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
         }

@@ -29,6 +29,7 @@ from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
 from infra.stack import Stack
+from pavane.platform import LOCAL_LIMITS
 from streams.kit.events import Request
 from streams.kit.migrations import migrate
 
@@ -193,6 +194,7 @@ async def environment(
         "PAVANE_REDIS": addresses.redis_url,
         "PAVANE_DATABASE_TIMELINE": timeline,
         "PAVANE_JWKS": str(jwks),
+        **LOCAL_LIMITS,
     }
 
 

@@ -39,7 +39,7 @@ async def test_the_running_gateway_refuses_every_forged_token_on_every_way_in(sh
 
     for name, forged in FORGED.items():
         for method, path in ways:
-            header = b"Bearer " + forged().encode("latin-1", "replace").replace(b"\n", b"")
+            header = (b"Bearer " + forged().encode()).strip()
             answer = await shop.request(method, path, headers={"Authorization": header})
             told = answer.json()
 
