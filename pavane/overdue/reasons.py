@@ -1,6 +1,6 @@
 """Why an order is late, by what is known of the service that it waits for. The first that applies is the reason."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import NamedTuple
 
@@ -40,8 +40,9 @@ def why(known: Known, speaker: str, order_id: str, home: int, view: str = "timel
         return _parked(waiting)
     if lane is not None and lane.halted:
         return Why(f"{place} is halted: {lane.halted}", "pavane lanes list")
-    if known.held is not None and home not in known.held.get(speaker, ()):
-        return Why(f"no process of {speaker} holds lane {home}", f"pavane run {speaker}")
+    if known.held is not None and home not in (held := known.held.get(speaker, ())):
+        alone = sorted(partition for service, partition in known.lanes if service == speaker and partition not in held)
+        return Why(f"no process of {speaker} holds {_lanes(alone)}", f"pavane run {speaker}")
     if lane is not None and (behind := sum(lane.to_hear.values())):
         return Why(f"{place} has yet to hear {_records(behind)}", f"pavane lanes list {speaker}")
     if lane is not None and lane.to_say:
@@ -58,6 +59,10 @@ def _parked(waiting: Waiting) -> Why:
         again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC"
         return Why(f"parked, {again}: {waiting.message or waiting.reason}", command)
     return Why(f"parked until somebody decides, {waiting.reason}: {waiting.message}", command)
+
+
+def _lanes(partitions: Sequence[int]) -> str:
+    return f"lane{'s' if len(partitions) > 1 else ''} {', '.join(map(str, partitions))}"
 
 
 def _records(count: int) -> str:

@@ -39,9 +39,9 @@ def lines(found: Found, most: int) -> list[str]:
     longest = max(late.waited_seconds for late, _ in found.late)
     is_are = "is" if len(orders) == 1 else "are"
     said = [f"{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
-    by_reason: dict[tuple[str, Why], list[Late]] = {}
+    by_reason: dict[tuple[str, Why], set[str]] = {}
     for late, why in found.late:
-        by_reason.setdefault((late.speaker, why), []).append(late)
+        by_reason.setdefault((late.speaker, why), set()).add(late.order_id)
     for (speaker, why), held in sorted(by_reason.items(), key=lambda each: -len(each[1])):
         said.append(f"{count(len(held), 'order')} for {speaker}: {cut(plain(why.reason), LONGEST_REASON)}")
         said.append(f"    {why.remedy}")

@@ -50,6 +50,12 @@ def test_without_an_answer_of_kafka_nobody_is_said_to_be_missing():
     assert why(found, "shipping", "o-1", 2).remedy == "pavane audit"
 
 
+def test_all_lanes_that_nobody_holds_are_one_reason():
+    both = Known({("shipping", n): lane(partition=n) for n in (1, 2)}, {}, {})
+
+    assert {why(both, "shipping", "o-1", n).reason for n in (1, 2)} == {"no process of shipping holds lanes 1, 2"}
+
+
 def late(number: int) -> Late:
     facts = ("ShipmentBooked", "ShipmentRejected")
     return Late(f"o-{number}", "shop", "placed", "shipping", facts, NOON, 42.0, 0.2, NOON + timedelta(minutes=15))
