@@ -21,8 +21,16 @@ FORGETTING_SECONDS = 5.0
 MOST_UNDER_WAY = 1_000
 """While the log is away every request waits for it; this bounds how many do."""
 
-# Answers are about one caller's orders, and never a page to be guessed at.
-_ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+# Answers are about one caller's orders, and never a page to be guessed at, framed, or read by another site. A page that
+# is one says so by headers of its own. (OWASP REST security cheat sheet.)
+_ALWAYS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+]
 
 
 class Edge:
@@ -80,10 +88,9 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            given = message.get("headers", ())
-            names = {name.lower() for name, _ in given}
-            stamp = [(name, value) for name, value in self._stamp if name not in names]
-            message = {**message, "headers": [*given, *stamp]}
+            said = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in said}
+            message = {**message, "headers": said + [each for each in self._stamp if each[0] not in names]}
             method = self._scope["method"] if self.route != "none" else "any"
             SECONDS.labels(self.route, method).observe(time.perf_counter() - self._began)
             ANSWERED.labels(self.route, method, message["status"]).inc()

@@ -11,13 +11,17 @@
     ├── StillRunning          409  the first request with this key has no answer yet
     ├── KeyReused             422  the key was used with another body
     ├── MalformedBody         400  not JSON
+    ├── MalformedRequest      400  not HTTP
     ├── InvalidRequest        422  not what the route takes
     ├── EventsGone            410  the event to go on from is too far back
     ├── TooManyStreams        429  one customer has more streams open than are good for anybody
+    ├── HeadTooSlow           408  the request line and headers are not there in time
+    ├── HeadTooLarge          431  longer than anybody's request line and headers
     ├── BodyTooSlow           408  not all there in time
     ├── BodyTooLarge          413  longer than any order
     ├── LimitReached          429  too often from this address, user or tenant
     ├── Unavailable           503  cannot be answered for now
+    │   ├── TooManyConnections    more are open than are good for anybody
     │   ├── Overloaded            more requests are under way than are good for anybody
     │   ├── KeysAway              nobody can be recognised: the identity provider has been away for too long
     │   ├── NotAccepted           the request is not on the log and will not come onto it
@@ -136,6 +140,15 @@ class MalformedBody(Problem):
     title = "The body is not JSON"
 
 
+class MalformedRequest(Problem):
+    status = 400
+    slug = "malformed-request"
+    title = "This is not HTTP"
+
+    def __init__(self) -> None:
+        super().__init__("What came cannot be read as an HTTP request.")
+
+
 class InvalidRequest(Problem):
     """`errors`: what is wrong, each as `{pointer, detail}`; pointers are URI fragments (RFC 6901) into the body."""
 
@@ -167,6 +180,24 @@ class TooManyStreams(Problem):
             f"You may have {most} streams open at once. Close one, or follow all orders by one stream.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
+
+
+class HeadTooSlow(Problem):
+    status = 408
+    slug = "head-too-slow"
+    title = "The request did not come in time"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The headers of a request must come within {seconds:g} seconds.")
+
+
+class HeadTooLarge(Problem):
+    status = 431
+    slug = "head-too-large"
+    title = "The request's headers are too large"
+
+    def __init__(self, most_bytes: int, most_headers: int) -> None:
+        super().__init__(f"The address and the headers may have {most_bytes} bytes, in {most_headers} headers.")
 
 
 class BodyTooLarge(Problem):
@@ -209,6 +240,14 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class TooManyConnections(Unavailable):
+    slug = "too-many-connections"
+    title = "Too many connections are open"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing was read. Use the connections that are open, or try again later.")
 
 
 class Overloaded(Unavailable):

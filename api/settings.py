@@ -40,6 +40,9 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     limit_burst_seconds: Annotated[
         int, Meta(ge=1, le=3_600, description="seconds whose units may be used at once")
     ] = 5
+    gateway_connections_of_an_address: Annotated[
+        int, Meta(ge=0, description="connections that one address may have; 0, as behind a proxy, for any number")
+    ] = 0
     gateway_host: Annotated[str, Meta(min_length=1, description="address that the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[
         int, Meta(ge=0, le=65_535, description="port that the gateway listens on, 0 to 65535; 0 takes a free one")

@@ -58,3 +58,9 @@ LIMITED = Counter(
     ["kind", "verdict"],
     registry=REGISTRY,
 )
+CUT_OFF = Counter(
+    "pavane_gateway_cut_off",
+    "Connections that were ended before or beside a request, by why: the problem's name, or reader.",
+    ["why"],
+    registry=REGISTRY,
+)

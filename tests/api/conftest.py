@@ -28,6 +28,7 @@ from api.log import RequestLog
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
+from api.wire import BoundedHttp
 from infra.stack import Stack
 from pavane.platform import LOCAL_LIMITS
 from streams.kit.events import Request
@@ -163,10 +164,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, http: Any = BoundedHttp) -> AsyncIterator[str]:
     """The application on a free port of this process, as the real server serves it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    server = _Server(uvicorn.Config(app, http=http, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     served = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         assert not served.done(), "the server ended before it started"
