@@ -4,20 +4,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Lifespan
 
 from api import openapi, problems
 from api.edge import Edge
 from api.gateway import Gateway
 from api.idempotency import Idempotency
 from api.log import RequestLog
-from api.routes import health, items, live, orders
+from api.routes import health, items, live, orders, pages
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
 from streams.kit.codec import Codec
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
+
+ROUTERS = (live.router, orders.router, items.router, health.router, pages.router)
 
 
 def build(settings: GatewaySettings) -> ASGIApp:
@@ -48,18 +50,24 @@ def application(gateway: Gateway) -> ASGIApp:
         finally:
             await gateway.close()
 
+    app = routed(lifespan)
+    app.state.gateway = gateway
+    return Edge(app)
+
+
+def routed(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The routes alone, as they are described and served."""
     app = FastAPI(
         title="Pavane",
-        description="Orders in, one record each to the log; their stories out.",
         version="1",
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.gateway = gateway
-    for router in (live.router, orders.router, items.router, health.router):
+    for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
-    openapi.install(app)
-    return Edge(app)
+    openapi.install(app, ROUTERS)
+    return app

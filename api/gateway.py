@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from api.errors import Unauthenticated
+from api.errors import Unauthenticated, UnsupportedMediaType
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
 from api.log import RequestLog
@@ -66,6 +66,14 @@ async def _key_if_sent(request: Request) -> str | None:
     return None if key is None else read_key(key)
 
 
+async def _takes_json(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and await request.body():
+        raise UnsupportedMediaType
+
+
+TAKES_JSON = Depends(_takes_json)
+"""A dependency of routes with a body. A form of a foreign page can send no JSON, so that it can do nothing here."""
 Parts = Annotated[Gateway, Depends(_gateway)]
 Traced = Annotated[Trace, Depends(_trace)]
 Key = Annotated[str, Depends(_key)]
@@ -82,4 +90,6 @@ def caller_with(scope: str) -> Any:
         gateway: Gateway = request.app.state.gateway
         return require(gateway.verifier.caller(token.strip()), scope)
 
+    # For the description of the route.
+    authenticate.__dict__["scope"] = scope
     return Depends(authenticate)
