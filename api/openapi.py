@@ -27,7 +27,8 @@ DESCRIPTION = """Orders in, one record each to the log; their stories out.
   still names the same order, which is placed once.
 - **Refusals** are problems (RFC 9457) whose `type` is stable and an address that explains it. `Retry-After` is there
   wherever waiting helps.
-- **`X-Correlation-Id`** and `traceparent` (W3C Trace Context) travel through every fact of the order; the first comes back.
+- **`X-Correlation-Id`** and `traceparent` (W3C Trace Context) travel through every fact of the order; the first comes
+  back.
 - **Bounds**: a body has 64 KiB and 10 seconds, an order 100 lines, a page 100 orders, a stream 15 minutes (it is taken
   up again by `Last-Event-ID`), a wait 20 seconds.
 - **Versions**: within `/v1` things are only added. What will go is marked by `Deprecation` (RFC 9745) and `Sunset`

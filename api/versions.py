@@ -1,6 +1,6 @@
 """What will go: routes that are deprecated, since when, until when, and what to use instead.
 
-Nothing is, while `/v1` is all there is. When `/v2` comes, its `/v1` route gets a line here; callers then see the headers
+Nothing is, while `/v1` is all there is. When `/v2` comes, its `/v1` route gets a line here; callers then see
 `Deprecation` (RFC 9745), `Sunset` (RFC 8594) and a link to the successor (RFC 5829) with every answer, also a refusal.
 """
 
