@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Lifespan
 
 from api import openapi, problems
 from api.addresses import Network, networks
@@ -14,13 +14,15 @@ from api.guard import Guard
 from api.idempotency import Idempotency
 from api.limits import Limits
 from api.log import RequestLog
-from api.routes import health, items, live, orders, overdue
+from api.routes import health, items, live, orders, overdue, pages
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
 from streams.kit.codec import Codec
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
+
+ROUTERS = (live.router, orders.router, items.router, overdue.router, health.router, pages.router)
 
 
 def build(settings: GatewaySettings) -> ASGIApp:
@@ -59,18 +61,24 @@ def application(gateway: Gateway, trusted: Sequence[Network] = ()) -> ASGIApp:
         finally:
             await gateway.close()
 
+    app = routed(lifespan)
+    app.state.gateway = gateway
+    return Edge(Guard(app, gateway.verifier, gateway.limits, trusted))
+
+
+def routed(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The routes alone, as they are described and served."""
     app = FastAPI(
         title="Pavane",
-        description="Orders in, one record each to the log; their stories out.",
         version="1",
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.gateway = gateway
-    for router in (live.router, orders.router, items.router, overdue.router, health.router):
+    for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
-    openapi.install(app)
-    return Edge(Guard(app, gateway.verifier, gateway.limits, trusted))
+    openapi.install(app, ROUTERS)
+    return app

@@ -11,6 +11,7 @@ from api.correlation import CORRELATION_HEADER, correlation_of, traceparent_of
 from api.errors import BodyTooLarge, BodyTooSlow, Overloaded, Problem, Unexpected
 from api.problems import render
 from api.telemetry import ANSWERED, SECONDS
+from api.versions import headers_of
 from streams.kit.logs import logger
 
 MOST_BODY_BYTES = 64 * 1024
@@ -88,9 +89,10 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            said = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in said}
-            message = {**message, "headers": said + [each for each in self._stamp if each[0] not in names]}
+            given = message.get("headers", ())
+            names = {name.lower() for name, _ in given}
+            stamp = [(name, value) for name, value in self._stamp if name not in names]
+            message = {**message, "headers": [*given, *stamp, *headers_of(self.route)]}
             method = self._scope["method"] if self.route != "none" else "any"
             SECONDS.labels(self.route, method).observe(time.perf_counter() - self._began)
             ANSWERED.labels(self.route, method, message["status"]).inc()

@@ -12,6 +12,7 @@
     ├── KeyReused             422  the key was used with another body
     ├── MalformedBody         400  not JSON
     ├── MalformedRequest      400  not HTTP
+    ├── UnsupportedMediaType  415  a body that is not said to be JSON
     ├── InvalidRequest        422  not what the route takes
     ├── EventsGone            410  the event to go on from is too far back
     ├── TooManyStreams        429  one customer has more streams open than are good for anybody
@@ -32,7 +33,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-TYPE_PREFIX = "urn:pavane:problem:"
+TYPE_PREFIX = "/problems/"
+"""A relative reference with a full path (RFC 9457, section 3.1.1): whoever follows it finds the type explained."""
 RETRY_AFTER_SECONDS = 2
 
 
@@ -147,6 +149,17 @@ class MalformedRequest(Problem):
 
     def __init__(self) -> None:
         super().__init__("What came cannot be read as an HTTP request.")
+
+
+class UnsupportedMediaType(Problem):
+    status = 415
+    slug = "unsupported-media-type"
+    title = "The body must be JSON"
+
+    def __init__(self) -> None:
+        # RFC 9110, section 15.5.16: what would be taken.
+        detail = "Send it with the header 'Content-Type: application/json'."
+        super().__init__(detail, headers={"Accept": "application/json"})
 
 
 class InvalidRequest(Problem):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
-from api.errors import Problem
+from api.errors import Problem, UnsupportedMediaType
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
 from api.limits import Limits
@@ -84,6 +84,14 @@ async def _key_if_sent(request: Request) -> str | None:
     return None if key is None else read_key(key)
 
 
+async def _takes_json(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and await request.body():
+        raise UnsupportedMediaType
+
+
+TAKES_JSON = Depends(_takes_json)
+"""A dependency of routes with a body. A form of a foreign page can send no JSON, so that it can do nothing here."""
 Parts = Annotated[Gateway, Depends(_gateway)]
 Traced = Annotated[Trace, Depends(_trace)]
 Key = Annotated[str, Depends(_key)]
@@ -99,4 +107,6 @@ def caller_with(scope: str) -> Any:
             raise caller
         return require(caller, scope)
 
+    # For the description of the route.
+    authenticate.__dict__["scope"] = scope
     return Depends(authenticate)

@@ -17,7 +17,7 @@ from api.due import is_over
 from api.errors import NoSuchOrder, Overloaded, TooManyStreams
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.feed import Listener
-from api.gateway import Gateway, Key, Parts, Traced, caller_with
+from api.gateway import TAKES_JSON, Gateway, Key, Parts, Traced, caller_with
 from api.idempotency import Answer, claim, name_of
 from api.tokens import Caller
 from streams.kit.keys import is_uuid
@@ -32,7 +32,7 @@ Writer = Annotated[Caller, caller_with("orders:write")]
 Reader = Annotated[Caller, caller_with("orders:read")]
 
 
-@router.post("", status_code=202, response_model=Accepted)
+@router.post("", status_code=202, response_model=Accepted, dependencies=[TAKES_JSON])
 async def place_order(caller: Writer, key: Key, order: NewOrder, parts: Parts, trace: Traced) -> Response:
     """Place an order. A retry with the same `Idempotency-Key` gets the first answer again and places nothing twice."""
     order_id = name_of(caller.tenant, key)

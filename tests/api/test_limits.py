@@ -207,7 +207,7 @@ async def test_who_comes_too_often_is_told_when_to_come_again_and_nothing_is_don
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert len(log.requests) == 2
     refused = answers[-1]
-    assert refused.json()["type"] == "urn:pavane:problem:limit-reached"
+    assert refused.json()["type"] == "/problems/limit-reached"
     assert 0 < int(refused.headers["retry-after"]) <= math.ceil(5 * 3_600 / 10)
     assert refused.headers["ratelimit"].startswith('"user-writes";r=0;t=')
     assert (await http.get("/v1/stock/lamp", headers=as_customer())).status_code == 404

@@ -43,7 +43,7 @@ async def test_the_running_gateway_refuses_every_forged_token_on_every_way_in(sh
             answer = await shop.request(method, path, headers={"Authorization": header})
             told = answer.json()
 
-            assert (answer.status_code, told["type"]) == (401, "urn:pavane:problem:unauthenticated"), name
+            assert (answer.status_code, told["type"]) == (401, "/problems/unauthenticated"), name
             assert answer.headers["www-authenticate"].startswith('Bearer realm="pavane"'), name
 
 

@@ -110,7 +110,7 @@ async def test_nobody_sees_or_moves_what_is_anothers(
             if operation.is_about_an_order:
                 assert (status < 300) == (who == ADA), name
                 if who != ADA:
-                    assert (status, json.loads(told)["type"]) == (404, "urn:pavane:problem:no-such-order"), name
+                    assert (status, json.loads(told)["type"]) == (404, "/problems/no-such-order"), name
             elif operation.is_about_an_item and operation.method == "get":
                 assert status == (200 if who.tenant == ADA.tenant else 404), name
             if who != ADA:
@@ -132,8 +132,8 @@ async def test_nobody_without_a_token_or_without_its_scope_gets_in(
     nobody, told = await ask(shop, operation, None, order_id)
     unfit, told_unfit = await ask(shop, operation, ADA, order_id, scopes=("openid", "admin", "*"))
 
-    assert (nobody, json.loads(told)["type"]) == (401, "urn:pavane:problem:unauthenticated")
-    assert (unfit, json.loads(told_unfit)["type"]) == (403, "urn:pavane:problem:forbidden")
+    assert (nobody, json.loads(told)["type"]) == (401, "/problems/unauthenticated")
+    assert (unfit, json.loads(told_unfit)["type"]) == (403, "/problems/forbidden")
 
 
 async def test_a_tenants_writes_are_written_under_its_own_name(shop: httpx.AsyncClient, environment: dict[str, str]):
@@ -155,7 +155,7 @@ async def test_a_body_cannot_say_for_whom_it_speaks(shop: httpx.AsyncClient, bod
 
     answer = await shop.post("/v1/orders", json={**order(), **body}, headers=headers)
 
-    assert (answer.status_code, answer.json()["type"]) == (422, "urn:pavane:problem:invalid-request")
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
 
 
 async def test_one_key_of_two_users_or_tenants_is_never_one_order(shop: httpx.AsyncClient):

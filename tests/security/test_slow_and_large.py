@@ -84,7 +84,7 @@ async def test_heads_that_never_end_are_cut_off_and_others_are_served_meanwhile(
     answers = await dripping
     told = [(status, problem["type"]) for status, problem in answers if status]
     assert len(told) > len(slow) / 2
-    assert set(told) == {(408, "urn:pavane:problem:head-too-slow")}
+    assert set(told) == {(408, "/problems/head-too-slow")}
     for each in slow:
         each.close()
 
@@ -122,7 +122,7 @@ async def test_a_head_that_is_too_large_is_refused(port: int, head: bytes):
 
     status, problem = await client.told()
 
-    assert (status, problem["type"]) == (431, "urn:pavane:problem:head-too-large")
+    assert (status, problem["type"]) == (431, "/problems/head-too-large")
 
 
 async def test_many_small_requests_on_one_connection_are_no_large_head(port: int):
@@ -198,7 +198,7 @@ _any = _Any()
 
 async def _told_again(port: int) -> dict[str, Any]:
     problem = (await (await connect(port)).told())[1]
-    assert problem["type"] == "urn:pavane:problem:too-many-connections"
+    assert problem["type"] == "/problems/too-many-connections"
     return problem
 
 
