@@ -1,7 +1,6 @@
 """Reading the log for the audit: every topic from its start up to the end that it had at one moment."""
 
 import time
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
@@ -90,53 +89,38 @@ class LogReader:
     def side_by_side(self, ends: Mapping[Where, int]) -> Mapping[Where, Iterator[Record]]:
         """Every record below `ends`, each partition in order; all of them can be read along in any rhythm.
 
-        Of a partition that is not read for long only `READ_AHEAD_RECORDS` or so are in memory.
+        Of each partition up to `READ_AHEAD_RECORDS` are in memory. Nothing else may be read here meanwhile.
         """
-        ahead: dict[Where, deque[Record]] = {where: deque() for where, end in ends.items() if end > 0}
-        places = {where: TopicPartition(*where, OFFSET_BEGINNING) for where in ahead}
-        left, paused = {where: ends[where] for where in ahead}, set[Where]()
-        self._consumer.assign(list(places.values()))
+        return {where: self._in_pieces(where, end) for where, end in ends.items()}
 
-        def fetch() -> None:
-            for where in [where for where in paused if len(ahead[where]) < READ_AHEAD_RECORDS]:
-                paused.remove(where)
-                self._consumer.resume([places[where]])
-            for message in self._messages(left):
-                topic, partition, offset = message.topic(), message.partition(), message.offset()
-                where = (topic, partition) if topic is not None and partition is not None else ("", -1)
-                if offset is None or where not in left:
-                    continue
-                if message.error() is None and offset < left[where]:
-                    ahead[where].append(record_of(*where, offset, message))
-                if offset >= left[where] - 1:
-                    del left[where]
-                    paused.discard(where)
-                    self._consumer.incremental_unassign([TopicPartition(*where)])
-                elif len(ahead[where]) > READ_AHEAD_RECORDS and where not in paused:
-                    paused.add(where)
-                    self._consumer.pause([places[where]])
+    def _in_pieces(self, where: Where, end: int) -> Iterator[Record]:
+        """The records of one partition, fetched some thousand at a time: between that others may be fetched."""
+        start = OFFSET_BEGINNING
+        while end > 0 and start < end:
+            piece, start = self._piece(where, start, end)
+            yield from piece
 
-        def records(where: Where) -> Iterator[Record]:
-            while ahead[where] or where in left:
-                if ahead[where]:
-                    yield ahead[where].popleft()
-                else:
-                    fetch()
-
-        return {where: records(where) if where in ahead else iter(()) for where in ends}
-
-    def _messages(self, left: Collection[Where]) -> list[Message]:
-        """Some messages of what is left. Raises `EvidenceMissing` when there should be some, and none come for long."""
+    def _piece(self, where: Where, start: int, end: int) -> tuple[list[Record], int]:
+        """Some records from `start` on, and where the next ones begin."""
+        topic, partition = where
+        piece: list[Record] = []
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (messages := self._consumer.consume(RECORDS_AT_ONCE, timeout=PAUSE_SECONDS)):
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        while start < end and len(piece) < READ_AHEAD_RECORDS:
+            for message in self._consumer.consume(READ_AHEAD_RECORDS, timeout=PAUSE_SECONDS):
+                offset, error = message.offset(), message.error()
+                if (message.topic(), message.partition()) != where or offset is None or offset < start:
+                    continue
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise EvidenceMissing(f"{topic}/{partition} cannot be read: {error}")
+                if error is None and offset < end:
+                    piece.append(record_of(topic, partition, offset, message))
+                start = offset + 1
             if time.monotonic() > deadline:
-                listed = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(left))
-                raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {listed}, but it has some")
-        for message in messages:
-            error = message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                raise EvidenceMissing(f"{message.topic()}/{message.partition()} cannot be read: {error}")
-        return messages
+                raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {topic}, but it has some")
+        self._consumer.unassign()
+        return piece, start
 
     def _topic(self, topic: str, ends: dict[int, int], starts: Mapping[Where, int]) -> Iterator[Record]:
         if not ends:

@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 async def compare(asked: Asked) -> int:
     """Replay, and print the report."""
-    wanted = Range(_bound("--from", asked.start), _bound("--to", asked.end))
+    wanted = Range(bound_of("--from", asked.start), bound_of("--to", asked.end))
     report = await asyncio.to_thread(_replay, find(asked.service), asked, wanted)
     if asked.as_json:
         typer.echo(report.as_json())
@@ -64,7 +64,7 @@ async def record_history(folder: Path, data: Path) -> int:
     return 0
 
 
-def _bound(option: str, text: str) -> Bound | None:
+def bound_of(option: str, text: str) -> Bound | None:
     """A time (ISO 8601, UTC where it names no zone) or an offset of the service's own topic."""
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""Other versions of orders, as checkouts: what they change stands here, everything else is this code."""
+"""Other versions of orders and the timeline, as checkouts: what they change stands here, all else is this code."""
 
 import json
 import shutil
@@ -37,6 +37,40 @@ def deaf(folder: Path) -> Path:
     _edit(folder / SERVICE, {"@orders.hears(ShipmentRejected)\n": ""})
     return folder
 
+
+def counting(folder: Path) -> Path:
+    """A timeline whose stories say of how many pieces an order is: a projection that must hear everything again."""
+    _copy(folder)
+    timeline = folder / "streams" / "timeline"
+    _edit(timeline / "model.py", {"    length: int = 0\n": "    length: int = 0\n    pieces: int = 0\n"})
+    length = '    Column("length", Integer, nullable=False),\n'
+    _edit(timeline / "tables.py", {length: f"{length}    {PIECES},\n"})
+    counted = "        currency=fact.total.currency,\n        placed_at=fact.at,\n"
+    pieces = "        pieces=sum(line.quantity for line in fact.lines),\n"
+    _edit(timeline / "service.py", {counted: counted + pieces})
+    (timeline / "versions" / "0003_pieces.py").write_text(MIGRATION)
+    return folder
+
+
+PIECES = 'Column("pieces", Integer, nullable=False, server_default="0")'
+MIGRATION = f'''"""Stories say of how many pieces an order is."""
+
+from alembic import op
+from sqlalchemy import Column, Integer
+
+revision = "timeline_0003"
+down_revision = "timeline_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("stories", {PIECES})
+
+
+def downgrade() -> None:
+    op.drop_column("stories", "pieces")
+'''
 
 CHANNEL = {"name": "channel", "type": "string", "default": "", "doc": "Where the order came from; empty: not known."}
 

@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
+from pavane.audit import log
 from pavane.http import Connection
 from pavane.replay.live import past_of
 from pavane.replay.replaying import replay
@@ -128,6 +129,9 @@ async def a_planted_change_is_the_only_difference(ground: Ground, monkeypatch: p
 
     with monkeypatch.context() as planted:
         planted.setitem(inventory.reactions, OrderPlaced, reaction._replace(decide=sells_no_leaflets))
+
+        # As of a log that is longer than what is in memory of it.
+        planted.setattr(log, "READ_AHEAD_RECORDS", 50)
 
         def replay_live() -> Any:
             with past_of(inventory, environment(ground)) as past:

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 import pavane.replay
+from pavane.replay import replaying
+from pavane.replay.commands import bound_of
 from pavane.replay.errors import CannotReplay
 from pavane.replay.recollection import Recollection
 from pavane.replay.replaying import Bound, Range, replay
 from pavane.replay.report import Report
+from pavane.replay.states import States
 from streams.billing.events import PaymentAuthorized, StockReserved
 from streams.billing.model import Invoice
 from streams.billing.provider import AuthorizePayment, Declined
@@ -23,6 +26,7 @@ from streams.inventory.events import OrderCancelled, OrderPlaced, StockRejected,
 from streams.inventory.model import Reservation, Stock
 from streams.inventory.service import inventory
 from streams.kit.envelope import write_clock
+from streams.kit.errors import WrongSetting
 from streams.kit.events import Effect
 from streams.kit.run import find
 from streams.kit.service import Said, Service, World
@@ -203,6 +207,21 @@ def test_a_view_decides_nothing() -> None:
         replay(find("timeline"), past_of(Shop(), "timeline"))
 
 
+def test_rows_that_do_not_fit_into_memory_are_kept_in_a_file(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    filed: list[int] = []
+
+    def small(service: Service) -> States:
+        states = States(service, most_rows=2)
+        monkeypatch.setattr(states, "close", lambda: filed.append(states.filed()))
+        return states
+
+    monkeypatch.setattr(replaying, "States", small)
+    reports = [replay(find(name), past_of(shop, name)) for name in DECIDING]
+
+    assert all(report.same for report in reports), [report.text() for report in reports]
+    assert min(filed) > 2
+
+
 # -- nobody is asked ---------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +269,28 @@ def test_every_effect_of_every_service_is_recalled_from_facts() -> None:
 
 def test_of_what_no_fact_tells_there_is_no_answer() -> None:
     assert Recollection(billing, ()).get((AuthorizePayment, "payment/1")) is None
+
+
+# -- what is asked for -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("", None),
+        ("120", Bound(offset=120)),
+        ("2026-01-01T12:00:00Z", Bound(timestamp=1_767_268_800_000)),
+        ("2026-01-01T13:00:00+01:00", Bound(timestamp=1_767_268_800_000)),
+        ("2026-01-01 12:00", Bound(timestamp=1_767_268_800_000)),
+    ],
+)
+def test_a_bound_is_a_time_or_an_offset(text: str, bound: Bound | None) -> None:
+    assert bound_of("--from", text) == bound
+
+
+def test_another_bound_is_refused_with_what_is_allowed() -> None:
+    with pytest.raises(WrongSetting, match=r"--to: a time such as .* not 'yesterday'"):
+        bound_of("--to", "yesterday")
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------
