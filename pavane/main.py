@@ -7,7 +7,7 @@ import typer
 
 from pavane.dead_letters.commands import dead_letters_app
 from pavane.lanes.commands import lanes_app
-from pavane.rebuild.commands import rebuild
+from pavane.rebuild.commands import log_app, rebuild
 
 app = typer.Typer(
     help="Pavane: an order platform of choreographed, event-driven services.",
@@ -25,6 +25,7 @@ app.add_typer(choreography_app, name="choreography")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(lanes_app, name="lanes")
 app.add_typer(history_app, name="history")
+app.add_typer(log_app, name="log")
 app.command()(rebuild)
 
 ALL = "all"

@@ -66,7 +66,7 @@ class Operation:
                 self._say("Nothing was changed.")
                 return DONE
             await self._fill(rebuild)
-            different = self._tell(rebuild, await rebuild.compare())
+            different = self._tell(rebuild, await rebuild.compare(), in_full=not behind)
             if wish.swap:
                 return await self._swap(rebuild, different)
         if different:
@@ -88,8 +88,8 @@ class Operation:
         done = folded - size.folded
         self._say(f"{count(done, 'record')} folded in {seconds:.1f} s: {done / max(seconds, 0.001):,.0f} a second.")
 
-    def _tell(self, rebuild: Rebuild, differences: Sequence[Difference]) -> int:
-        """Print the comparison; how many rows differ."""
+    def _tell(self, rebuild: Rebuild, differences: Sequence[Difference], *, in_full: bool) -> int:
+        """Print the comparison, `in_full` with the first rows that differ; how many do."""
         rows = [
             (
                 each.table, f"{each.rows:,}", f"{each.rows - each.newer - each.changed - each.unexplained:,}",
@@ -99,7 +99,7 @@ class Operation:
         ]  # fmt: skip
         for line in aligned(HEADINGS, rows):
             self._say(line)
-        for difference in differences:
+        for difference in differences if in_full else ():
             for line in difference.shown:
                 self._say(f"  {plain(line)}")
             if difference.differing > len(difference.shown):

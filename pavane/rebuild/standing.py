@@ -39,10 +39,8 @@ class Standing(NamedTuple):
         """How many facts that are in the log each lane does not know to have said. Only lanes that miss some.
 
         A fact is committed before it is said: a live database is never behind its log, unless it was lost, or is an
-        older one. A projection says nothing: of it only lanes that were lost can be told.
+        older one.
         """
-        if service.is_projection:
-            return {partition: lane.facts for partition, lane in fresh.items() if partition not in self.lanes}
         missing = {p: lane.clock.get(service.name, 0) - self.said(service, p) for p, lane in fresh.items()}
         return {partition: facts for partition, facts in missing.items() if facts > 0}
 

@@ -42,10 +42,9 @@ _END_WORKERS: LiteralString = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
     "AND usename = current_user AND application_name = 'pavane-worker'"
 )
-#: No owner of a lane that was lost had such a high epoch, and none that still runs may commit under its own.
-_RAISE_LOST: LiteralString = (
+_MAKE_LANE: LiteralString = (
     "INSERT INTO lanes (partition, partition_count, epoch, positions, clock) "
-    "VALUES (%s, %s, extract(epoch FROM now())::bigint, %s, %s) ON CONFLICT (partition) DO UPDATE "
+    "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (partition) DO UPDATE "
     "SET epoch = greatest(lanes.epoch + 1, excluded.epoch), positions = excluded.positions, clock = excluded.clock, "
     "acknowledged = lanes.outbox_row, halted = NULL"
 )
@@ -99,8 +98,8 @@ class Swap:
             live, fresh = await standing.look(connection), await beside.lanes(connection)
             if self._service.is_projection:
                 return {}
-            behind = live.behind(self._service, fresh)
-            return {p: await owed_of(self._rebuild, connection, fresh[p]) for p in behind}
+            lost = [p for p in fresh if p not in live.lanes or p in live.behind(self._service, fresh)]
+            return {p: await owed_of(self._rebuild, connection, fresh[p]) for p in lost}
 
     async def _patiently(
         self, connection: beside.Connection, owed: Mapping[int, Owed], replaced: str, who: str, why: str
@@ -175,11 +174,11 @@ class Swap:
     ) -> None:
         for partition, lane in fresh.items():
             if partition in owed or self._service.is_projection:
-                positions, clock = lane.positions, lane.clock
-                if partition in owed:
-                    positions, clock = owed[partition].positions, owed[partition].clock
-                values = (partition, self._rebuild.partitions, Jsonb(dict(positions)), Jsonb(dict(clock)))
-                await connection.execute(_RAISE_LOST, values)
+                at: beside.Lane | Owed = owed.get(partition, lane)
+                # Of a lane that was lost the epochs are unknown: none was ever as high as the seconds since 1970.
+                epoch = 1 if partition in live.lanes and partition not in owed else int(time.time())
+                places = Jsonb(dict(at.positions)), Jsonb(dict(at.clock))
+                await connection.execute(_MAKE_LANE, (partition, self._rebuild.partitions, epoch, *places))
             elif partition in live.lanes:
                 await connection.execute(
                     "UPDATE lanes SET epoch = epoch + 1, halted = NULL WHERE partition = %s", (partition,)

@@ -10,6 +10,7 @@ from streams.kit import envelope
 FIRST_RECORDS = 50
 MOST_RECORDS = 50_000
 ANSWER_SECONDS = 20.0
+LONG_POLL_MS = 10
 
 
 class Looker:
@@ -28,14 +29,13 @@ class Looker:
     async def last_said(self, at: TopicPartition, at_least: int) -> int | None:
         """See `Log.last_said`. The last record alone does not tell: facts may be there twice, the earlier ones last."""
         consumer = await self._connected()
+        # Asked before anything is fetched: questions wait behind a fetch's long poll.
+        start = (await consumer.beginning_offsets([at]))[at]
+        end = (await consumer.end_offsets([at]))[at]
+        if start == end:
+            return 0 if end == 0 else None
         consumer.assign([at])
         try:
-            [start], [end] = (
-                (await consumer.beginning_offsets([at])).values(),
-                (await consumer.end_offsets([at])).values(),
-            )
-            if start == end:
-                return 0 if end == 0 else None
             last, records = 0, FIRST_RECORDS
             while True:
                 first = max(start, end - records)
@@ -49,7 +49,10 @@ class Looker:
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+                bootstrap_servers=self._bootstrap,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                fetch_max_wait_ms=LONG_POLL_MS,
             )
             await consumer.start()
             self._consumer = consumer

@@ -157,7 +157,7 @@ async def test_what_is_not_http_is_told_so_as_a_problem(door: Door, port: int, n
 
     status, problem = await client.told()
 
-    assert (status, problem["type"].rpartition(":")[2]) in [(400, "malformed-request"), (401, "unauthenticated")]
+    assert (status, problem["type"].rpartition("/")[2]) in [(400, "malformed-request"), (401, "unauthenticated")]
     assert not door.log.requests
 
 
