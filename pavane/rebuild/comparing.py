@@ -21,7 +21,7 @@ from pavane.rebuild.stretches import Stretch
 from streams.kit.events import State
 from streams.kit.service import Service
 
-MOST_SHOWN = 20
+MOST_SHOWN = 5
 ROWS_AT_ONCE = 1_000
 LIVE = "public"
 ORDINAL = "ordinal"
@@ -59,7 +59,7 @@ class Difference:
             self.newer += 1
         elif live is None:
             self.missing += 1
-            self._show(f"{self.table} {key}: there is no such row; the facts make it {made}")
+            self._show(f"{self.table} {key}: there is no such row, but the facts make one")
         elif made is None:
             self.unexplained += 1
             self._show(f"{self.table} {key}: no fact says that this row exists")
