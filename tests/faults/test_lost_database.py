@@ -56,6 +56,12 @@ async def until_it_says(ground: Ground, service: str, what: str) -> None:
     await eventually(is_said, NOTICED_SECONDS, f"{service} says: {what}")
 
 
+async def is_listed(ground: Ground, service: str) -> bool:
+    """Whether `pavane lanes list` says that the database is an older one."""
+    code, said = await pavane(ground, "lanes", "list", service)
+    return code == 1 and "it is an older one" in said
+
+
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_parked(
     ground: Ground, seed: int
@@ -105,8 +111,7 @@ async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_lo
             )
         for service in ("orders", "inventory"):
             await until_it_says(ground, service, f"pavane rebuild {service}")
-            code, said = await pavane(ground, "lanes", "list", service)
-            assert code == 1 and "it is an older one" in said
+            await eventually(lambda it=service: is_listed(ground, it), NOTICED_SECONDS, f"{service}'s lanes are halted")
         for service in ("orders", "inventory"):
             code, said = await pavane(ground, "rebuild", service, "--swap", "--yes", "--reason", "restored")
             assert code == 0, said
