@@ -11,6 +11,7 @@ import sys
 import psycopg
 import pytest
 
+from pavane.instance import LaneHalted
 from tests.faults.harness import Ground, seeds, under_load
 from tests.waiting import eventually
 
@@ -50,8 +51,11 @@ async def until_it_says(ground: Ground, service: str, what: str) -> None:
 
     async def is_said() -> bool:
         [instance] = ground.running(service)
-        health = await instance.health()
-        return health is not None and what in str((health["away"], health["halted"]))
+        try:
+            health = await instance.health()
+        except LaneHalted as halted:
+            return what in str(halted)
+        return health is not None and what in str(health["away"])
 
     await eventually(is_said, NOTICED_SECONDS, f"{service} says: {what}")
 
