@@ -90,11 +90,11 @@ def bench(
 
 @app.command()
 def migrate(data: Data = DEFAULT_DATA) -> None:
-    """Bring every service's database to the tables of its code."""
+    """Bring every service's database to the tables of its code, and that of the keys of persons."""
     from pavane import console, prepare, running
 
     with console.explained():
-        typer.echo(f"migrated: {prepare.migrate_databases(running.databases(data))}")
+        typer.echo(f"migrated: {prepare.migrate_databases(running.migrated(data))}")
 
 
 @app.command()

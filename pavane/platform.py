@@ -18,10 +18,10 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from infra import topics
-from infra.addresses import DATABASE, database_variable
+from infra.addresses import DATABASE, MASTER_KEYS, database_variable
 from infra.errors import NotReady
 from infra.server import first_error
-from infra.stack import WORLD_DATABASE, Stack
+from infra.stack import KEYS_DATABASE, WORLD_DATABASE, Stack
 from pavane import prepare, settled
 from pavane.instance import GATEWAY, Instance
 from pavane.issuer import Issuer
@@ -30,6 +30,8 @@ from streams.kit.run import find, services
 
 READY_SECONDS = 60.0
 HEARD_SECONDS = 60.0
+#: Who protects personal text or reveals it; nobody else is given keys.
+KEEPERS = frozenset({GATEWAY, "orders", "shipping"})
 BETWEEN_QUESTIONS_SECONDS = 0.05
 BETWEEN_DEATH_WATCHES_SECONDS = 0.2
 
@@ -190,8 +192,11 @@ class Platform:
         own = {database_variable("timeline" if name == GATEWAY else name)}
         if name != GATEWAY and find(name).world is not None:
             own.add(database_variable(WORLD_DATABASE))
+        if name in KEEPERS:
+            own |= {database_variable(KEYS_DATABASE), MASTER_KEYS}
+        secret = (DATABASE, MASTER_KEYS)
         return {
-            **{key: value for key, value in everything.items() if key in own or not key.startswith(DATABASE)},
+            **{key: value for key, value in everything.items() if key in own or not key.startswith(secret)},
             "PAVANE_JWKS": str(self._jwks_file),
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
