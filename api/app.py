@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from api import openapi, problems
+from api.customers import Customers
 from api.edge import Edge
 from api.gateway import Gateway
 from api.idempotency import Idempotency
@@ -16,6 +17,7 @@ from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
 from streams.kit.codec import Codec
+from streams.kit.keyring import Keyring
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 
@@ -23,6 +25,8 @@ from streams.kit.registry import ConfluentRegistry
 def build(settings: GatewaySettings) -> ASGIApp:
     """The application with the parts that `settings` name. Raises `WrongSetting` and `LanguageError`."""
     language = Language.load()
+
+    keyring = Keyring.on(settings)
 
     async def open_codec() -> Codec:
         return Codec(language, ConfluentRegistry(settings.registry))
@@ -33,6 +37,8 @@ def build(settings: GatewaySettings) -> ASGIApp:
             log=RequestLog(settings.kafka, open_codec),
             idempotency=Idempotency(settings.redis),
             timeline=Timeline(settings.database_timeline),
+            keyring=keyring,
+            customers=Customers(keyring, language),
         )
     )
 

@@ -15,6 +15,7 @@
     ├── BodyTooSlow           408  not all there in time
     ├── BodyTooLarge          413  longer than any order
     ├── Unavailable           503  cannot be answered for now
+    │   ├── BeingForgotten        the customer asked to be forgotten, which is under way
     │   ├── Overloaded            more requests are under way than are good for anybody
     │   ├── NotAccepted           the request is not on the log and will not come onto it
     │   └── OutcomeUnknown        the request may or may not have come onto the log
@@ -169,6 +170,14 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class BeingForgotten(Unavailable):
+    slug = "being-forgotten"
+    title = "This customer is just being forgotten"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.")
 
 
 class Overloaded(Unavailable):

@@ -5,11 +5,13 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
+from api.customers import Customer, Customers
 from api.errors import Unauthenticated
 from api.idempotency import Idempotency, read_key
 from api.log import RequestLog
 from api.timeline import Timeline
 from api.tokens import Caller, Verifier, require
+from streams.kit.keyring import Keyring
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,20 @@ class Gateway:
     log: RequestLog
     idempotency: Idempotency
     timeline: Timeline
+    keyring: Keyring
+    customers: Customers
 
     async def open(self) -> None:
         """Begin to connect to everything; what is away is waited for in the background."""
         self.log.start()
         await self.timeline.open()
+        await self.keyring.open()
 
     async def close(self) -> None:
         """Send what is under way, then let go of everything, within some seconds."""
         await self.log.close()
         await self.timeline.close()
+        await self.keyring.close()
         await self.idempotency.close()
 
 
@@ -68,10 +74,26 @@ def caller_with(scope: str) -> Any:
     """A dependency: the caller by the bearer token, who needs `scope`. Raises `Unauthenticated` and `Forbidden`."""
 
     async def authenticate(request: Request) -> Caller:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("Send a header 'Authorization: Bearer <token>'.", error="")
-        gateway: Gateway = request.app.state.gateway
-        return require(gateway.verifier.caller(token.strip()), scope)
+        return _caller(request, scope)
 
     return Depends(authenticate)
+
+
+def customer_with(scope: str, *, orders: bool = False) -> Any:
+    """A dependency: the caller as services know them. `orders`: they may be new. Raises what `caller_with` raises, and
+    `Unavailable`."""
+
+    async def recognize(request: Request) -> Customer:
+        caller = _caller(request, scope)
+        customers: Customers = request.app.state.gateway.customers
+        return await (customers.ordering(caller) if orders else customers.known(caller))
+
+    return Depends(recognize)
+
+
+def _caller(request: Request, scope: str) -> Caller:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send a header 'Authorization: Bearer <token>'.", error="")
+    gateway: Gateway = request.app.state.gateway
+    return require(gateway.verifier.caller(token.strip()), scope)

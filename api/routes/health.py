@@ -25,7 +25,12 @@ async def live() -> Response:
 @router.get("/health/ready", response_model=Health)
 async def ready(parts: Parts) -> Response:
     """Whether orders can be taken and shown. Without Redis they can (`degraded`): only kept answers are missing."""
-    probes = {"kafka": parts.log.reachable, "timeline": parts.timeline.reachable, "redis": parts.idempotency.reachable}
+    probes = {
+        "kafka": parts.log.reachable,
+        "timeline": parts.timeline.reachable,
+        "keys": parts.keyring.reachable,
+        "redis": parts.idempotency.reachable,
+    }
     found = await asyncio.gather(*(_missing(probe) for probe in probes.values()))
     missing = {name: why for name, why in zip(probes, found, strict=True) if why is not None}
     if not missing:

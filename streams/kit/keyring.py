@@ -74,10 +74,8 @@ class Keyring:
         self._noted_plain: set[str] = set()
 
     @classmethod
-    @asynccontextmanager
-    async def at(cls, settings: KeySettings) -> "AsyncIterator[Keyring]":
-        """Raises `WrongSetting`."""
-        masters = Masters.read(settings.master_keys)
+    def on(cls, settings: KeySettings) -> "Keyring":
+        """Not connected yet. Raises `WrongSetting`."""
         pool = AsyncConnectionPool[Connection](
             settings.database_keys,
             min_size=1,
@@ -95,11 +93,25 @@ class Keyring:
                 "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
             },
         )
-        await pool.open(wait=False)
+        return cls(pool, KeyStore(Masters.read(settings.master_keys)))
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, settings: KeySettings) -> "AsyncIterator[Keyring]":
+        """From the block's beginning to its end. Raises `WrongSetting`."""
+        keyring = cls.on(settings)
+        await keyring.open()
         try:
-            yield cls(pool, KeyStore(masters))
+            yield keyring
         finally:
-            await pool.close(timeout=1.0)
+            await keyring.close()
+
+    async def open(self) -> None:
+        """Begin to connect; returns at once."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=1.0)
 
     async def of(self, persons: Collection[Person]) -> dict[Person, DataKey]:
         return await self._ask(self._persons, persons, self._store.of)

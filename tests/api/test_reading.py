@@ -10,7 +10,10 @@ from psycopg.types.json import Jsonb
 
 from api.errors import Unavailable
 from api.idempotency import name_of
+from api.settings import GatewaySettings
 from api.timeline import Timeline
+from streams.kit.keyring import Keyring
+from streams.kit.keystore import Person
 from tests.api.conftest import NOWHERE, as_customer, frozen, new_key, order, records_of
 
 
@@ -38,12 +41,15 @@ async def test_an_order_not_heard_of_yet_can_be_cancelled(shop: httpx.AsyncClien
 
 async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncClient, environment: dict[str, str]):
     order_id = name_of("shop", new_key())
+    customer = Person("shop", "c7")
+    async with Keyring.at(GatewaySettings.read(environment)) as keys:
+        token = (await keys.made_for([customer]))[customer].protect("customer", "c7")
     async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
         lines = Jsonb([{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}])
         await database.execute(
-            "INSERT INTO stories VALUES (%s, 'shop', 'c7', 'placed', 'reserved', %s, 1200, 'EUR', '', now(), now(),"
+            "INSERT INTO stories VALUES (%s, 'shop', %s, 'placed', 'reserved', %s, 1200, 'EUR', '', now(), now(),"
             " NULL, 2)",
-            (order_id, lines),
+            (order_id, token, lines),
         )
         for ordinal, fact, speaker in ((9, "OrderPlaced", "orders"), (12, "StockReserved", "inventory")):
             await database.execute(
