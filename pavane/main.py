@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pavane.dead_letters.commands import dead_letters_app
+from pavane.forget.commands import forget, keys_app
 from pavane.lanes.commands import lanes_app
 
 app = typer.Typer(
@@ -22,6 +23,8 @@ app.add_typer(schemas_app, name="schemas")
 app.add_typer(choreography_app, name="choreography")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(lanes_app, name="lanes")
+app.add_typer(keys_app, name="keys")
+app.command()(forget)
 
 ALL = "all"
 Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
