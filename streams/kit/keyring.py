@@ -182,8 +182,11 @@ class Lately(Generic[K, V]):
 
     def known(self, wanted: Collection[K]) -> tuple[dict[K, V], list[K]]:
         """What is known of these, and of which nothing is."""
-        self._drop_old()
-        found = {key: self._learned[key][0] for key in wanted if key in self._learned}
+        since = self.now() - CACHE_SECONDS
+        self._drop_learned_before(since)
+        # Learned in nearly the order in which it was asked for: what is left behind something newer does not count.
+        lately = ((key, self._learned[key]) for key in wanted if key in self._learned)
+        found = {key: value for key, (value, at) in lately if at > since}
         return found, [key for key in dict.fromkeys(wanted) if key not in found]
 
     def learn(self, news: Mapping[K, V], at: float) -> None:
@@ -193,8 +196,6 @@ class Lately(Generic[K, V]):
         while len(self._learned) > MOST_CACHED:
             self._learned.popitem(last=False)
 
-    def _drop_old(self) -> None:
-        since = self.now() - CACHE_SECONDS
-        # Answers may be learned in another order than they were asked for, so the whole is looked through; it is small.
-        if any(at <= since for _, at in self._learned.values()):
-            self._learned = OrderedDict((key, each) for key, each in self._learned.items() if each[1] > since)
+    def _drop_learned_before(self, since: float) -> None:
+        while self._learned and next(iter(self._learned.values()))[1] <= since:
+            self._learned.popitem(last=False)

@@ -47,6 +47,12 @@ class DataKey:
     def new(cls) -> "DataKey":
         return cls(secrets.token_urlsafe(ID_CHARACTERS * 3 // 4), secrets.token_bytes(KEY_BYTES))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DataKey) and (self.id, self.secret) == (other.id, other.secret)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def __repr__(self) -> str:
         return f"DataKey({self.id!r})"
 
