@@ -2,8 +2,9 @@
 
 | module | what |
 | --- | --- |
-| `commands` | `pavane forget`, `pavane keys show / rewrap` |
+| `commands` | `pavane forget`, `pavane keys show / rewrap / destroy-again` |
 | `traces` | what is kept of a customer: orders, and where their texts lie |
 | `forgetting` | shows it, waits until nobody uses the key any more, destroys it, and writes a receipt |
-| `rewrapping` | which master key wraps the keys of persons, and a new one for all of them |
+| `receipt` | what the receipt says |
+| `upkeep` | all keys: another master key, and those that a backup brought back |
 """

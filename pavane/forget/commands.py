@@ -56,10 +56,10 @@ def show(data: Data = DEFAULT_DATA) -> None:
     """How many keys each master key wraps. Exit code 1: another one than the first is still in use."""
 
     async def work() -> int:
-        from pavane.forget import rewrapping
+        from pavane.forget import upkeep
 
         async with _opened(data) as (store, masters, connection):
-            return await rewrapping.show(store, masters, connection)
+            return await upkeep.show(store, masters, connection)
 
     _run(work())
 
@@ -71,10 +71,26 @@ def rewrap(
     """Wrap all keys with the first of PAVANE_MASTER_KEYS, so that the others can be taken away."""
 
     async def work() -> int:
-        from pavane.forget import rewrapping
+        from pavane.forget import upkeep
 
         async with _opened(data) as (store, masters, connection):
-            return await rewrapping.rewrap(store, masters, connection, dry_run=dry_run)
+            return await upkeep.rewrap(store, masters, connection, dry_run=dry_run)
+
+    _run(work())
+
+
+@keys_app.command()
+def destroy_again(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which.")] = False, data: Data = DEFAULT_DATA
+) -> None:
+    """After the database of keys was restored from a backup: destroy again what receipts name as destroyed."""
+
+    async def work() -> int:
+        from pavane.dead_letters.desk import Desk
+        from pavane.forget import upkeep
+
+        async with _opened(data) as (store, _, connection), Desk.at(data).database("orders") as orders:
+            return await upkeep.destroy_again(store, connection, orders, dry_run=dry_run)
 
     _run(work())
 

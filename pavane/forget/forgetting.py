@@ -9,7 +9,6 @@ forgetting once. The receipt names the key and never the customer.
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime
 
 from rich.console import Console
 from rich.text import Text
@@ -22,6 +21,7 @@ from pavane.dead_letters.agreeing import agreed
 from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.words import count
+from pavane.forget.receipt import FORGET, receipt
 from pavane.forget.traces import Traces, traces_of
 from pavane.lines import a_console
 from streams.kit.keyring import CACHE_SECONDS
@@ -29,7 +29,6 @@ from streams.kit.keystore import Kept, KeyStore, Person
 from streams.kit.protection import DataKey
 
 DONE, NOT_DONE = 0, 1
-FORGET = "forget"
 #: What a gateway took before the key was closed is on the log by then (`api.log.PATIENCE_SECONDS`).
 UNDER_WAY_SECONDS = 6.0
 HEARD_SECONDS = 30.0
@@ -98,9 +97,9 @@ class Forgetting:
             at = await self._store.destroy(keys, key.id)
             self._say(f"Destroyed. Waiting {CACHE_SECONDS:g} s until no process remembers the key ...")
             await asyncio.sleep(CACHE_SECONDS)
-            receipt = _receipt(key, at, traces, kept)
-            await operations.end(orders, number, receipt)
-            self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {receipt}")
+            written = receipt(kept, at, traces)
+            await operations.end(orders, number, written)
+            self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {written}")
             return DONE
 
     async def _unused(self, keys: Connection, key: DataKey, force: bool) -> Traces:
@@ -140,10 +139,3 @@ def _told(kept: Kept, traces: Traces) -> Iterator[str]:
     if kept.asked_in_plain:
         yield "  - requests in plain text: some came over the log by another producer than the gateway, and stay in"
         yield "    orders.requests, and in dead letters of orders, as long as those keep them (docs/privacy.md)"
-
-
-def _receipt(key: DataKey, at: datetime | None, traces: Traces, kept: Kept) -> str:
-    when = "was destroyed by somebody else meanwhile" if at is None else f"was destroyed at {at:%Y-%m-%d %H:%M:%S%z}"
-    plain = "; requests in plain text remain in orders.requests" if kept.asked_in_plain else ""
-    opened = f"; {count(len(traces.open), 'order')} had not ended" if traces.open else ""
-    return f"key {key.id} {when}; it read {traces.told()}{opened}{plain}"

@@ -66,9 +66,11 @@ class Ground(NamedTuple):
 
     async def forget(self, customer: str, *words: str) -> tuple[int, str]:
         """What `pavane forget` does and says."""
+        return await self.pavane("forget", self.shop.tenant, customer, *words)
+
+    async def pavane(self, *words: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pavane", "forget", self.shop.tenant, customer, *words,
-            "--data", str(self.stack.data.path),
+            sys.executable, "-m", "pavane", *words, "--data", str(self.stack.data.path),
             env={name: value for name, value in os.environ.items() if not name.startswith("PAVANE_")},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
@@ -159,7 +161,7 @@ async def test_a_customer_who_is_forgotten_is_readable_nowhere_and_everything_go
     )
     assert (person, secret) == (None, None)
     assert destroyed in before.key_ids() and destroyed != bobs
-    assert f"key {destroyed} was destroyed" in said
+    assert f"destroyed key {destroyed} at" in said
     assert await receipts(ground) == [("dpo", "forget", [destroyed], "article 17")]
     assert (await ground.shop.ask("GET", f"/v1/orders/{under_way.id}", customer=ADA)).status_code == 404
     report = await audited_at_rest(ground.stack.addresses)
@@ -175,6 +177,28 @@ async def test_a_customer_who_is_forgotten_is_readable_nowhere_and_everything_go
     after = await ground.look()
     assert after.holding_any(WORDS) == {}
     assert len(after.key_ids() - before.key_ids()) == 1
+
+
+async def test_a_backup_brings_a_forgotten_customer_back_until_the_key_is_destroyed_again(ground: Ground) -> None:
+    eve = "kd-85-daemmerung"
+    assert await ground.shop.status(await ground.order(eve)) == "confirmed"
+    backup = await ground.keys("SELECT id, person, secret, master FROM data_keys ORDER BY made_at DESC LIMIT 1")
+    code, said = await ground.forget(eve, "--yes")
+    assert code == 0, said
+    assert "had not ended" not in said
+
+    [(key, *secrets)] = backup
+    restore = b"UPDATE data_keys SET destroyed_at = NULL, person = %s, secret = %s, master = %s WHERE id = %s"
+    async with await psycopg.AsyncConnection.connect(ground.stack.addresses.postgres["keys"]) as connection:
+        await connection.execute(restore, (*secrets, key))
+    looked = await ground.pavane("keys", "destroy-again", "--dry-run")
+    done = await ground.pavane("keys", "destroy-again")
+
+    assert (looked[0], done[0]) == (0, 0)
+    assert f"are back. {key}" in looked[1] and "Nothing was changed." in looked[1]
+    assert "Destroyed again." in done[1]
+    assert await ground.keys(f"SELECT secret FROM data_keys WHERE id = '{key}'") == [(None,)]
+    assert (await ground.pavane("keys", "show"))[0] == 0
 
 
 async def shop_told(ground: Ground, order: Order, fact: str) -> bool:
@@ -193,6 +217,6 @@ async def receipts(ground: Ground) -> list[tuple[Any, ...]]:
     """What is kept of all that was carried out: who, what, the key, why."""
     async with await psycopg.AsyncConnection.connect(ground.stack.addresses.postgres["orders"]) as connection:
         cursor = await connection.execute(
-            "SELECT who, what, items, why FROM operations WHERE outcome LIKE %s ORDER BY number", ("key %",)
+            "SELECT who, what, items, why FROM operations WHERE outcome LIKE %s ORDER BY number", ("destroyed %",)
         )
         return await cursor.fetchall()

@@ -1,6 +1,10 @@
-"""Which master key wraps the keys of persons, and a new one for all of them. No text is encrypted anew for that."""
+"""All keys of persons: which master key wraps them, a new one for all of them, and those that a backup brought back.
+
+No text is encrypted anew for any of that.
+"""
 
 from pavane.dead_letters.desk import Connection
+from pavane.forget.receipt import DESTROYED, FORGET
 from pavane.lines import a_console
 from streams.kit.keystore import KeyStore
 from streams.kit.masters import Masters
@@ -32,4 +36,23 @@ async def rewrap(store: KeyStore, masters: Masters, connection: Connection, *, d
         done += some
         console.print(f"  {done:,} of {todo:,}", highlight=False)
     console.print("Done. What is not named first may be taken out of PAVANE_MASTER_KEYS.")
+    return DONE
+
+
+async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *, dry_run: bool) -> int:
+    """Destroy what a restored backup has brought back: keys that a receipt names as destroyed."""
+    cursor = await orders.execute(
+        "SELECT DISTINCT jsonb_array_elements_text(items) FROM operations WHERE what = %s AND outcome LIKE %s",
+        (FORGET, f"{DESTROYED}%"),
+    )
+    named = [key for (key,) in await cursor.fetchall()]
+    back = sorted(key for key, kept in (await store.find(keys, named)).items() if kept is not None)
+    console = a_console()
+    console.print(f"{len(back):,} of {len(named):,} destroyed keys are back. {' '.join(back)}", highlight=False)
+    if dry_run or not back:
+        console.print("Nothing was changed.")
+        return DONE
+    for key in back:
+        await store.destroy(keys, key)
+    console.print("Destroyed again. The receipts of then stand.")
     return DONE
