@@ -28,7 +28,8 @@ TAG_BYTES = 16
 _NONCE = bytes(12)
 #: The longest text that any field may hold, each of its characters four bytes of UTF-8, in base64.
 _MOST_CHARACTERS = (TEXT_CHARACTERS * 4 + TAG_BYTES) * 4 // 3 + 1
-_TOKEN = re.compile(rf"pv1\.([A-Za-z0-9_-]{{{ID_CHARACTERS}}})\.([A-Za-z0-9_-]{{22,{_MOST_CHARACTERS}}})")
+#: Its group 1 is the key's id.
+TOKEN = re.compile(rf"pv1\.([A-Za-z0-9_-]{{{ID_CHARACTERS}}})\.([A-Za-z0-9_-]{{22,{_MOST_CHARACTERS}}})")
 
 
 class Unreadable(PavaneError):
@@ -63,7 +64,7 @@ class DataKey:
 
     def reveal(self, field: str, token: str) -> str:
         """The text that a token of this key stands for. Raises `Unreadable`."""
-        found = _TOKEN.fullmatch(token)
+        found = TOKEN.fullmatch(token)
         if found is None or found[1] != self.id:
             raise Unreadable(f"what stands in {field} is no token of the key {self.id}")
         try:
@@ -82,10 +83,10 @@ class DataKey:
 
 def key_id(text: str) -> str | None:
     """Under which key a text is protected; None for plain text."""
-    found = _TOKEN.fullmatch(text)
+    found = TOKEN.fullmatch(text)
     return found[1] if found else None
 
 
 def is_protected(text: str) -> bool:
     """It has the form of a token; whether it opens, only its key tells."""
-    return _TOKEN.fullmatch(text) is not None
+    return TOKEN.fullmatch(text) is not None

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import psycopg
 import pytest
 
+from pavane.forget.shown import without_tokens
 from streams.kit.keyring import CACHE_SECONDS, MOST_CACHED, Keyring, KeysAway, KeySettings, Lately
 from streams.kit.keystore import Connection, KeyStore, Person, make_tables
 from streams.kit.masters import Masters
@@ -61,6 +62,17 @@ async def test_what_was_destroyed_is_told_from_what_was_never_there(url: str, co
     assert await store.of(connection, [ADA, BOB]) == {BOB: stays}
     async with Keyring.at(settings(url)) as keys:
         assert (await keys.made_for([ADA]))[ADA].id != gone.id
+
+
+async def test_an_operator_is_shown_that_a_text_is_personal_or_forgotten(url: str, connection: Connection) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        gone, stays = [(await keys.made_for([ADA, BOB]))[person] for person in (ADA, BOB)]
+    line = f'"street": "{gone.protect("street", "Main 1")}", "city": "{stays.protect("city", "Berlin")}"'
+    await KeyStore(Masters.read(OLD)).destroy(connection, gone.id)
+
+    assert await without_tokens(line, url) == '"street": "(forgotten)", "city": "(personal, protected)"'
+    for unknown in ("", "postgresql://x@127.0.0.1:1/keys"):
+        assert await without_tokens(line, unknown) == '"street": "{0}", "city": "{0}"'.format("(personal, protected)")
 
 
 async def test_a_closed_key_says_so_until_it_is_opened_or_its_time_is_over(url: str, connection: Connection) -> None:
