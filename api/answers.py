@@ -42,8 +42,18 @@ class Entry(BaseModel):
     detail: dict[str, Any]
 
 
+class Due(BaseModel):
+    """What an order waits for: `speaker` says one of `facts` next. `since` (UTC): when its turn came. `by`: the order
+    is called off if it has not ended then; null once it has."""
+
+    speaker: str
+    facts: list[str]
+    since: datetime
+    by: datetime | None
+
+
 class Order(BaseModel):
-    """How an order stands, and its story so far: no entry comes before what caused it.
+    """How an order stands, its story so far (no entry comes before what caused it), and what it waits for.
 
     `status`: accepted (on the log, not yet heard of), placed, then one of rejected, confirmed, cancelled. `stage`: the
     furthest step that was reached.
@@ -59,7 +69,50 @@ class Order(BaseModel):
     placed_at: datetime | None = None
     updated_at: datetime | None = None
     settled_at: datetime | None = None
+    due: list[Due] = []
     story: list[Entry] = []
+
+
+class Summary(BaseModel):
+    """An order in a list: how it stands, without lines and story."""
+
+    order_id: str
+    status: str
+    stage: str
+    reason: str
+    total_minor: int
+    currency: str
+    placed_at: datetime
+    updated_at: datetime
+    settled_at: datetime | None
+
+
+class Page(BaseModel):
+    """Some of one's own orders, newest first. `next`: the address of those after them; null: there are none."""
+
+    orders: list[Summary]
+    next: str | None
+
+
+class LateOrder(BaseModel):
+    """`speaker` should have said one of `facts` long ago. `usual_seconds`: what the step takes in 99 of 100 cases; null
+    if nobody knows yet. `by`: when the order is called off if nothing comes; null: it has ended, this is still to do.
+    """
+
+    order_id: str
+    status: str
+    speaker: str
+    facts: list[str]
+    since: datetime
+    waited_seconds: float
+    usual_seconds: float | None
+    by: datetime | None
+
+
+class Overdue(BaseModel):
+    """Orders of the tenant that wait longer than usual, the longest wait first."""
+
+    orders: list[LateOrder]
 
 
 class Stock(BaseModel):

@@ -1,18 +1,21 @@
 """The gateway as an ASGI application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Lifespan
 
 from api import openapi, problems
+from api.addresses import Network, networks
 from api.customers import Customers
 from api.edge import Edge
 from api.gateway import Gateway
+from api.guard import Guard
 from api.idempotency import Idempotency
+from api.limits import Limits
 from api.log import RequestLog
-from api.routes import health, items, orders
+from api.routes import health, items, live, orders, overdue, pages
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
@@ -21,11 +24,12 @@ from streams.kit.keyring import Keyring
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 
+ROUTERS = (live.router, orders.router, items.router, overdue.router, health.router, pages.router)
+
 
 def build(settings: GatewaySettings) -> ASGIApp:
     """The application with the parts that `settings` name. Raises `WrongSetting` and `LanguageError`."""
     language = Language.load()
-
     keyring = Keyring.on(settings)
 
     async def open_codec() -> Codec:
@@ -33,17 +37,25 @@ def build(settings: GatewaySettings) -> ASGIApp:
 
     return application(
         Gateway(
-            verifier=Verifier.from_file(settings.jwks),
+            verifier=Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience),
             log=RequestLog(settings.kafka, open_codec),
             idempotency=Idempotency(settings.redis),
             timeline=Timeline(settings.database_timeline),
             keyring=keyring,
             customers=Customers(keyring, language),
-        )
+            limits=Limits(
+                settings.redis,
+                address=settings.limit_address,
+                user=settings.limit_user,
+                tenant=settings.limit_tenant,
+                burst_seconds=settings.limit_burst_seconds,
+            ),
+        ),
+        trusted=networks(settings.trusted_proxies),
     )
 
 
-def application(gateway: Gateway) -> ASGIApp:
+def application(gateway: Gateway, trusted: Sequence[Network] = ()) -> ASGIApp:
     """The routes and the edge around them; the gateway's parts are opened when the server starts the application."""
 
     @asynccontextmanager
@@ -54,18 +66,24 @@ def application(gateway: Gateway) -> ASGIApp:
         finally:
             await gateway.close()
 
+    app = routed(lifespan)
+    app.state.gateway = gateway
+    return Edge(Guard(app, gateway.verifier, gateway.limits, trusted))
+
+
+def routed(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The routes alone, as they are described and served."""
     app = FastAPI(
         title="Pavane",
-        description="Orders in, one record each to the log; their stories out.",
         version="1",
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.gateway = gateway
-    for router in (orders.router, items.router, health.router):
+    for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
-    openapi.install(app)
-    return Edge(app)
+    openapi.install(app, ROUTERS)
+    return app

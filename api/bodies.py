@@ -27,9 +27,15 @@ def plain_text(text: str) -> str:
     if not text:
         raise PydanticCustomError("blank", "must not be blank")
     for character in text:
-        if unicodedata.category(character) in _REFUSED_CATEGORIES or character in _DIRECTIONS:
+        refused = unicodedata.category(character) in _REFUSED_CATEGORIES or character in _DIRECTIONS
+        if refused or _is_no_character(ord(character)):
             raise PydanticCustomError("unprintable", "must not have control characters")
     return text
+
+
+def _is_no_character(code: int) -> bool:
+    """The 66 code points that never will be characters (Unicode 16, section 23.7)."""
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 Safe = Annotated[str, StringConstraints(pattern=SAFE_PATTERN)]

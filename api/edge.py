@@ -11,6 +11,7 @@ from api.correlation import CORRELATION_HEADER, correlation_of, traceparent_of
 from api.errors import BodyTooLarge, BodyTooSlow, Overloaded, Problem, Unexpected
 from api.problems import render
 from api.telemetry import ANSWERED, SECONDS
+from api.versions import headers_of
 from streams.kit.logs import logger
 
 MOST_BODY_BYTES = 64 * 1024
@@ -21,8 +22,16 @@ FORGETTING_SECONDS = 5.0
 MOST_UNDER_WAY = 1_000
 """While the log is away every request waits for it; this bounds how many do."""
 
-# Answers are about one caller's orders, and never a page to be guessed at.
-_ALWAYS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+# Answers are about one caller's orders, and never a page to be guessed at, framed, or read by another site. A page that
+# is one says so by headers of its own. (OWASP REST security cheat sheet.)
+_ALWAYS = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+]
 
 
 class Edge:
@@ -42,7 +51,9 @@ class Edge:
         clear_contextvars()
         bind_contextvars(correlation=correlation)
         answer = _Answer(scope, send, correlation)
-        self._under_way += 1
+        # A stream is open for minutes and bounded by the feed; it takes nobody's place.
+        place = 0 if scope["path"].endswith("/events") else 1
+        self._under_way += place
         try:
             if self._under_way > MOST_UNDER_WAY and scope["path"].startswith("/v1/"):
                 raise Overloaded
@@ -57,7 +68,7 @@ class Edge:
             if not answer.started:
                 await render(Unexpected(), correlation)(scope, receive, answer.send)
         finally:
-            self._under_way -= 1
+            self._under_way -= place
 
 
 class _Answer:
@@ -78,7 +89,10 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._stamp]}
+            given = message.get("headers", ())
+            names = {name.lower() for name, _ in given}
+            stamp = [(name, value) for name, value in self._stamp if name not in names]
+            message = {**message, "headers": [*given, *stamp, *headers_of(self.route)]}
             method = self._scope["method"] if self.route != "none" else "any"
             SECONDS.labels(self.route, method).observe(time.perf_counter() - self._began)
             ANSWERED.labels(self.route, method, message["status"]).inc()

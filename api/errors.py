@@ -11,12 +11,21 @@
     ├── StillRunning          409  the first request with this key has no answer yet
     ├── KeyReused             422  the key was used with another body
     ├── MalformedBody         400  not JSON
+    ├── MalformedRequest      400  not HTTP
+    ├── UnsupportedMediaType  415  a body that is not said to be JSON
     ├── InvalidRequest        422  not what the route takes
+    ├── EventsGone            410  the event to go on from is too far back
+    ├── TooManyStreams        429  one customer has more streams open than are good for anybody
+    ├── HeadTooSlow           408  the request line and headers are not there in time
+    ├── HeadTooLarge          431  longer than anybody's request line and headers
     ├── BodyTooSlow           408  not all there in time
     ├── BodyTooLarge          413  longer than any order
+    ├── LimitReached          429  too often from this address, user or tenant
     ├── Unavailable           503  cannot be answered for now
+    │   ├── TooManyConnections    more are open than are good for anybody
     │   ├── BeingForgotten        the customer asked to be forgotten, which is under way
     │   ├── Overloaded            more requests are under way than are good for anybody
+    │   ├── KeysAway              nobody can be recognised: the identity provider has been away for too long
     │   ├── NotAccepted           the request is not on the log and will not come onto it
     │   └── OutcomeUnknown        the request may or may not have come onto the log
     └── Unexpected            500  a mistake of ours; the log has the trace, the answer has the correlation id
@@ -25,7 +34,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-TYPE_PREFIX = "urn:pavane:problem:"
+TYPE_PREFIX = "/problems/"
+"""A relative reference with a full path (RFC 9457, section 3.1.1): whoever follows it finds the type explained."""
 RETRY_AFTER_SECONDS = 2
 
 
@@ -133,6 +143,26 @@ class MalformedBody(Problem):
     title = "The body is not JSON"
 
 
+class MalformedRequest(Problem):
+    status = 400
+    slug = "malformed-request"
+    title = "This is not HTTP"
+
+    def __init__(self) -> None:
+        super().__init__("What came cannot be read as an HTTP request.")
+
+
+class UnsupportedMediaType(Problem):
+    status = 415
+    slug = "unsupported-media-type"
+    title = "The body must be JSON"
+
+    def __init__(self) -> None:
+        # RFC 9110, section 15.5.16: what would be taken.
+        detail = "Send it with the header 'Content-Type: application/json'."
+        super().__init__(detail, headers={"Accept": "application/json"})
+
+
 class InvalidRequest(Problem):
     """`errors`: what is wrong, each as `{pointer, detail}`; pointers are URI fragments (RFC 6901) into the body."""
 
@@ -143,6 +173,45 @@ class InvalidRequest(Problem):
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         count = len(errors)
         super().__init__(f"{count} thing{'s are' if count != 1 else ' is'} not as needed; see errors.", errors=errors)
+
+
+class EventsGone(Problem):
+    status = 410
+    slug = "events-gone"
+    title = "The event to go on from is too far back"
+
+    def __init__(self) -> None:
+        super().__init__("List the orders to see how they stand, then open the stream again without Last-Event-ID.")
+
+
+class TooManyStreams(Problem):
+    status = 429
+    slug = "too-many-streams"
+    title = "Too many streams are open"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You may have {most} streams open at once. Close one, or follow all orders by one stream.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+
+
+class HeadTooSlow(Problem):
+    status = 408
+    slug = "head-too-slow"
+    title = "The request did not come in time"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The headers of a request must come within {seconds:g} seconds.")
+
+
+class HeadTooLarge(Problem):
+    status = 431
+    slug = "head-too-large"
+    title = "The request's headers are too large"
+
+    def __init__(self, most_bytes: int, most_headers: int) -> None:
+        super().__init__(f"The address and the headers may have {most_bytes} bytes, in {most_headers} headers.")
 
 
 class BodyTooLarge(Problem):
@@ -163,6 +232,21 @@ class BodyTooSlow(Problem):
         super().__init__(f"A body must come within {seconds:g} seconds.", headers={"Connection": "close"})
 
 
+class LimitReached(Problem):
+    """`limits`: what the answer's RateLimit headers say of the limits, as names and values of headers."""
+
+    status = 429
+    slug = "limit-reached"
+    title = "Too many requests"
+
+    def __init__(self, retry_after_seconds: int, limits: Mapping[str, str]) -> None:
+        super().__init__(
+            f"Nothing was done. Ask again in {retry_after_seconds} seconds, with the same Idempotency-Key if there is "
+            "one; RateLimit says how the limits stand.",
+            headers={"Retry-After": str(retry_after_seconds), **limits},
+        )
+
+
 class Unavailable(Problem):
     status = 503
     slug = "unavailable"
@@ -180,12 +264,28 @@ class BeingForgotten(Unavailable):
         super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.")
 
 
+class TooManyConnections(Unavailable):
+    slug = "too-many-connections"
+    title = "Too many connections are open"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing was read. Use the connections that are open, or try again later.")
+
+
 class Overloaded(Unavailable):
     slug = "overloaded"
     title = "Too many requests are under way"
 
     def __init__(self) -> None:
         super().__init__("Nothing was done. Try again later, with the same Idempotency-Key.")
+
+
+class KeysAway(Unavailable):
+    slug = "keys-away"
+    title = "Tokens cannot be verified for now"
+
+    def __init__(self) -> None:
+        super().__init__("The identity provider's keys cannot be fetched; nothing was done. Try again later.")
 
 
 class NotAccepted(Unavailable):

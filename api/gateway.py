@@ -1,14 +1,18 @@
 """The parts of a running gateway, and what a route may ask of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
 from api.customers import Customer, Customers
-from api.errors import Unauthenticated
+from api.errors import Problem, UnsupportedMediaType
+from api.feed import Feed
 from api.idempotency import Idempotency, read_key
+from api.limits import Limits
 from api.log import RequestLog
+from api.probes import Probe, Probes
 from api.timeline import Timeline
 from api.tokens import Caller, Verifier, require
 from streams.kit.keyring import Keyring
@@ -24,6 +28,25 @@ class Gateway:
     timeline: Timeline
     keyring: Keyring
     customers: Customers
+    limits: Limits | None = None
+
+    @cached_property
+    def feed(self) -> Feed:
+        """What happens to orders, for whoever listens."""
+        return Feed(self.timeline)
+
+    @cached_property
+    def probes(self) -> Probes:
+        """Whether everything answers. Without Redis only kept answers are missing; old keys are good for a while."""
+        probes: dict[str, Probe] = {
+            "kafka": self.log.reachable,
+            "timeline": self.timeline.reachable,
+            "redis": self.idempotency.reachable,
+            "keys of persons": self.keyring.reachable,
+        }
+        if self.verifier.published is not None:
+            probes |= {"keys": self.verifier.published.known, "key provider": self.verifier.published.reachable}
+        return Probes(probes, dispensable={"redis", "key provider"})
 
     async def open(self) -> None:
         """Begin to connect to everything; what is away is waited for in the background."""
@@ -33,10 +56,14 @@ class Gateway:
 
     async def close(self) -> None:
         """Send what is under way, then let go of everything, within some seconds."""
+        await self.feed.close()
         await self.log.close()
         await self.timeline.close()
         await self.keyring.close()
         await self.idempotency.close()
+        await self.verifier.close()
+        if self.limits is not None:
+            await self.limits.close()
 
 
 class Trace(NamedTuple):
@@ -64,6 +91,14 @@ async def _key_if_sent(request: Request) -> str | None:
     return None if key is None else read_key(key)
 
 
+async def _takes_json(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and await request.body():
+        raise UnsupportedMediaType
+
+
+TAKES_JSON = Depends(_takes_json)
+"""A dependency of routes with a body. A form of a foreign page can send no JSON, so that it can do nothing here."""
 Parts = Annotated[Gateway, Depends(_gateway)]
 Traced = Annotated[Trace, Depends(_trace)]
 Key = Annotated[str, Depends(_key)]
@@ -76,6 +111,8 @@ def caller_with(scope: str) -> Any:
     async def authenticate(request: Request) -> Caller:
         return _caller(request, scope)
 
+    # For the description of the route.
+    authenticate.__dict__["scope"] = scope
     return Depends(authenticate)
 
 
@@ -88,12 +125,13 @@ def customer_with(scope: str, *, orders: bool = False) -> Any:
         customers: Customers = request.app.state.gateway.customers
         return await (customers.ordering(caller) if orders else customers.known(caller))
 
+    # For the description of the route.
+    recognize.__dict__["scope"] = scope
     return Depends(recognize)
 
 
 def _caller(request: Request, scope: str) -> Caller:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Send a header 'Authorization: Bearer <token>'.", error="")
-    gateway: Gateway = request.app.state.gateway
-    return require(gateway.verifier.caller(token.strip()), scope)
+    caller: Caller | Problem = request.scope["caller"]
+    if isinstance(caller, Problem):
+        raise caller
+    return require(caller, scope)

@@ -19,12 +19,10 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 import msgspec
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from api.errors import BadIdempotencyKey, KeyReused, StillRunning
+from api.shared_memory import client_of
 from api.telemetry import KEYS
 from streams.kit.logs import logger
 
@@ -37,7 +35,6 @@ LEASE_MS = 10_000
 KEEP_MS = 24 * 3_600 * 1_000
 """How long an answer is given again."""
 
-REDIS_TIMEOUT_SECONDS = 0.25
 REDIS_PAUSE_SECONDS = 1.0
 """After Redis failed, requests go on without it for so long, rather than each waiting for the timeout."""
 
@@ -115,14 +112,7 @@ class Idempotency:
     """The keys of all requests of the last day, in Redis."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            # Once more at once: a pooled connection may be dead since Redis restarted.
-            retry=Retry(NoBackoff(), 1),
-            max_connections=64,
-        )
+        self._redis = client_of(url, retries=1)
         self._begin = self._redis.register_script(_BEGIN)
         self._finish = self._redis.register_script(_FINISH)
         self._release = self._redis.register_script(_RELEASE)

@@ -36,7 +36,7 @@ def problem_of(error: Exception) -> Problem:
         case RequestValidationError():
             return _of_validation(error.errors())
         case HTTPException(status_code=404):
-            return NoSuchRoute("Check the address against /openapi.json.")
+            return NoSuchRoute("Check the address against /docs or /openapi.json.")
         case HTTPException(status_code=405):
             allowed = (error.headers or {}).get("Allow", "")
             return MethodNotAllowed(f"Allowed here: {allowed}.", headers={"Allow": allowed})
@@ -48,8 +48,10 @@ def problem_of(error: Exception) -> Problem:
 
 def render(problem: Problem, correlation: str) -> Response:
     """The problem as an answer."""
+    # A page for people, beside the address that the type is.
+    headers = {"Link": f'<{problem.document(correlation)["type"]}>; rel="help"', **problem.headers}
     body = json.dumps(problem.document(correlation), ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, problem.status, problem.headers, media_type="application/problem+json")
+    return Response(body, problem.status, headers, media_type="application/problem+json")
 
 
 def pointer(path: Sequence[str | int]) -> str:

@@ -1,6 +1,6 @@
 """What the gateway counts, for `/metrics`. Labels have few values: route templates, methods, statuses, never ids."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -38,5 +38,29 @@ KEYS = Counter(
     "pavane_gateway_idempotency_keys",
     "Requests with a key, by outcome: begun, replayed, still-running, idempotency-key-reused, unguarded (no Redis).",
     ["outcome"],
+    registry=REGISTRY,
+)
+LISTENERS = Gauge("pavane_gateway_listeners", "Open streams and requests that wait for a change.", registry=REGISTRY)
+OVERRUN = Counter(
+    "pavane_gateway_listeners_overrun",
+    "Listeners that were too slow and were let go, to go on where they were.",
+    registry=REGISTRY,
+)
+KEY_FETCHES = Counter(
+    "pavane_gateway_key_fetches",
+    "How often the identity provider was asked for its keys, by outcome: fetched, failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+LIMITED = Counter(
+    "pavane_gateway_limited",
+    "Requests that were counted against limits, by kind (reads, writes) and verdict (allowed, refused).",
+    ["kind", "verdict"],
+    registry=REGISTRY,
+)
+CUT_OFF = Counter(
+    "pavane_gateway_cut_off",
+    "Connections that were ended before or beside a request, by why: the problem's name, or reader.",
+    ["why"],
     registry=REGISTRY,
 )

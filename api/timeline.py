@@ -1,21 +1,28 @@
 """What the gateway reads: the timeline's tables, in the timeline's own database, never written from here."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic import TypeAdapter
 
-from api.answers import Order, Price, Stock
+from api.answers import Due, Entry, Order, Price, Stock, Summary
+from api.due import due
 from api.errors import Unavailable
+from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Story, late, usual
 from streams.kit.keys import item_key
 from streams.kit.logs import logger
 
 CONNECTIONS = 8
 WAIT_SECONDS = 1.0
 STATEMENT_SECONDS = 2
+_FOR_EVER = 1 << 60
+_SPEAKERS = ["orders", "inventory", "billing", "shipping"]
+"""Whose facts the timeline hears; api/ imports no service, and a test holds the two equal."""
 
 _STORY = """
     SELECT s.order_id, s.status, s.stage, s.reason, s.lines, s.total_minor, s.currency,
@@ -25,8 +32,56 @@ _STORY = """
       FROM stories s
      WHERE s.order_id = %(order_id)s AND s.tenant = %(tenant)s AND s.customer = %(customer)s
 """
+_PAGE = """
+    SELECT order_id, status, stage, reason, total_minor, currency, placed_at, updated_at, settled_at
+      FROM stories
+     WHERE tenant = %(tenant)s AND customer = %(customer)s AND placed_at <= %(placed_at)s
+       AND (placed_at < %(placed_at)s OR order_id > %(order_id)s)
+     ORDER BY placed_at DESC, order_id LIMIT %(most)s
+"""
+_HEADS = """
+    SELECT partition, coalesce((SELECT sum(value::bigint)::bigint FROM jsonb_each_text(clock)
+                                 WHERE key = ANY(%(speakers)s)), 0) AS head
+      FROM lanes
+"""
+# `customer` is null for the feed, which wants what everybody was told.
+_TOLD = """
+    SELECT seen.lane, e.ordinal, e.id, e.fact, e.order_id, s.tenant, s.customer, to_json(e)::text AS data
+      FROM unnest(%(lanes)s::text[], %(above)s::bigint[], %(until)s::bigint[]) AS seen (lane, above, until)
+     CROSS JOIN LATERAL (
+           SELECT * FROM entries
+            WHERE split_part(id, '/'::text, 2) = seen.lane AND ordinal > seen.above AND ordinal <= seen.until
+            ORDER BY ordinal LIMIT %(most)s) e
+      JOIN stories s ON s.order_id = e.order_id
+       AND (%(customer)s::text IS NULL OR (s.tenant = %(tenant)s AND s.customer = %(customer)s))
+     ORDER BY e.ordinal
+"""
+_TOLD_OF = """
+    SELECT split_part(id, '/'::text, 2) AS lane, ordinal, id, fact, order_id, s.tenant, s.customer,
+           to_json(e)::text AS data
+      FROM entries e JOIN stories s USING (order_id) WHERE order_id = %(order_id)s ORDER BY ordinal
+"""
 _SHELF = "SELECT available, reserved, dispatched FROM shelves WHERE item = %(item)s"
 _TAG = "SELECT amount_minor, currency FROM tags WHERE item = %(item)s"
+
+
+_entries = TypeAdapter(list[Entry]).validate_python
+
+
+class Told(NamedTuple):
+    """A fact that the timeline has heard, with whose order it is about; `data`: the entry as JSON.
+
+    `ordinal` grows within `lane`; the ordinals of different lanes say nothing about each other.
+    """
+
+    lane: int
+    ordinal: int
+    id: str
+    fact: str
+    order_id: str
+    tenant: str
+    customer: str
+    data: str
 
 
 class Timeline:
@@ -47,7 +102,8 @@ class Timeline:
                 "row_factory": dict_row,
                 "connect_timeout": 2,
                 "application_name": "pavane-gateway",
-                "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c default_transaction_read_only=on",
+                "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c default_transaction_read_only=on"
+                " -c TimeZone=UTC",
             },
         )
 
@@ -61,7 +117,48 @@ class Timeline:
     async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
         """The order's story, if it is that customer's and was heard of."""
         row = await self._row(_STORY, {"order_id": order_id, "tenant": tenant, "customer": customer})
-        return None if row is None else Order.model_validate(row)
+        if row is None:
+            return None
+        found = Order.model_validate(row)
+        found.due = [Due(**each._asdict()) for each in due(found.story)]
+        return found
+
+    async def page(self, tenant: str, customer: str, after: tuple[datetime, str], most: int) -> list[Summary]:
+        """That customer's orders, newest first, from behind the one that was placed then and has this id."""
+        values = {"tenant": tenant, "customer": customer, "placed_at": after[0], "order_id": after[1], "most": most}
+        return [Summary.model_validate(row) for row in await self._rows(_PAGE, values)]
+
+    async def overdue(self, tenant: str, most: int) -> list[Late]:
+        """Orders of the tenant that wait longer than usual, the longest wait first, at most so many."""
+        over = await self._rows(OVER, {"most": LEARNED_FROM})
+        asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": most, "closings": CLOSINGS}
+        rows = await self._rows(OPEN, asked)
+        stories = [Story(row["order_id"], row["tenant"], row["status"], _entries(row["story"])) for row in rows]
+        steps = usual(_entries(row["story"]) for row in over)
+        return late(stories, steps, datetime.now(UTC))[:most]
+
+    async def heads(self) -> dict[int, int]:
+        """By lane: the ordinal of the last fact heard. Some above it may be told already, if they had been parked."""
+        rows = await self._rows(_HEADS, {"speakers": _SPEAKERS})
+        return {row["partition"]: row["head"] for row in rows}
+
+    async def told(self, since: Mapping[int, int], most: int) -> list[Told]:
+        """What was told in these lanes after these ordinals, of each lane the next `most` facts."""
+        return await self._told(since, most=most)
+
+    async def told_to(self, tenant: str, customer: str, since: Mapping[int, int], window: int | None) -> list[Told]:
+        """Of that customer's orders: what was told in these lanes after these ordinals, and `window` ordinals on."""
+        return await self._told(since, window or _FOR_EVER, tenant=tenant, customer=customer)
+
+    async def told_of(self, order_id: str) -> list[Told]:
+        """All that was told of an order."""
+        return [Told(**{**row, "lane": int(row["lane"])}) for row in await self._rows(_TOLD_OF, {"order_id": order_id})]
+
+    async def _told(self, since: Mapping[int, int], window: int = _FOR_EVER, **some: Any) -> list[Told]:
+        until = [ordinal + window for ordinal in since.values()]
+        lanes = {"lanes": [str(lane) for lane in since], "above": list(since.values()), "until": until}
+        rows = await self._rows(_TOLD, {**dict.fromkeys(("tenant", "customer", "most")), **lanes, **some})
+        return [Told(**{**row, "lane": int(row["lane"])}) for row in rows]
 
     async def stock(self, tenant: str, sku: str) -> Stock | None:
         """What is on the shelf. Never below zero, though the sum may be for a moment (see streams/timeline)."""
@@ -79,6 +176,10 @@ class Timeline:
             await connection.execute("SELECT 1 FROM stories LIMIT 1")
 
     async def _row(self, query: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        rows = await self._rows(query, values)
+        return rows[0] if rows else None
+
+    async def _rows(self, query: str, values: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
         try:
             try:
                 return await self._ask(query, values)
@@ -90,7 +191,7 @@ class Timeline:
             logger().warning("timeline_away", error=repr(error))
             raise Unavailable("Orders, stock and prices cannot be read for now; what was accepted goes on.") from error
 
-    async def _ask(self, query: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def _ask(self, query: str, values: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query.encode(), values)
-            return await cursor.fetchone()
+            return await cursor.fetchall()

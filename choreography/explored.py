@@ -12,8 +12,7 @@ from streams.kit.events import Fact
 from streams.kit.service import Service
 from streams.kit.simulation import Script
 
-#: Of two orders over one last item, those in which batches are lost and the world does not answer; the rest without.
-RIVALS = ("pays", "is declined at capture")
+#: Who orders the last item together.
 CONTENDERS = ("pays", "is declined", "is declined at capture", "lives where no carrier goes")
 
 
@@ -38,9 +37,9 @@ def one_order(services: Sequence[Service]) -> Iterator[Explored]:
 
 
 def two_orders(services: Sequence[Service]) -> Iterator[Explored]:
-    """Two orders over one last item: every pair of customers; for rivals with every fault."""
+    """Two orders over one last item: every pair of customers, with every fault."""
     for pair in combinations_with_replacement(CONTENDERS, 2):
-        yield explore(services, pair, faults=set(pair) <= set(RIVALS))
+        yield explore(services, pair)
 
 
 def explore(

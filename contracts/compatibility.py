@@ -6,6 +6,7 @@ producer of any other version wrote, as both live side by side during a deploy a
 """
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from itertools import combinations, pairwise, permutations
 from typing import Any
@@ -45,13 +46,28 @@ def unreadable(versions: tuple[Schema, ...]) -> list[Finding]:
         return []  # `well_formed` says which version is no Avro schema
     findings = []
     for reader, writer in permutations(versions, 2):
-        checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
-        result = checker.get_compatibility(parsed[reader.version], parsed[writer.version])
-        if result.compatibility is not SchemaCompatibilityType.compatible:
-            causes = zip(result.incompatibilities, sorted(result.locations), sorted(result.messages), strict=False)
-            told = "; ".join(_cause(reader, kind.value, place, message) for kind, place, message in causes)
+        if told := _refusal(reader.fields, parsed[reader.version], parsed[writer.version]):
             findings.append(_broken(versions[-1], reader, writer, told))
     return findings
+
+
+def why_unreadable(reader: Mapping[str, Any], writer: Mapping[str, Any]) -> str:
+    """Why Avro cannot read by one record's schema what was written in another one; empty if it can."""
+    fields = tuple(field["name"] for field in reader["fields"])
+    try:
+        return _refusal(fields, _made(reader), _made(writer))
+    except AvroException as error:
+        return f"one of them is no Avro schema: {error}"
+
+
+def _refusal(fields: tuple[str, ...], reader: avro.schema.Schema, writer: avro.schema.Schema) -> str:
+    """What Avro refuses, in words. `fields`: the names of the reader's, in order."""
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+    result = checker.get_compatibility(reader, writer)
+    if result.compatibility is SchemaCompatibilityType.compatible:
+        return ""
+    causes = zip(result.incompatibilities, sorted(result.locations), sorted(result.messages), strict=False)
+    return "; ".join(_cause(fields, kind.value, place, message) for kind, place, message in causes)
 
 
 def misread(versions: tuple[Schema, ...]) -> list[Finding]:
@@ -82,10 +98,10 @@ def _broken(newest: Schema, reader: Schema, writer: Schema, told: str) -> Findin
     )
 
 
-def _cause(reader: Schema, kind: str, place: str, message: str) -> str:
+def _cause(fields: tuple[str, ...], kind: str, place: str, message: str) -> str:
     """Avro's incompatibility with the field's name in place of its number."""
     match = re.match(r"/?/?fields/(\d+)", place)
-    field = reader.fields[int(match[1])] if match else None
+    field = fields[int(match[1])] if match else None
     match kind:
         case "reader_field_missing_default_value":
             return f"the field {message!r} is missing there and has no default here"
@@ -96,8 +112,12 @@ def _cause(reader: Schema, kind: str, place: str, message: str) -> str:
 
 
 def _parsed(schema: Schema) -> avro.schema.Schema:
+    return _made(schema.raw)
+
+
+def _made(raw: Mapping[str, Any]) -> avro.schema.Schema:
     """As Avro's checker wants it. It compares the aliases of named types by full name, but does not complete them."""
-    return avro.schema.make_avsc_object(_with_full_aliases(deepcopy(schema.raw), ""))
+    return avro.schema.make_avsc_object(_with_full_aliases(deepcopy(dict(raw)), ""))
 
 
 def _with_full_aliases(node: Any, namespace: str) -> Any:

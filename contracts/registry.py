@@ -6,6 +6,7 @@ nothing. Any registry that speaks Confluent's API will do.
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka.schema_registry import ConfigCompatibilityLevel, SchemaRegistryClient, ServerConfig
@@ -67,6 +68,49 @@ def diff(url: str, language: Language) -> list[Finding]:
     return findings
 
 
+def known(url: str, subjects: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """Every version that the registry has of these subjects, in its order; nothing of one that it does not know."""
+    client = _client(url)
+    there = set(client.get_subjects())
+    return {subject: list(_known(client, subject, whole=True).values()) for subject in subjects if subject in there}
+
+
+def lacking(url: str, schemas: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The subjects under which the registry does not know the schema: whoever says it would not start."""
+    client = _client(url)
+    return {subject for subject, raw in schemas.items() if not _has(client, subject, raw)}
+
+
+def by_id(url: str, ids: Iterable[int]) -> dict[int, dict[str, Any] | None]:
+    """The schemas with these ids; None for one that the registry does not know, or that is no Avro record."""
+    client = _client(url)
+    return {each: _of_id(client, each) for each in ids}
+
+
+def _has(client: SchemaRegistryClient, subject: str, raw: Mapping[str, Any]) -> bool:
+    text = json.dumps(raw, separators=(",", ":"), ensure_ascii=False)
+    try:
+        client.lookup_schema(subject, Registered(text, "AVRO"))
+    except SchemaRegistryError as error:
+        if error.http_status_code == _NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+def _of_id(client: SchemaRegistryClient, schema_id: int) -> dict[str, Any] | None:
+    try:
+        found = client.get_schema(schema_id)
+        raw = json.loads(found.schema_str or "{}")
+    except SchemaRegistryError as error:
+        if error.http_status_code == _NOT_FOUND:
+            return None
+        raise
+    except ValueError:
+        return None
+    return raw if isinstance(raw, dict) and isinstance(raw.get("fields"), list) else None
+
+
 def _client(url: str) -> SchemaRegistryClient:
     return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS})
 
@@ -92,10 +136,11 @@ def _lookup(client: SchemaRegistryClient, schema: Schema) -> int | None:
         raise
 
 
-def _known(client: SchemaRegistryClient, subject: str) -> dict[int, dict[str, Any]]:
-    """The registry's versions of a subject, by its own numbers."""
+def _known(client: SchemaRegistryClient, subject: str, *, whole: bool = False) -> dict[int, dict[str, Any]]:
+    """The registry's versions of a subject, by its own numbers; plain ones to compare, or as they are."""
     texts = {number: client.get_version(subject, number).schema.schema_str for number in client.get_versions(subject)}
-    return {number: _plain(json.loads(text or "{}")) for number, text in texts.items()}
+    found = {number: json.loads(text or "{}") for number, text in texts.items()}
+    return found if whole else {number: _plain(raw) for number, raw in found.items()}
 
 
 def _plain(node: Any, namespace: str = "") -> Any:

@@ -8,6 +8,7 @@ import typer
 from pavane.dead_letters.commands import dead_letters_app
 from pavane.forget.commands import forget, keys_app
 from pavane.lanes.commands import lanes_app
+from pavane.rebuild.commands import log_app, rebuild
 
 app = typer.Typer(
     help="Pavane: an order platform of choreographed, event-driven services.",
@@ -18,6 +19,7 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluster.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
 choreography_app = typer.Typer(help="The dance, from the services' declarations alone.", invoke_without_command=True)
+history_app = typer.Typer(help="Recorded topics, for 'pavane replay --history'.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(choreography_app, name="choreography")
@@ -25,6 +27,9 @@ app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(lanes_app, name="lanes")
 app.add_typer(keys_app, name="keys")
 app.command()(forget)
+app.add_typer(history_app, name="history")
+app.add_typer(log_app, name="log")
+app.command()(rebuild)
 
 ALL = "all"
 Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
@@ -112,6 +117,35 @@ def audit(
 
 
 @app.command()
+def replay(
+    service: Annotated[str, typer.Argument(help="The service that decides again.")],
+    start: Annotated[str, typer.Option("--from", help="A time, or an offset of its topic. Default: the start.")] = "",
+    end: Annotated[str, typer.Option("--to", help="A time, or an offset, itself left out. Default: now.")] = "",
+    history: Annotated[Path | None, typer.Option(help="A folder that 'history record' wrote, instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Always so: nothing is written or asked.")] = True,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """What would today's code decide about what a service heard then? Exit code 0: the same; 1: not; 2: cannot tell."""
+    from pavane import console
+    from pavane.replay import commands
+
+    console.run(commands.compare(commands.Asked(service, start, end, history, data, as_json)), commands.COULD_NOT)
+
+
+@history_app.command("record")
+def history_record(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Write what every service has heard and said: every build can replay it."""
+    from pavane import console
+    from pavane.replay import commands
+
+    console.run(commands.record_history(folder, data), commands.COULD_NOT)
+
+
+@app.command()
 def explore(
     two: Annotated[bool, typer.Option("--two", help="Also two orders over one last item (minutes).")] = False,
 ) -> None:
@@ -124,6 +158,37 @@ def explore(
         dancers = list(services())
         walks = [explored.one_order(dancers), *([explored.two_orders(dancers)] if two else [])]
         raise typer.Exit(explored.report((one for walk in walks for one in walk), dancers))
+
+
+@app.command("can-deploy")
+def can_deploy(
+    service: Annotated[str, typer.Argument(help="The service of which another version would run.")],
+    as_: Annotated[
+        str, typer.Option("--as", help="A checkout, a folder of schemas, or a version that ran before. Default: this.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Would this version understand all it may meet now, and be understood? Exit code 0: yes; 1: no; 2: not known."""
+    from pavane import console
+    from pavane.deploy import report
+
+    console.run(report.can_deploy(data, service, as_, as_json=as_json), failed=report.COULD_NOT_ASK)
+
+
+@app.command()
+def overdue(
+    services: Annotated[list[str] | None, typer.Argument(help="Only what these services owe.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="So many orders are listed; 0: all.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Orders that wait longer than usual: for whom, why, and what helps. Exit code 0: none; 1: some; 2: not known."""
+    from pavane import console
+    from pavane.dead_letters.desk import Desk
+    from pavane.overdue.telling import print_overdue
+
+    console.run(print_overdue(Desk.at(data), services or (), most=limit, as_json=as_json), failed=2)
 
 
 @choreography_app.callback()

@@ -28,6 +28,8 @@ from pavane.issuer import Issuer
 from pavane.supervisor import Bounds, Say, Supervisor
 from streams.kit.run import find, services
 
+#: All customers of a local platform come from this one address, and a benchmark is meant to come often.
+LOCAL_LIMITS = {"PAVANE_LIMIT_ADDRESS": "0", "PAVANE_LIMIT_USER": "10000", "PAVANE_LIMIT_TENANT": "100000"}
 READY_SECONDS = 60.0
 HEARD_SECONDS = 60.0
 #: Who protects personal text or reveals it; nobody else is given keys.
@@ -197,7 +199,8 @@ class Platform:
         secret = (DATABASE, MASTER_KEYS)
         return {
             **{key: value for key, value in everything.items() if key in own or not key.startswith(secret)},
-            "PAVANE_JWKS": str(self._jwks_file),
+            "PAVANE_JWKS": self.issuer.jwks_url,
+            **LOCAL_LIMITS,
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
         }
@@ -228,6 +231,8 @@ class Platform:
         # The gateway first: what it took is then on the log.
         await asyncio.gather(*(each.stop() for each in self.children.get(GATEWAY, ())))
         await asyncio.gather(*(each.stop() for each in self._all()))
+        if self._issuer is not None:
+            self._issuer.close()
 
     def _all(self) -> list[Instance]:
         return [each for of_service in self.children.values() for each in of_service]

@@ -11,7 +11,7 @@ from api.bodies import SAFE_PATTERN, NewPrice, Receipt
 from api.correlation import new_id
 from api.errors import NoSuchItem
 from api.events import ReceiveStock, SetPrice
-from api.gateway import Key, KeyIfSent, Parts, Traced, caller_with
+from api.gateway import TAKES_JSON, Key, KeyIfSent, Parts, Traced, caller_with
 from api.idempotency import Answer, claim, name_of
 from api.routes.orders import replayable
 from api.tokens import Caller
@@ -35,7 +35,7 @@ async def stock_of(caller: StockReader, sku: Sku, parts: Parts) -> Response:
     return answer(stock)
 
 
-@router.post("/stock/{sku}/receipts", status_code=202, response_model=ItemAccepted)
+@router.post("/stock/{sku}/receipts", status_code=202, response_model=ItemAccepted, dependencies=[TAKES_JSON])
 async def receive_stock(
     caller: StockWriter, sku: Sku, key: Key, receipt: Receipt, parts: Parts, trace: Traced
 ) -> Response:
@@ -63,7 +63,7 @@ async def price_of(caller: PriceReader, sku: Sku, parts: Parts) -> Response:
     return answer(price)
 
 
-@router.put("/prices/{sku}", status_code=202, response_model=ItemAccepted)
+@router.put("/prices/{sku}", status_code=202, response_model=ItemAccepted, dependencies=[TAKES_JSON])
 async def set_price(
     caller: PriceWriter, sku: Sku, key: KeyIfSent, price: NewPrice, parts: Parts, trace: Traced
 ) -> Response:

@@ -41,7 +41,7 @@ def _audit(environment: Mapping[str, str]) -> Report:
     services = [run.find(name) for name in run.services()]
     topics = topics_of(services)
     with ExitStack() as stack:
-        reader = stack.enter_context(closing(LogReader(_setting(environment, "PAVANE_KAFKA"))))
+        reader = stack.enter_context(closing(LogReader(setting(environment, "PAVANE_KAFKA"))))
         partition_count = reader.partition_count(topics)
         snapshots = {service.name: databases.open_snapshot(stack, service, environment) for service in services}
         _judge_lanes(snapshots, partition_count)
@@ -53,7 +53,7 @@ def _audit(environment: Mapping[str, str]) -> Report:
             records=reader.records(topics, ends),
             ends=ends,
             later=lambda: {service.name: databases.clocks_now(service, environment) for service in services},
-            decoder=Decoder(Language.load(), Registry(_setting(environment, "PAVANE_REGISTRY")).schema_of),
+            decoder=Decoder(Language.load(), Registry(setting(environment, "PAVANE_REGISTRY")).schema_of),
             partition_of=lambda key: partition_of(key, partition_count),
             now=at,
         )
@@ -100,7 +100,8 @@ class Registry:
             raise EvidenceMissing(f"The registry at {self._url} (PAVANE_REGISTRY) does not answer: {error}") from error
 
 
-def _setting(environment: Mapping[str, str], variable: str) -> str:
+def setting(environment: Mapping[str, str], variable: str) -> str:
+    """The variable's value. Raises `EvidenceMissing`."""
     if not (value := environment.get(variable)):
         raise EvidenceMissing(f"{variable} is not set, so there is nothing to audit.")
     return value

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,6 +17,7 @@ TIMEOUT_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
 RECORDS_AT_ONCE = 5_000
 PAUSE_SECONDS = 0.05
+READ_AHEAD_RECORDS = 2_000
 
 _reading = {
     # A group is only named because the client wants one: partitions are assigned by hand and no offset is committed.
@@ -37,6 +39,10 @@ class LogReader:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._consumer = Consumer({**_reading, "bootstrap.servers": bootstrap})
+
+    def again(self) -> "LogReader":
+        """Another one, to read something else meanwhile."""
+        return LogReader(self._bootstrap)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -72,16 +78,54 @@ class LogReader:
         except KafkaException as error:
             raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {error}") from error
 
-    def records(self, topics: Sequence[str], ends: Mapping[Where, int]) -> Iterator[Record]:
-        """Every record below `ends`, one topic after the other, each partition in order."""
+    def records(
+        self, topics: Sequence[str], ends: Mapping[Where, int], starts: Mapping[Where, int] = MappingProxyType({})
+    ) -> Iterator[Record]:
+        """Every record below `ends`, one topic after the other, each partition in order; from `starts` on, if given."""
         for topic in topics:
-            wanted = {partition: end for (of, partition), end in ends.items() if of == topic and end > 0}
-            yield from self._topic(topic, wanted)
+            wanted = {p: end for (of, p), end in ends.items() if of == topic and end > starts.get((topic, p), 0)}
+            yield from self._topic(topic, wanted, starts)
 
-    def _topic(self, topic: str, ends: dict[int, int]) -> Iterator[Record]:
+    def side_by_side(self, ends: Mapping[Where, int]) -> Mapping[Where, Iterator[Record]]:
+        """Every record below `ends`, each partition in order; all of them can be read along in any rhythm.
+
+        Of each partition up to `READ_AHEAD_RECORDS` are in memory. Nothing else may be read here meanwhile.
+        """
+        return {where: self._in_pieces(where, end) for where, end in ends.items()}
+
+    def _in_pieces(self, where: Where, end: int) -> Iterator[Record]:
+        """The records of one partition, fetched some thousand at a time: between that others may be fetched."""
+        start = OFFSET_BEGINNING
+        while end > 0 and start < end:
+            piece, start = self._piece(where, start, end)
+            yield from piece
+
+    def _piece(self, where: Where, start: int, end: int) -> tuple[list[Record], int]:
+        """Some records from `start` on, and where the next ones begin."""
+        topic, partition = where
+        piece: list[Record] = []
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        while start < end and len(piece) < READ_AHEAD_RECORDS:
+            for message in self._consumer.consume(READ_AHEAD_RECORDS, timeout=PAUSE_SECONDS):
+                offset, error = message.offset(), message.error()
+                if (message.topic(), message.partition()) != where or offset is None or offset < start:
+                    continue
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise EvidenceMissing(f"{topic}/{partition} cannot be read: {error}")
+                if error is None and offset < end:
+                    piece.append(record_of(topic, partition, offset, message))
+                start = offset + 1
+            if time.monotonic() > deadline:
+                raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {topic}, but it has some")
+        self._consumer.unassign()
+        return piece, start
+
+    def _topic(self, topic: str, ends: dict[int, int], starts: Mapping[Where, int]) -> Iterator[Record]:
         if not ends:
             return
-        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        self._consumer.assign([TopicPartition(topic, p, starts.get((topic, p), OFFSET_BEGINNING)) for p in ends])
         left = dict(ends)
         heard_at = time.monotonic()
         while left:

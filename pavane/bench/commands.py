@@ -11,7 +11,7 @@ from pavane.bench.report import Report
 from pavane.bench.scenario import Given, Options
 from pavane.lines import Lines
 
-SCENARIOS = ("drain", "latency", "hot", "big", "poisoned", "growth")
+SCENARIOS = ("drain", "latency", "hot", "big", "poisoned", "growth", "scale")
 
 
 async def bench(names: Sequence[str], options: Options, out: Path) -> int:

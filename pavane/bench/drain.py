@@ -134,8 +134,8 @@ async def drain(
     """
     platform = ground.platform
     await ground.fill(workload)
-    [orders] = [each for each in platform.children["orders"] if each.is_running]
-    await orders.stop()
+    stopped = [each for each in platform.children["orders"] if each.is_running]
+    await asyncio.gather(*(each.stop() for each in stopped))
     requested = await log.put(ground.addresses, workload.requests())
     await asyncio.to_thread(database.checkpoint, ground.addresses.postgres_admin)
     rows_before = await asyncio.to_thread(database.rows_written, ground.databases)
@@ -143,7 +143,7 @@ async def drain(
     bytes_before = log.bytes_on_disk(ground.stack.data.path, log.topics())
     watch = Watch(ground.addresses, on_progress)
     watch.start()
-    await platform.start("orders")
+    await asyncio.gather(*(platform.start("orders") for _ in stopped))
     await _until_still(ground, watch)
     after = await asyncio.to_thread(ground.look)
     bytes_after = log.bytes_on_disk(ground.stack.data.path, log.topics())

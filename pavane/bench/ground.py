@@ -5,6 +5,7 @@ Where the environment names servers of the user's own, those are used; what is o
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,10 +34,15 @@ class Ground:
         self._names = {url.rpartition("/")[2].partition("?")[0]: name for name, url in self.databases.items()}
 
     def pids(self) -> Mapping[str, int]:
-        """Every process by a name: servers, services, gateway, this one, and what a scenario starts besides."""
+        """Every process by a name: servers, services, gateway, this one, and what a scenario starts besides.
+
+        Of several of one service, each has its number behind a dot.
+        """
         servers = {server.folder.name: server.pid for server in self.stack.servers if server.is_running}
-        running = [each[-1] for each in self.platform.children.values() if each and each[-1].is_running]
-        return {**servers, **{each.name: each.pid for each in running}, "bench": os.getpid(), **self.extra}
+        running = [each for of_name in self.platform.children.values() for each in of_name if each.is_running]
+        counts = Counter(each.name for each in running)
+        names = {each: each.name if counts[each.name] == 1 else f"{each.name}.{each.number}" for each in running}
+        return {**servers, **{names[each]: each.pid for each in running}, "bench": os.getpid(), **self.extra}
 
     def look(self) -> database.Statistics:
         return database.look(self.addresses.postgres_admin)
@@ -53,15 +59,23 @@ class Ground:
 
 @asynccontextmanager
 async def ground(
-    folder: Path, partitions: int | None = None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    partitions: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    brokers: int = 1,
+    workers: int = 1,
 ) -> AsyncIterator[tuple[Ground, Usage]]:
-    """Everything up, until the block ends; then the folder is removed, unless the block failed."""
+    """Everything up, until the block ends; then the folder is removed, unless the block failed.
+
+    `workers`: processes of each service. `brokers`: of an embedded Kafka.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     before = os.environ.get(topics.PARTITIONS)
     if partitions is not None:
         os.environ[topics.PARTITIONS] = str(partitions)
     try:
-        async with Stack(folder) as stack, Platform(stack, environment=environment) as platform:
+        instances = dict.fromkeys(services(), workers)
+        async with Stack(folder, brokers=brokers) as stack, Platform(stack, instances, environment) as platform:
             found = Ground(stack, platform)
             with Usage(found.pids) as usage:
                 yield found, usage

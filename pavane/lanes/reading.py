@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -10,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from pavane.audit.ledger import Where
 from pavane.audit.log import record_of
 from pavane.dead_letters.errors import NotAsked
+from streams.kit.events import milliseconds
 from streams.kit.log import Extent, Record
 
 ASK_SECONDS = 10.0
@@ -54,6 +56,13 @@ class LogView:
                 at = TopicPartition(topic, partition)
                 found[topic, partition] = Extent(*self._consumer.get_watermark_offsets(at, timeout=ASK_SECONDS))
         return found
+
+    def since(self, wanted: Collection[Where], at: datetime) -> dict[Where, int]:
+        """The first offset of each partition whose record is not before `at`; of one that has none nothing."""
+        ms = milliseconds(at)
+        asked = [TopicPartition(topic, partition, ms) for topic, partition in wanted]
+        found = self._consumer.offsets_for_times(asked, timeout=ASK_SECONDS) if asked else []
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
     def records(self, topic: str, partition: int, first: int, end: int, most: int) -> list[Record]:
         """The first records, at most so many, of the offsets from `first` up to below `end`."""

@@ -146,6 +146,36 @@ def _captured(invoice: Invoice, reference: str) -> PaymentCaptured:
     )
 
 
+# -- what the provider had answered, by the facts that told it: a replay asks nobody ----------------------------------
+
+
+@billing.recalls(AuthorizePayment)
+def recall_authorization(told: PaymentAuthorized | PaymentDeclined) -> Authorized | Declined:
+    if isinstance(told, PaymentAuthorized):
+        return Authorized(reference=told.reference)
+    return Declined(reason=told.reason)
+
+
+@billing.recalls(CapturePayment)
+def recall_capture(told: PaymentCaptured | PaymentDeclined) -> Captured | Declined:
+    if isinstance(told, PaymentCaptured):
+        return Captured(reference=told.reference)
+    return Declined(reason=told.reason)
+
+
+@billing.recalls(ReversePayment)
+def recall_reversal(
+    told: PaymentVoided | PaymentRefunded | InvoiceCancelled,
+) -> Voided | Refunded | NothingToReverse:
+    match told:
+        case PaymentVoided(reference=reference):
+            return Voided(reference=reference)
+        case PaymentRefunded(reference=reference, amount=amount):
+            return Refunded(reference=reference, amount=amount)
+        case InvoiceCancelled():
+            return NothingToReverse()
+
+
 # -- folds -----------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import fastavro
 import msgspec
@@ -22,6 +22,7 @@ from streams.kit.language import Language, Schema
 from streams.kit.writers import HEAD, Registry, Writer, Writers, parsed, written_by
 
 GIVEN_BY_THE_KIT = frozenset({"at", "about"})
+E = TypeVar("E", bound=Event)
 
 
 class Codec:
@@ -36,8 +37,8 @@ class Codec:
         self._registry = registry
         self._encoders: dict[type[Event], tuple[bytes, Write]] = {}
         self._writers = Writers(registry)
-        self._views: dict[type[Heard], tuple[Any, tuple[str, ...]]] = {}
-        self._readers: dict[tuple[bytes, type[Heard]], tuple[Read, tuple[str, ...]]] = {}
+        self._views: dict[type[Event], tuple[Any, tuple[str, ...]]] = {}
+        self._readers: dict[tuple[bytes, type[Event]], tuple[Read, tuple[str, ...]]] = {}
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -83,7 +84,13 @@ class Codec:
         """The name of the event in `value`. Raises `Undecodable` and `RegistryAway`."""
         return self._writer_of(value)[0]
 
-    def decode(self, value: bytes | None, view: type[Heard], given: Mapping[str, Any]) -> Heard:
+    def read_own(self, topic: str, facts: Iterable[type[Fact]]) -> None:
+        """Have `decode` read these facts too, whole, whatever their version: what a service said itself, to rebuild."""
+        for fact in facts:
+            released = self._language.reader(topic, fact.__name__, fact.__struct_fields__)
+            self._views[fact] = parsed(released), ()
+
+    def decode(self, value: bytes | None, view: type[E], given: Mapping[str, Any]) -> E:
         """The consumer's view of `value`. `given`: what the kit knows besides (`at`, `about`).
 
         Raises `Undecodable`, and `RegistryAway` while the registry does not say how it was written.
@@ -104,9 +111,9 @@ class Codec:
         found = self._writers.known.get(value[:HEAD_BYTES]) if value is not None else None
         return found or self._writers.of(value)
 
-    def _reader_of(self, value: bytes, view: type[Heard], written: Any) -> tuple[Read, tuple[str, ...]]:
+    def _reader_of(self, value: bytes, view: type[Event], written: Any) -> tuple[Read, tuple[str, ...]]:
         """How to read a view from what was written with that head, and which of its fields the kit gives."""
-        wanted, extras = self._views.get(view) or self._view(view)
+        wanted, extras = self._views.get(view) or self._view(cast("type[Heard]", view))
         found = reader(written, wanted) or _general_reader(written, wanted)
         self._readers[value[:HEAD_BYTES], view] = found, extras
         return found, extras

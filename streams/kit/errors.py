@@ -16,11 +16,14 @@ PavaneError
 ├── BatchRefused          (store) the database refuses a value: the batch is done again, record by record
 ├── Deadlocked            (store) the database chose this batch to give way: it is done again
 ├── DatabaseAway          (store) nobody knows what was committed: the partitions are taken again
+│   └── DatabaseLost          (store) there is no such database, or it has no tables: taken again when it was rebuilt
 ├── LogAway               (log) nobody knows where the log begins: the partitions are taken again
 ├── StaleEpoch            somebody else owns the partition now: drop it
 └── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
     ├── LogTruncated          records not heard yet are gone from the log's start
     ├── LogShorter            the log ends before what was already heard
+    ├── LogLost               the log lacks facts of the service's own that it had acknowledged
+    ├── DatabaseBehind        the database does not know of facts that were said: it is empty, or an older one
     ├── SequenceGap           a speaker's fact is missing
     ├── ForeignWriter         somebody else wrote to a single-writer topic
     └── PartitionsChanged     the topics have another number of partitions than before
@@ -164,7 +167,32 @@ class LogShorter(RefusedToGuess):
         super().__init__(
             f"{topic}/{partition}: offset {position} was heard, but the log ends at {log_end}: the broker lost "
             f"{position - log_end} records or this is another cluster. Nothing was changed in the database. Check "
-            f"PAVANE_KAFKA; or go on from where the log ends: {_skip(service, partition, topic, log_end)}."
+            f"PAVANE_KAFKA; let {topic} say again what it can with 'pavane log restore {topic}'; or go on from where "
+            f"the log ends: {_skip(service, partition, topic, log_end)}."
+        )
+
+
+class LogLost(RefusedToGuess):
+    """Facts that the log had acknowledged are not in it any more: its end was lost, or it is another cluster."""
+
+    def __init__(self, service: str, partition: int, acknowledged: int, last: int) -> None:
+        super().__init__(
+            f"{service}/{partition}: the log had acknowledged facts up to {acknowledged}, but the last one in it is "
+            f"{last}: it lost {acknowledged - last}, or this is another cluster. Nothing was changed in the database. "
+            f"Check PAVANE_KAFKA; or say again what the outbox still holds, and see what is gone: "
+            f"'pavane log restore {service}'."
+        )
+
+
+class DatabaseBehind(RefusedToGuess):
+    """The service's own topic holds facts that its database does not know to have said."""
+
+    def __init__(self, service: str, partition: int, known: int, said: int) -> None:
+        was = "is an older one" if known else "was lost"
+        super().__init__(
+            f"{service}/{partition}: {said} facts were said, but the database knows of {known}: it {was}. To go on "
+            f"would say other facts under the same numbers, so nothing is heard or said. Make its tables again from "
+            f"the log: 'pavane rebuild {service} --swap --reason ...'."
         )
 
 

@@ -98,7 +98,7 @@ class Fold:
             elif reaction is not None:
                 asked = self._decide(draft, one, one.event, reaction)
             else:
-                self._evolve(one.event, one.key, draft.lane.partition)
+                evolve(self._service, self._rows, one.event, one.key, draft.lane.partition)
                 asked = False
         except RowMissing:
             raise
@@ -188,14 +188,15 @@ class Fold:
         value = self._codec.encode(fact)
         if len(value) > MOST_FACT_BYTES:
             raise Undecidable(f"{name} takes {len(value)} bytes; a fact may take {MOST_FACT_BYTES}")
-        self._evolve(fact, fact.key, draft.lane.partition)
+        evolve(self._service, self._rows, fact, fact.key, draft.lane.partition)
         draft.say(name, fact.key, value, self._timestamp, one.delivery.envelope)
 
-    def _evolve(self, fact: Event, key: str, partition: int) -> None:
-        for evolution in self._service.evolutions.get(type(fact), ()):
-            for row in evolution.keys_of(fact, key):
-                state = self._rows.get(evolution.state, row, partition)
-                self._rows.put(evolution.evolve(state, fact))
+
+def evolve(service: Service, rows: Rows, event: Event, key: str, partition: int) -> None:
+    """What the event, about `key`, makes of all the rows that it changes. Raises `RowMissing`."""
+    for evolution in service.evolutions.get(type(event), ()):
+        for row in evolution.keys_of(event, key):
+            rows.put(evolution.evolve(rows.get(evolution.state, row, partition), event))
 
 
 def wanted(service: Service, opened: Iterable[Opened], *, shared: bool, rows: Rows) -> dict[type[State], set[str]]:

@@ -21,6 +21,7 @@ from streams.kit.errors import PartitionsChanged, WrongSetting
 from streams.kit.faultpoints import halfway
 from streams.kit.log import Extent, LogAway, Record, ToSay
 from streams.kit.logs import logger
+from streams.kit.looking import Looker
 from streams.kit.reading import Reader
 
 REQUEST_BYTES = 1_000_000
@@ -65,6 +66,7 @@ class KafkaLog:
             **_fetching,
         )
         self._reader = Reader(self._consumer, unhurried=unhurried)
+        self._looker = Looker(bootstrap)
         self._producer: AIOKafkaProducer | None = None
         self._producer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -106,6 +108,8 @@ class KafkaLog:
         """Leave the group and let go of the producer; what was not acknowledged is left to the outbox."""
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self._looker.close(), CLOSE_SECONDS)
         self._retire_producer()
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
@@ -131,6 +135,12 @@ class KafkaLog:
         except KafkaError as error:
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}
+
+    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
+        try:
+            return await self._looker.last_said(TopicPartition(topic, partition), at_least)
+        except KafkaError as error:
+            raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         for topic, position in positions.items():

@@ -57,6 +57,13 @@ class Log(Protocol):
         """Start and end of the partition in every topic heard. Raises `LogAway`."""
         ...
 
+    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
+        """The highest sequence that its speaker has in the end of a topic, looking back until `at_least` is found.
+
+        0: nothing was ever written. None: nothing is kept any more, so nobody can tell. Raises `LogAway`.
+        """
+        ...
+
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         """Read the partition from these offsets on, topic by topic; what was read ahead of it is forgotten."""
         ...

@@ -40,9 +40,10 @@ class Opener:
         """Every delivery of the draft, in its order."""
         hears = draft.lane.hears
         ordinal = sum(known for who, known in draft.lane.clock.items() if who in hears)
-        return [self._open(delivery, ordinal + number) for number, delivery in enumerate(draft.deliveries, 1)]
+        return [self.one(delivery, ordinal + number) for number, delivery in enumerate(draft.deliveries, 1)]
 
-    def _open(self, delivery: Delivery, ordinal: int) -> Opened:
+    def one(self, delivery: Delivery, ordinal: int) -> Opened:
+        """One delivery; `ordinal`: its place among all that the lane has heard."""
         record = delivery.record
         if record.topic.endswith(DUE):
             key = (record.key or b"").decode()

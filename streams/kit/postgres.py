@@ -8,6 +8,7 @@ that were made while a table was small would stay.
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,9 +30,12 @@ from streams.kit.logs import logger
 from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.statements import everything, select
-from streams.kit.store import BatchRefused, DatabaseAway, Deadlocked, Found, Move
+from streams.kit.store import BatchRefused, DatabaseAway, DatabaseLost, Deadlocked, Found, Move
 
 STALE_EPOCH = "PV001"
+GIVEN_UP = "give up"
+"""An operation: somebody has accepted that the log lacks facts, up to the last one of `service/partition/sequence`."""
+_NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30
 ANSWER_LATE_SECONDS = 5.0
@@ -49,7 +53,8 @@ class PostgresStore:
     """One service's database. `transaction_seconds`: shorter than the group's session, so that an owner that froze
     inside its transaction cannot hold up its successor."""
 
-    def __init__(self, url: str, transaction_seconds: float) -> None:
+    def __init__(self, url: str, transaction_seconds: float, service: str = "SERVICE") -> None:
+        self._service = service
         milliseconds = int(transaction_seconds * 1000)
         self._url = url
         self._patience_seconds = transaction_seconds + ANSWER_LATE_SECONDS
@@ -150,6 +155,16 @@ class PostgresStore:
             )
             return dict(await cursor.fetchall())
 
+    async def given_up(self, partition: int) -> int:
+        async with self._connected() as connection:
+            cursor = await connection.execute(
+                "SELECT coalesce(max(split_part(item, '/', 3)::bigint), 0) FROM operations, "
+                "jsonb_array_elements_text(items) item WHERE what = %s AND split_part(item, '/', 2) = %s",
+                (GIVEN_UP, str(partition)),
+            )
+            [last] = cast("tuple[int]", await cursor.fetchone())
+            return last
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         async with self._connected() as connection:
             cursor = await connection.execute(
@@ -192,6 +207,10 @@ class PostgresStore:
                 raise Deadlocked(str(error).strip()) from error
             with contextlib.suppress(psycopg.Error):
                 await self.close()
+            if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedFunction):
+                raise DatabaseLost(self._service, str(error).strip().splitlines()[0]) from error
+            if found := _NO_DATABASE.search(str(error)):
+                raise DatabaseLost(self._service, found[0]) from error
             raise DatabaseAway(f"the database does not answer: {str(error).strip()}") from error
 
 
@@ -240,10 +259,7 @@ class PostgresTransaction:
         """Parked records in and out. The next one of a key whose head was released may be tried at once."""
         parking, partition = draft.parking, draft.lane.partition
         if parking.added:
-            documents = msgspec.json.encode([_parked_row(partition, each) for each in parking.added]).decode()
-            await self._connection.execute(
-                "INSERT INTO parked SELECT * FROM json_populate_recordset(null::parked, %s)", (documents,)
-            )
+            await park(self._connection, partition, parking.added)
         for each in parking.tried:
             await self._connection.execute(
                 "UPDATE parked SET reason = %s, message = %s, attempts = %s, retry_at = %s "
@@ -272,6 +288,14 @@ class PostgresTransaction:
 _facts = msgspec.msgpack.Decoder(list[ToSay])
 _facts_encoder = msgspec.msgpack.Encoder()
 _delivery = msgspec.msgpack.Decoder(tuple[Record, Envelope])
+
+
+async def park(connection: AsyncConnection[tuple[Any, ...]], partition: int, added: Sequence[Parked]) -> None:
+    """Write parked records down."""
+    documents = msgspec.json.encode([_parked_row(partition, each) for each in added]).decode()
+    await connection.execute(
+        "INSERT INTO parked SELECT * FROM json_populate_recordset(null::parked, %s)", (documents,)
+    )
 
 
 def _parked_row(partition: int, parked: Parked) -> dict[str, Any]:

@@ -135,6 +135,10 @@ class Rows:
         now = {**self._loaded, **self._now}
         return (row for (state, _), row in now.items() if not (state.shared or state.append_only))
 
+    def put_rows(self) -> Iterable[State]:
+        """The rows that were put, as they are now."""
+        return self._now.values()
+
     def changes(self) -> list[Changes]:
         """What to write back, one entry a table, own rows before shared ones."""
         by_state: dict[type[State], list[State]] = {}

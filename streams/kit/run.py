@@ -16,6 +16,7 @@ from typing import Any
 
 import streams
 from streams.kit import logs
+from streams.kit.announcing import announce, announcement
 from streams.kit.codec import Codec
 from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
@@ -70,7 +71,7 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
             settings.kafka, service.name, service.topics, settings.session_timeout_ms, unhurried=not service.says
         )
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
-        store = PostgresStore(settings.database, transaction_seconds)
+        store = PostgresStore(settings.database, transaction_seconds, service.name)
         worker = Worker(
             service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count), now,
             protector,
@@ -80,9 +81,13 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
             settings.management_host, settings.management_port, lambda: readiness(worker, log, world)
         )
         stack.callback(management.close)
+        version = announcement(service, language)
+        stack.callback(asyncio.create_task(announce(settings.database, version), name="announcing").cancel)
         await log.open()
         stack.push_async_callback(log.close)
-        logger().info("started", topics=service.topics, management=f"http://{management.address}")
+        logger().info(
+            "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
+        )
         # What was imported and connected stays; the collector need not look at it again with every batch.
         gc.freeze()
         await _until(stop, worker)

@@ -8,6 +8,9 @@
     @billing.answers(AuthorizePayment)                # decide, once the world has answered
     def note_authorization(invoice: Invoice, answer: Authorized | Declined) -> Iterator[Said]: ...
 
+    @billing.recalls(AuthorizePayment)                # what the world had answered, by the fact that told it
+    def recall_authorization(told: PaymentAuthorized | PaymentDeclined) -> Authorized | Declined: ...
+
     @billing.evolves(PaymentAuthorized)               # evolve: what the fact makes of the state
     def authorized(invoice: Invoice, fact: PaymentAuthorized) -> Invoice: ...
 
@@ -18,7 +21,8 @@ A wrong declaration raises `WrongDeclaration` when the module is imported, never
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from streams.kit.errors import WrongDeclaration
 from streams.kit.events import Answer, Due, Effect, Event, Fact, Heard, State
@@ -71,6 +75,10 @@ class Evolution(NamedTuple):
         return (key,) if self.keys is None else self.keys(fact)
 
 
+Recall: TypeAlias = Callable[[Any], Answer]
+"""What the world had answered, by the fact that told it."""
+
+
 class Service:
     """One service: a name, which is also its topic, its consumer group and its database, and what was declared on it.
 
@@ -93,6 +101,7 @@ class Service:
         self.world = world
         self.reactions: dict[type[Event], Reaction] = {}
         self.answering: dict[type[Effect], Callable[..., Iterable[Said] | None]] = {}
+        self.recalling: dict[type[Effect], dict[str, Recall]] = {}
         self.evolutions: dict[type[Event], list[Evolution]] = {}
 
     # -- declaring ---------------------------------------------------------------------------------------------------
@@ -129,6 +138,22 @@ class Service:
                 raise WrongDeclaration(f"{self._at(decide)}: {self.name} has no 'world' to ask for {effect.__name__}")
             self.answering[effect] = decide
             return decide
+
+        return declare
+
+    def recalls(self, effect: type[Effect]) -> Callable[[F], F]:
+        """Say what the world had answered to `effect`, by the fact that told it: a replay asks nobody.
+
+        The parameter's annotation names the facts that may tell it. It must not lean on what `answers` decides: a
+        replay is to see when that has changed.
+        """
+
+        def declare(recall: F) -> F:
+            told = _types_of_first(recall)
+            if unsaid := [str(fact) for fact in told if fact not in self.says.values()]:
+                raise WrongDeclaration(f"{self._at(recall)}: {self.name} never says {', '.join(unsaid)}")
+            self.recalling[effect] = dict.fromkeys((fact.__name__ for fact in told), recall)
+            return recall
 
         return declare
 
@@ -223,6 +248,13 @@ class Service:
     @staticmethod
     def _at(function: Callable[..., Any]) -> str:
         return f"{function.__module__}.{function.__qualname__}"
+
+
+def _types_of_first(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """The types that a function's first parameter may have, by its annotation."""
+    first = next(iter(inspect.signature(function).parameters))
+    hint = get_type_hints(function).get(first)
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 __all__ = ["Connect", "Evolution", "Iterator", "Reaction", "Reads", "Said", "Service", "World"]

@@ -52,7 +52,7 @@ def everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[bytes
     shape = (*(change.state for change in changes), bool(said))
     if shape not in _shapes:
         parts = [
-            sql.SQL("{} AS ({})").format(sql.Identifier(f"_{change.state.table}"), _save(change.state))
+            sql.SQL("{} AS ({})").format(sql.Identifier(f"_{change.state.table}"), save(change.state))
             for change in changes
         ]
         parts += [_SAY] if said else []
@@ -72,8 +72,11 @@ _SAY = sql.Composed(
 _shapes: dict[tuple[Any, ...], bytes] = {}
 
 
-def _save(state: type[State]) -> sql.Composed:
-    """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once."""
+def save(state: type[State]) -> sql.Composed:
+    """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once.
+
+    Columns that this version does not know are left alone: a new row has their default.
+    """
     if state not in _saves:
         columns = [name for name in state.__struct_fields__ if name != state.key]
         numbers = {field.name for field in msgspec.structs.fields(state) if field.type is int}
@@ -86,8 +89,14 @@ def _save(state: type[State]) -> sql.Composed:
         )
         action = sql.SQL("DO NOTHING") if state.append_only else sql.SQL("DO UPDATE SET {}").format(assignments)
         _saves[state] = sql.SQL(
-            "INSERT INTO {table} SELECT * FROM json_populate_recordset(null::{table}, %s) ON CONFLICT ({key}) {action}"
-        ).format(table=sql.Identifier(state.table), key=sql.Identifier(state.key), action=action)
+            "INSERT INTO {table} ({known}) SELECT {known} FROM json_populate_recordset(null::{table}, %s) "
+            "ON CONFLICT ({key}) {action}"
+        ).format(
+            table=sql.Identifier(state.table),
+            known=sql.SQL(", ").join(map(sql.Identifier, state.__struct_fields__)),
+            key=sql.Identifier(state.key),
+            action=action,
+        )
     return _saves[state]
 
 

@@ -23,6 +23,16 @@ class DatabaseAway(PavaneError):
     then = Then.RETAKE
 
 
+class DatabaseLost(DatabaseAway):
+    """The server answers, but there is no such database, or it has no tables."""
+
+    def __init__(self, service: str, what: str) -> None:
+        super().__init__(
+            f"the database is lost: {what}. Nothing is guessed: 'pavane rebuild {service} --swap --reason ...' makes "
+            f"it again from the log. (A new one gets its tables from 'pavane migrate'.)"
+        )
+
+
 class BatchRefused(PavaneError):
     """The database refuses a value of the batch, whoever asks: one of its records is to be put aside."""
 
@@ -97,6 +107,10 @@ class Store(Protocol):
 
     async def epochs(self, partitions: Collection[int]) -> Mapping[int, int]:
         """The epochs of these lanes, as they are now."""
+        ...
+
+    async def given_up(self, partition: int) -> int:
+        """The last fact of its own up to which somebody has accepted that the log lacks some; 0: nobody has."""
         ...
 
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:

@@ -2,10 +2,12 @@
 
 `lanes` has one row a partition; its size is that of the number of speakers, for ever. `outbox` has one row a batch.
 `parked` has one row a record that could not be handled, or that waits behind one; normally none. `operations` has one
-row a redrive, discard or skip that somebody asked for; rows are never deleted.
+row a redrive, discard or skip that somebody asked for; rows are never deleted. `announced` has one row a version of the
+service that ever ran.
 """
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -76,4 +78,14 @@ operations = Table(
     Column("subject", Text, nullable=False, comment="the same in words: filters, or the record's origin"),
     Column("why", Text, nullable=False),
     Column("outcome", Text, nullable=False),
+)
+
+announced = Table(
+    "announced",
+    kit_tables,
+    Column("version", Text, primary_key=True),
+    # Not binary: schemas keep the order of their words.
+    Column("document", JSON, nullable=False, comment="what it says, hears and remembers"),
+    Column("first_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("last_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
 )

@@ -18,11 +18,20 @@ from datetime import UTC, datetime, timedelta
 from streams.kit.batch import Batches
 from streams.kit.codec import Codec
 from streams.kit.envelope import Envelope
-from streams.kit.errors import LogShorter, LogTruncated, PavaneError, RefusedToGuess, StaleEpoch, Then
+from streams.kit.errors import (
+    DatabaseBehind,
+    LogLost,
+    LogShorter,
+    LogTruncated,
+    PavaneError,
+    RefusedToGuess,
+    StaleEpoch,
+    Then,
+)
 from streams.kit.events import milliseconds
 from streams.kit.faultpoints import reached
 from streams.kit.fold import Fold
-from streams.kit.lane import DUE, Delivery, Draft, Lane
+from streams.kit.lane import DUE, Delivery, Draft, Holding, Lane
 from streams.kit.liveness import Progress
 from streams.kit.log import Log, Record
 from streams.kit.logs import logger
@@ -181,6 +190,8 @@ class Worker:
             holding, unsaid = await self._store.take_over(partition, self._log.partition_count)
             epoch = holding.epoch
             reached("after-takeover")
+            own = [fact for _, facts in unsaid for fact in facts if fact.topic == self.service.name]
+            await self._agrees(partition, holding, len(own))
             lane = Lane(self.service.name, partition, self.service.topics, holding)
             for topic, extent in (await self._log.extents(partition)).items():
                 position = lane.positions[topic]
@@ -197,6 +208,24 @@ class Worker:
         self.progress.note(partition)
         logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
         self._telemetry.lanes_held.set(len(self.lanes))
+
+    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> None:
+        """Check that the log and the database know of the same facts of ours, but for those `waiting` to be said.
+
+        A fact is committed before it is said, so the log cannot be further: unless the database was lost, or restored
+        from a backup. What was acknowledged is in the log: unless that has lost its end.
+        """
+        me = self.service.name
+        if self.service.is_projection:
+            return
+        known = holding.clock.get(me, 0)
+        last = await self._log.last_said(me, partition, known - waiting)
+        if last is None:
+            return
+        if last > known:
+            raise DatabaseBehind(me, partition, known, last)
+        if last < known - waiting and known - waiting > await self._store.given_up(partition):
+            raise LogLost(me, partition, known - waiting, last)
 
     def _drop(self, partition: int) -> None:
         """Forget everything in memory about a lane; the database has it for the next owner."""

@@ -83,6 +83,21 @@ def note_cancellation(shipment: Shipment, answer: BookingCancelled | NothingBook
     yield ShipmentCancelled(tenant=shipment.tenant, order_id=shipment.order_id, reference=reference)
 
 
+# -- what the carrier had answered, by the facts that told it: a replay asks nobody -----------------------------------
+
+
+@shipping.recalls(BookShipment)
+def recall_booking(told: ShipmentBooked | ShipmentRejected) -> Booked | NotBooked:
+    if isinstance(told, ShipmentBooked):
+        return Booked(reference=told.reference)
+    return NotBooked(reason=told.reason)
+
+
+@shipping.recalls(CancelBooking)
+def recall_cancellation(told: ShipmentCancelled) -> BookingCancelled | NothingBooked:
+    return NothingBooked() if told.reference is None else BookingCancelled(reference=told.reference)
+
+
 # -- folds -----------------------------------------------------------------------------------------------------------
 
 

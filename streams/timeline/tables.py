@@ -1,6 +1,6 @@
 """The timeline's tables: one column for each field of the states in model.py."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -39,6 +39,8 @@ entries = Table(
     Column("detail", JSONB, nullable=False),
 )
 Index("entries_of_order", entries.c.order_id, entries.c.ordinal)
+# What was heard since, lane by lane: an id is speaker/lane/sequence.
+Index("entries_of_lane", text("split_part(id, '/'::text, 2)"), entries.c.ordinal)
 
 shelves = Table(
     "shelves",

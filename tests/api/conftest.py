@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixed
 
-from api.answers import Order, Price, Stock
+from api.answers import Order, Price, Stock, Summary
 from api.app import application, build
 from api.customers import Customers
 from api.gateway import Gateway
@@ -29,7 +29,9 @@ from api.log import RequestLog
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
+from api.wire import BoundedHttp
 from infra.stack import Stack
+from pavane.platform import LOCAL_LIMITS
 from streams.kit.events import Request
 from streams.kit.keyring import Keyring
 from streams.kit.language import Language
@@ -111,6 +113,18 @@ class KnownTimeline:
     async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
         return self.orders.get((order_id, tenant, customer))
 
+    async def page(self, tenant: str, customer: str, after: Any, most: int) -> list[Summary]:
+        return []
+
+    async def heads(self) -> dict[int, int]:
+        return {0: 0}
+
+    async def told(self, since: Any, most: int) -> list[Any]:
+        return []
+
+    async def told_of(self, order_id: str) -> list[Any]:
+        return []
+
     async def stock(self, tenant: str, sku: str) -> Stock | None:
         return None
 
@@ -157,10 +171,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, http: Any = BoundedHttp) -> AsyncIterator[str]:
     """The application on a free port of this process, as the real server serves it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    server = _Server(uvicorn.Config(app, http=http, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     served = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         assert not served.done(), "the server ended before it started"
@@ -190,6 +204,7 @@ async def environment(
         "PAVANE_DATABASE_KEYS": addresses.postgres["keys"],
         "PAVANE_MASTER_KEYS": addresses.master_keys,
         "PAVANE_JWKS": str(jwks),
+        **LOCAL_LIMITS,
     }
 
 

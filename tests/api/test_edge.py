@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from api import edge
+from api.versions import Deprecated
 from tests.api.conftest import Door, as_customer, order, serving
 
 MEBIBYTE = 1024 * 1024
@@ -24,7 +26,7 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length_and_by_its_size
 
     for content in (whole, in_pieces()):
         answer = await door.http.post("/v1/orders", content=content, headers=headers)
-        assert (answer.status_code, answer.json()["type"]) == (413, "urn:pavane:problem:body-too-large")
+        assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
 
 
 @pytest.mark.parametrize("mebibytes", [5, 1_000])
@@ -113,8 +115,8 @@ async def test_addresses_and_methods_that_are_not_there_are_problems_too(door: D
     nowhere = await door.http.get("/v1/nowhere")
     wrong_method = await door.http.delete("/v1/orders/x")
 
-    assert (nowhere.status_code, nowhere.json()["type"]) == (404, "urn:pavane:problem:no-such-route")
-    assert (wrong_method.status_code, wrong_method.json()["type"]) == (405, "urn:pavane:problem:method-not-allowed")
+    assert (nowhere.status_code, nowhere.json()["type"]) == (404, "/problems/no-such-route")
+    assert (wrong_method.status_code, wrong_method.json()["type"]) == (405, "/problems/method-not-allowed")
     assert wrong_method.headers["allow"] == "GET"
 
 
@@ -124,7 +126,7 @@ async def test_too_many_at_once_are_turned_away_but_health_still_answers(door: D
     placed = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
     live = await door.http.get("/health/live")
 
-    assert (placed.status_code, placed.json()["type"]) == (503, "urn:pavane:problem:overloaded")
+    assert (placed.status_code, placed.json()["type"]) == (503, "/problems/overloaded")
     assert live.status_code == 200
 
 
@@ -132,10 +134,10 @@ async def test_the_api_describes_itself_with_tokens_keys_and_problems(door: Door
     description = (await door.http.get("/openapi.json")).json()
 
     placing = description["paths"]["/v1/orders"]["post"]
-    assert placing["security"] == [{"bearer": []}]
+    assert placing["security"] == [{"bearer": ["orders:write"]}]
     assert [p["name"] for p in placing["parameters"] if p["required"]] == ["Idempotency-Key"]
     assert list(placing["responses"]["default"]["content"]) == ["application/problem+json"]
-    assert set(placing["responses"]) == {"202", "default"}
+    assert set(placing["responses"]) >= {"202", "400", "401", "409", "413", "415", "422", "503", "default"}
 
 
 async def test_answers_are_never_cached_by_others(door: Door):
@@ -169,3 +171,19 @@ async def test_a_request_without_redis_is_counted_as_unguarded(door: Door):
     await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
 
     assert await unguarded() == before + 1
+
+
+async def test_a_route_that_will_go_says_since_when_until_when_and_what_comes_instead(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+):
+    since, gone = datetime(2027, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
+    there = {"/v1/orders/{order_id}": Deprecated(since, gone, "/v2/orders")}
+    monkeypatch.setattr("api.versions.DEPRECATED", there)
+
+    answer = await door.http.get("/v1/orders/x", headers=as_customer())
+    other = await door.http.get("/v1/orders", headers=as_customer())
+
+    assert answer.headers["deprecation"] == "@1798761600"
+    assert answer.headers["sunset"] == "Sat, 01 Jan 2028 00:00:00 GMT"
+    assert '</v2/orders>; rel="successor-version"' in answer.headers["link"]
+    assert "deprecation" not in other.headers

@@ -211,3 +211,12 @@ async def test_only_an_answered_request_was_accepted_and_only_of_who_asked(keys:
     assert await keys.was_accepted(name, "shop/c7")
     assert not await keys.was_accepted(name, "shop/c8")
     assert not await keys.was_accepted(new_key(), "shop/c7")
+
+
+async def test_a_rush_of_requests_is_not_taken_for_an_absence_of_redis(keys: Idempotency):
+    wanted = [attempt(new_key()) for _ in range(400)]
+    await asyncio.gather(*(keys.once(each, answering) for each in wanted))
+
+    again = await asyncio.gather(*(keys.once(each._replace(owner=new_key()), never) for each in wanted))
+
+    assert all(kept for _, kept in again)

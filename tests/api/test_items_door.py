@@ -54,4 +54,4 @@ async def test_unknown_items_are_not_found(door: Door):
     for address in ("/v1/stock/lamp", "/v1/prices/lamp"):
         answer = await door.http.get(address, headers=as_customer())
 
-        assert (answer.status_code, answer.json()["type"]) == (404, "urn:pavane:problem:no-such-item")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/no-such-item")

@@ -64,14 +64,14 @@ async def test_an_unusable_key_is_refused(door: Door, key: str):
     headers: Any = {**as_customer(), "Idempotency-Key": key.encode("latin-1")}
     answer = await door.http.post("/v1/orders", json=order(), headers=headers)
 
-    assert (answer.status_code, answer.json()["type"]) == (400, "urn:pavane:problem:idempotency-key")
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/idempotency-key")
     assert not door.log.requests
 
 
 async def test_a_missing_key_is_refused(door: Door):
     answer = await door.http.post("/v1/orders", json=order(), headers=as_customer())
 
-    assert (answer.status_code, answer.json()["type"]) == (400, "urn:pavane:problem:idempotency-key")
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/idempotency-key")
 
 
 async def test_a_quoted_key_is_the_same_key(door: Door):
@@ -107,7 +107,7 @@ async def test_what_is_wrong_is_pointed_at(door: Door, changes: dict[str, Any], 
     answer = await door.http.post("/v1/orders", json=order(**changes), headers=as_customer(idempotency_key="k1"))
 
     problem = answer.json()
-    assert (answer.status_code, problem["type"]) == (422, "urn:pavane:problem:invalid-request")
+    assert (answer.status_code, problem["type"]) == (422, "/problems/invalid-request")
     assert pointer in [error["pointer"] for error in problem["errors"]]
     assert not door.log.requests
 
@@ -159,7 +159,7 @@ async def test_without_a_token_nothing_is_told(door: Door):
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}, {"Authorization": "Bearer x"}):
         answer = await door.http.post("/v1/orders", json=order(), headers=headers)
 
-        assert (answer.status_code, answer.json()["type"]) == (401, "urn:pavane:problem:unauthenticated")
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthenticated")
         assert answer.headers["www-authenticate"].startswith("Bearer ")
 
 
@@ -233,7 +233,7 @@ async def test_looking_at_orders_makes_no_key(door: Door):
 async def test_what_is_no_order_id_is_no_order(door: Door, order_id: str):
     answer = await door.http.get(f"/v1/orders/{order_id}", headers=as_customer())
 
-    assert (answer.status_code, answer.json()["type"]) == (404, "urn:pavane:problem:no-such-order")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/no-such-order")
 
 
 async def test_a_log_that_cannot_be_reached_is_told_as_it_is(door: Door):
@@ -241,6 +241,6 @@ async def test_a_log_that_cannot_be_reached_is_told_as_it_is(door: Door):
         door.log.refuses_with = refusal
         answer = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
 
-        assert (answer.status_code, answer.json()["type"]) == (503, f"urn:pavane:problem:{slug}")
+        assert (answer.status_code, answer.json()["type"]) == (503, f"/problems/{slug}")
         assert "same Idempotency-Key" in answer.json()["detail"]
         assert int(answer.headers["retry-after"]) > 0

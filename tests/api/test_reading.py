@@ -10,11 +10,9 @@ from psycopg.types.json import Jsonb
 
 from api.errors import Unavailable
 from api.idempotency import name_of
-from api.settings import GatewaySettings
 from api.timeline import Timeline
-from streams.kit.keyring import Keyring
-from streams.kit.keystore import Person
-from tests.api.conftest import NOWHERE, as_customer, frozen, new_key, order, records_of
+from tests.api.conftest import NOWHERE, as_customer, eventually, frozen, new_key, order, records_of
+from tests.api.stories import token_of
 
 
 async def test_an_order_not_heard_of_yet_is_accepted_for_its_owner_and_unknown_to_others(shop: httpx.AsyncClient):
@@ -41,15 +39,13 @@ async def test_an_order_not_heard_of_yet_can_be_cancelled(shop: httpx.AsyncClien
 
 async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncClient, environment: dict[str, str]):
     order_id = name_of("shop", new_key())
-    customer = Person("shop", "c7")
-    async with Keyring.at(GatewaySettings.read(environment)) as keys:
-        token = (await keys.made_for([customer]))[customer].protect("customer", "c7")
+    customer = await token_of(environment, "c7")
     async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
         lines = Jsonb([{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}])
         await database.execute(
             "INSERT INTO stories VALUES (%s, 'shop', %s, 'placed', 'reserved', %s, 1200, 'EUR', '', now(), now(),"
             " NULL, 2)",
-            (order_id, token, lines),
+            (order_id, customer, lines),
         )
         for ordinal, fact, speaker in ((9, "OrderPlaced", "orders"), (12, "StockReserved", "inventory")):
             await database.execute(
@@ -112,7 +108,10 @@ async def test_a_ready_gateway_says_so(shop: httpx.AsyncClient):
 async def test_a_broker_that_stands_still_makes_the_gateway_unready(stack: Any, shop: httpx.AsyncClient):
     if not stack.kafka:
         pytest.skip("the broker is not ours to freeze")
-    with frozen(stack.kafka[0].pid):
-        answer = await shop.get("/health/ready")
 
-    assert (answer.status_code, list(answer.json()["missing"])) == (503, ["kafka"])
+    async def is_missed() -> bool:
+        answer = await shop.get("/health/ready")
+        return (answer.status_code, list(answer.json()["missing"])) == (503, ["kafka"])
+
+    with frozen(stack.kafka[0].pid):
+        await eventually(is_missed)

@@ -117,7 +117,7 @@ async def test_a_key_belongs_to_its_body_and_its_customer(shop: httpx.AsyncClien
     other_customer = await shop.post("/v1/orders", json=order(), headers=as_customer("c8", idempotency_key=key))
 
     assert [other_body.status_code, other_customer.status_code] == [422, 422]
-    assert other_body.json()["type"] == "urn:pavane:problem:idempotency-key-reused"
+    assert other_body.json()["type"] == "/problems/idempotency-key-reused"
 
 
 async def test_a_retry_after_redis_forgot_everything_names_the_same_order(

@@ -25,26 +25,28 @@ def signed(key: Any = KEY, header: dict[str, Any] | None = None, **claims: Any) 
     return jwt.encode({**usual_header, **(header or {})}, told, key, algorithms=[usual_header["alg"]])
 
 
-def test_a_token_names_tenant_customer_and_scopes():
-    caller = VERIFIER.caller(issue(KEY, "shop", "c7", SHOPPER, lifetime_seconds=60))
+async def test_a_token_names_tenant_customer_and_scopes():
+    caller = await VERIFIER.caller(issue(KEY, "shop", "c7", SHOPPER, lifetime_seconds=60))
 
     assert (caller.tenant, caller.subject, caller.scopes) == ("shop", "c7", frozenset(SHOPPER))
 
 
-def test_es256_keys_are_good_as_well():
+async def test_es256_keys_are_good_as_well():
     key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
 
-    assert Verifier(public_jwks(key)).caller(issue(key, "shop", "c7", (), 60)).subject == "c7"
+    caller = await Verifier(public_jwks(key)).caller(issue(key, "shop", "c7", (), 60))
+
+    assert caller.subject == "c7"
 
 
-def test_a_token_ends_with_its_lifetime_even_if_it_was_good_before(monkeypatch: pytest.MonkeyPatch):
+async def test_a_token_ends_with_its_lifetime_even_if_it_was_good_before(monkeypatch: pytest.MonkeyPatch):
     token = issue(KEY, "shop", "c7", SHOPPER, lifetime_seconds=60)
-    VERIFIER.caller(token)
+    await VERIFIER.caller(token)
     an_hour_later = time.time() + 3600
     monkeypatch.setattr("joserfc._rfc7519.claims.time.time", lambda: an_hour_later)
 
     with pytest.raises(Unauthenticated, match="expired"):
-        VERIFIER.caller(token)
+        await VERIFIER.caller(token)
 
 
 @pytest.mark.parametrize(
@@ -65,50 +67,50 @@ def test_a_token_ends_with_its_lifetime_even_if_it_was_good_before(monkeypatch: 
         {"exp": float("nan")},
     ],
 )
-def test_a_token_for_something_else_proves_nothing(claims: dict[str, Any]):
+async def test_a_token_for_something_else_proves_nothing(claims: dict[str, Any]):
     with pytest.raises(Unauthenticated):
-        VERIFIER.caller(signed(**claims))
+        await VERIFIER.caller(signed(**claims))
 
 
-def test_a_token_signed_by_another_key_proves_nothing():
+async def test_a_token_signed_by_another_key_proves_nothing():
     stranger = make_key()
 
     with pytest.raises(Unauthenticated, match="signature"):
-        VERIFIER.caller(signed(stranger))
+        await VERIFIER.caller(signed(stranger))
     with pytest.raises(Unauthenticated, match="signature"):
-        VERIFIER.caller(signed(stranger, header={"kid": KEY.kid}))
+        await VERIFIER.caller(signed(stranger, header={"kid": KEY.kid}))
 
 
-def test_a_public_key_is_no_shared_secret():
+async def test_a_public_key_is_no_shared_secret():
     """The classic confusion: signing HS256 with the text of the public key."""
     public = json.dumps(public_jwks(KEY)["keys"][0])
     forged = OctKey.import_key(public, {"alg": "HS256", "kid": KEY.kid})
 
     with pytest.raises(Unauthenticated):
-        VERIFIER.caller(signed(forged))
+        await VERIFIER.caller(signed(forged))
 
 
-def test_a_token_without_signature_proves_nothing():
+async def test_a_token_without_signature_proves_nothing():
     header, claims, _ = signed().split(".")
 
     for forged in (f"{header}.{claims}.", "eyJhbGciOiJub25lIn0." + claims + ".", "not a token", "", "a.b.c", "é.é.é"):
         with pytest.raises(Unauthenticated):
-            VERIFIER.caller(forged)
+            await VERIFIER.caller(forged)
 
 
-def test_an_identity_token_is_no_access_token():
+async def test_an_identity_token_is_no_access_token():
     with pytest.raises(Unauthenticated, match="access token"):
-        VERIFIER.caller(signed(header={"typ": "JWT"}))
+        await VERIFIER.caller(signed(header={"typ": "JWT"}))
 
 
-def test_an_endless_token_is_not_even_read():
+async def test_an_endless_token_is_not_even_read():
     with pytest.raises(Unauthenticated, match="too long"):
-        VERIFIER.caller("a" * 5_000)
+        await VERIFIER.caller("a" * 5_000)
 
 
-def test_a_missing_scope_is_named():
+async def test_a_missing_scope_is_named():
     with pytest.raises(Forbidden, match="stock:write"):
-        require(VERIFIER.caller(signed()), "stock:write")
+        require(await VERIFIER.caller(signed()), "stock:write")
 
 
 @pytest.mark.parametrize(
@@ -136,4 +138,4 @@ def test_a_jwks_that_cannot_be_read_names_its_setting(tmp_path: Any):
 
     for path in (tmp_path / "jwks.json", tmp_path / "none.json"):
         with pytest.raises(WrongSetting, match=r"PAVANE_JWKS \(.*json\)"):
-            Verifier.from_file(str(path))
+            Verifier.of(str(path))

@@ -149,6 +149,9 @@ class Desk:
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         return {topic: Extent(0, len(self.logs[topic])) for topic in self.service.topics}
 
+    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
+        return at_least
+
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         return
 
@@ -233,6 +236,9 @@ class Desk:
 
     async def acknowledge(self, rows: Mapping[int, tuple[int, int]]) -> None:
         return
+
+    async def given_up(self, partition: int) -> int:
+        return 0
 
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         return 0

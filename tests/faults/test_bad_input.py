@@ -195,8 +195,8 @@ async def has_a_problem_for(ground: Ground, load: Load, placed: Order) -> None:
     for name, (body, status, slug) in bad_bodies().items():
         headers = {**customer, "Idempotency-Key": uuid4().hex}
         answer = await ground.http.post("/v1/orders", headers=headers, **body)
-        assert (answer.status_code, answer.json()["type"]) == (status, f"urn:pavane:problem:{slug}"), name
+        assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}"), name
     foreign = {"Authorization": f"Bearer {token('another-shop', CUSTOMER)}"}
     for method, path in (("GET", ""), ("POST", "/cancellation")):
         answer = await ground.http.request(method, f"/v1/orders/{placed.id}{path}", headers=foreign)
-        assert (answer.status_code, answer.json()["type"]) == (404, "urn:pavane:problem:no-such-order")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/no-such-order")

@@ -127,6 +127,11 @@ class SimulatedLog:
         await self._host.takes()
         return {topic: Extent(0, len(self._cluster.records(topic, partition))) for topic in self._topics}
 
+    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
+        await self._host.takes()
+        said = (envelope.read(record.headers).sequence for record in self._cluster.records(topic, partition))
+        return max(said, default=0)
+
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         self._next.update({(topic, partition): position for topic, position in positions.items()})
 
@@ -316,6 +321,9 @@ class SimulatedStore:
     async def epochs(self, partitions: Collection[int]) -> Mapping[int, int]:
         await self._host.takes()
         return {partition: self._database.lanes[partition].epoch for partition in partitions}
+
+    async def given_up(self, partition: int) -> int:
+        return 0
 
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         for partition, number in rows.items():

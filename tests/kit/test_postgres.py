@@ -66,6 +66,18 @@ async def test_own_rows_are_replaced_and_append_only_rows_are_written_once(new_s
     assert await ask("SELECT amount FROM entries") == [(1,)]
 
 
+async def test_a_column_of_a_later_version_is_left_alone_and_has_its_default_in_new_rows(
+    new_store: NewStore, ask: Ask
+) -> None:
+    store = new_store()
+    lane = await taken(store)
+    await commit(store, hears(lane), Count(counter="x", total=5))
+    await ask("ALTER TABLE counts ADD COLUMN later integer NOT NULL DEFAULT 7")
+    await ask("UPDATE counts SET later = 8")
+    await commit(store, hears(lane), Count(counter="x", total=6), Count(counter="y", total=1))
+    assert await ask("SELECT counter, total, later FROM counts ORDER BY counter") == [("x", 6, 8), ("y", 1, 7)]
+
+
 async def test_rows_are_loaded_by_key_and_those_that_are_not_there_are_left_out(new_store: NewStore) -> None:
     store = new_store()
     row = Count(counter="x", total=2**62, note='ünï \\ "quoted" \' \u2028', due_at=NOON.replace(microsecond=123000))

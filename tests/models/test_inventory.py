@@ -172,6 +172,24 @@ def test_a_request_id_used_for_a_receipt_corrects_nothing() -> None:
     given(received("lamp", 5, "r2")).when(ADJUST).then()
 
 
+def test_a_request_id_used_for_a_correction_receives_nothing() -> None:
+    given(received("lamp", 5), ADJUSTED).when(replace(RECEIVE, request_id=ADJUSTED.request_id)).then()
+
+
+@pytest.mark.parametrize("quantity", [1, 1_000_000_000_000])
+def test_a_receipt_is_of_one_piece_to_a_million_million(quantity: int) -> None:
+    given().when(replace(RECEIVE, quantity=quantity)).then(received("lamp", quantity))
+    given().when(replace(RECEIVE, quantity=1_000_000_000_001)).refused("1 to 1,000,000,000,000 pieces")
+
+
+@pytest.mark.parametrize("quantity", [-5, 3, 1_000_000_000_000])
+def test_a_correction_leaves_nothing_or_more(quantity: int) -> None:
+    story = given(received("lamp", 5)).when(replace(ADJUST, quantity=quantity))
+    story.then(replace(ADJUSTED, quantity=quantity))
+    assert stock(story)["on_hand"] == 5 + quantity
+    given(received("lamp", 5)).when(replace(ADJUST, quantity=1_000_000_000_001)).refused("a correction by")
+
+
 def test_what_is_set_aside_cannot_be_corrected_away() -> None:
     all_reserved = StockReserved(tenant="shop", order_id=ORDER, lines=lines(("lamp", 5)))
     given(received("lamp", 5), all_reserved).when(ADJUST).refused("less than nothing of 0 on hand")

@@ -137,9 +137,26 @@ def test_every_item_without_a_price_is_named_once() -> None:
     assert rejection(story) == (RejectionReason.NOT_PRICED, "no price is set for bulb, desk")
 
 
-def test_an_item_sold_in_another_currency_rejects_the_order() -> None:
-    story = given(price("lamp", Money(amount_minor=5, currency="USD"))).when(asked())
+@pytest.mark.parametrize(("items", "told"), [(5, ""), (6, " and 1 more"), (11, " and 6 more")])
+def test_of_many_items_without_a_price_five_are_named_and_the_rest_counted(items: int, told: str) -> None:
+    story = given().when(asked(*((f"sku{number}", 1) for number in range(items))))
+    assert rejection(story)[1] == f"no price is set for sku0, sku1, sku2, sku3, sku4{told}"
+
+
+@pytest.mark.parametrize("other", ["CHF", "USD"])
+def test_an_item_sold_in_another_currency_rejects_the_order(other: str) -> None:
+    story = given(price("lamp", Money(amount_minor=5, currency=other))).when(asked())
     assert rejection(story) == (RejectionReason.WRONG_CURRENCY, "not sold in EUR: lamp")
+
+
+def test_equal_texts_of_two_records_are_the_same() -> None:
+    """As they come off the log: equal, and not the same object."""
+    other = {"order_id": "".join(list(ORDER)), "currency": "".join(["E", "UR"])}
+    given(price("lamp", euros(500))).when(asked(**other), key=ORDER).then(PLACED).when(
+        replace(CANCEL, order_id="".join(list(ORDER)), tenant="".join(["sh", "op"]))
+    ).then(cancelled(CancellationReason.CUSTOMER))
+    again = set_price(euros(900), "".join(["r", "1"]))
+    given(price("lamp", euros(500), "".join(["r", "1"]))).when(again).then()
 
 
 @pytest.mark.parametrize(
@@ -175,6 +192,7 @@ def test_the_largest_order_is_placed_and_fits_64_bits() -> None:
     [
         ({"order_id": "not-a-uuid"}, "not-a-uuid"),
         ({"order_id": ORDER.upper()}, ORDER.upper()),
+        ({}, "0190a000-0000-7000-8000-000000000000"),
         ({}, "0190a000-0000-7000-8000-000000000002"),
         ({"tenant": "a/b"}, ORDER),
         ({"tenant": "a\x00"}, ORDER),
@@ -234,12 +252,14 @@ def test_a_cancellation_before_its_order_is_refused_and_does_not_stop_the_order(
     story.refused("place it first").when(asked()).then(PLACED)
 
 
-def test_another_shop_cannot_cancel_an_order() -> None:
-    given(PLACED).when(replace(CANCEL, tenant="other")).refused("another shop")
+@pytest.mark.parametrize("tenant", ["other", "the-shop-next-door"])
+def test_another_shop_cannot_cancel_an_order(tenant: str) -> None:
+    given(PLACED).when(replace(CANCEL, tenant=tenant)).refused("another shop")
 
 
-def test_a_cancellation_under_another_key_is_refused() -> None:
-    given(PLACED).when(replace(CANCEL, order_id="0190a000-0000-7000-8000-000000000002"), key=ORDER).refused("key")
+@pytest.mark.parametrize("last_digit", ["0", "2"])
+def test_a_cancellation_under_another_key_is_refused(last_digit: str) -> None:
+    given(PLACED).when(replace(CANCEL, order_id=ORDER[:-1] + last_digit), key=ORDER).refused("key")
 
 
 # -- prices ----------------------------------------------------------------------------------------------------------
@@ -287,5 +307,12 @@ def test_a_wrong_price_is_refused(wrong: SetPrice, told: str) -> None:
     given().when(wrong).refused(told)
 
 
-def test_a_price_under_another_key_is_refused() -> None:
-    given().when(set_price(euros(1)), key="shop/desk").refused("key")
+@pytest.mark.parametrize("key", ["shop/desk", "shop/rug"])
+def test_a_price_under_another_key_is_refused(key: str) -> None:
+    given().when(set_price(euros(1)), key=key).refused("key")
+
+
+def test_a_price_is_from_nothing_to_a_million_million() -> None:
+    for amount in (euros(0), euros(1_000_000_000_000)):
+        given(price("lamp", euros(500), "r0")).when(set_price(amount)).then(price("lamp", amount))
+    given().when(set_price(euros(1_000_000_000_001))).refused("a price is 0 to 1,000,000,000,000 minor units")

@@ -1,6 +1,6 @@
 """Preloaded orders, all confirmed, beside their raw twin; and with one in ten failing in all the ways."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pavane.bench.drain import Drained, drain
@@ -67,18 +67,25 @@ def common_rows(*drains: Drained) -> list[Row]:
         "log bytes a saga": "log_bytes_a_saga",
     }
     rows = [Row(label, [_figure(each[key]) for each in found]) for label, key in names.items()]
-    processes = sorted({name for each in found for name in each["cpu_seconds"]})
+    used = [_by_name(each["cpu_seconds"], sum) for each in found]
+    peaks = [_by_name(each["peak_memory_mib"], max) for each in found]
     cpu = [
-        Row(f"  CPU s, peak MiB: {name}", [_pair(each, name) for each in found])
-        for name in processes
-        if any(each["cpu_seconds"].get(name, 0) >= 0.1 for each in found)
+        Row(
+            f"  CPU s, peak MiB: {name}",
+            [f"{seconds.get(name, 0):.1f}, {mib.get(name, 0):,}" for seconds, mib in zip(used, peaks, strict=True)],
+        )
+        for name in sorted({name for each in used for name in each})
+        if any(each.get(name, 0) >= 0.1 for each in used)
     ]
     return rows + cpu
 
 
-def _pair(document: Mapping[str, Any], name: str) -> str:
-    cpu, memory = document["cpu_seconds"].get(name, 0.0), document["peak_memory_mib"].get(name, 0)
-    return f"{cpu:.1f}, {memory:,}"
+def _by_name(figures: Mapping[str, float], together: Callable[[list[float]], float]) -> dict[str, float]:
+    """One figure a service, however many processes it has."""
+    of_name: dict[str, list[float]] = {}
+    for name, figure in figures.items():
+        of_name.setdefault(name.partition(".")[0], []).append(figure)
+    return {name: together(each) for name, each in of_name.items()}
 
 
 def _figure(value: float | None) -> str:

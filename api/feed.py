@@ -1,0 +1,207 @@
+"""What happens to orders, as it happens: one reader of the timeline for everybody who listens at this gateway.
+
+While anybody listens, the reader asks the timeline every `PAUSE_SECONDS` what was told since, lane by lane, and hands
+each fact to those whose order it is about. It reads with two statements a round, however many listen. A listener has a
+bounded queue; whoever is too slow is told so, and goes on from the timeline later.
+
+A lane's position is the ordinal of the last fact that its lane has heard. Facts that had been parked may be told
+above it; they are remembered by id until the lane has passed them, so that nothing is told twice and nothing left out.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from api.errors import Overloaded, TooManyStreams, Unavailable
+from api.telemetry import LISTENERS, OVERRUN
+from api.timeline import Timeline, Told
+from streams.kit.logs import logger
+
+PAUSE_SECONDS = 0.15
+AWAY_SECONDS = 1.0
+MOST_AT_ONCE = 1_000
+"""Facts of a lane that are read at once."""
+MOST_QUEUED = 256
+"""Facts that wait for one listener."""
+MOST_LISTENERS = 6_000
+MOST_WAITING = 500
+"""Requests that wait for a change at once; each holds the place of a request under way."""
+MOST_OF_ONE = 1_000
+"""Listeners of one customer: shops and marketplaces listen for many buyers under one name."""
+
+
+class Heard(NamedTuple):
+    """A fact for those who listen. `positions`: how far each lane was told when this was, for going on from here."""
+
+    told: Told
+    positions: Mapping[int, int]
+
+
+class Listener:
+    """Hears what is told about the orders of one customer, or about one of them. Used in a `with` block.
+
+    `since`: up to which ordinal of each lane everything was told before; facts above it that were told are few.
+    """
+
+    def __init__(self, feed: "Feed", about: tuple[str, ...], since: Mapping[int, int]) -> None:
+        self._feed = feed
+        self._about = about
+        self.since = since
+        self._queue: asyncio.Queue[Heard | None] = asyncio.Queue(MOST_QUEUED)
+        self.overrun = False
+
+    async def next(self) -> Heard | None:
+        """The next fact; None: there will be none, as this listener was too slow or the gateway ends."""
+        return await self._queue.get()
+
+    def tell(self, heard: Heard) -> None:
+        if self.overrun:
+            return
+        if self._queue.full():
+            self.overrun = True
+            OVERRUN.inc()
+            self.hang_up()
+        else:
+            self._queue.put_nowait(heard)
+
+    def hang_up(self) -> None:
+        """What still waits is let go, since it can be heard again."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._feed.forget(self._about, self)
+
+
+class Feed:
+    """The one reader. It begins with the first listener and rests when the last one has gone."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._listeners: dict[tuple[str, ...], set[Listener]] = defaultdict(set)
+        self._of_one: Counter[tuple[str, ...]] = Counter()
+        self._count = 0
+        self._waiting = 0
+        self._positions: dict[int, int] = {}
+        self._ahead: set[str] = set()
+        self._reader: asyncio.Task[None] | None = None
+        self._beginning = asyncio.Lock()
+
+    async def listen(self, *about: str) -> Listener:
+        """A listener for (tenant, customer) or (tenant, customer, order id): it misses nothing from the return on.
+
+        Raises `Overloaded`, `TooManyStreams`, and `Unavailable` when the timeline cannot be read now.
+        """
+        if self._count >= MOST_LISTENERS:
+            raise Overloaded
+        if self._of_one[about[:2]] >= MOST_OF_ONE:
+            raise TooManyStreams(MOST_OF_ONE)
+        async with self._beginning:
+            if self._reader is None:
+                self._positions, self._ahead = await self._timeline.heads(), set()
+                self._reader = asyncio.create_task(self._read(), name="feed")
+            listener = Listener(self, about, dict(self._positions))
+            self._listeners[about].add(listener)
+        self._of_one[about[:2]] += 1
+        self._count += 1
+        LISTENERS.set(self._count)
+        return listener
+
+    def forget(self, about: tuple[str, ...], listener: Listener) -> None:
+        """Nobody listens there any more; harmless when said twice."""
+        there = self._listeners.get(about, set())
+        if listener not in there:
+            return
+        there.remove(listener)
+        if not there:
+            del self._listeners[about]
+        self._of_one -= Counter([about[:2]])
+        self._count -= 1
+        LISTENERS.set(self._count)
+
+    async def waited(self, seconds: float, change: Coroutine[Any, Any, None]) -> bool:
+        """Wait for a change, for so long at most; False at once when too many wait already."""
+        if self._waiting >= MOST_WAITING:
+            change.close()
+            return False
+        self._waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await change
+            return True
+        finally:
+            self._waiting -= 1
+
+    def hang_up(self) -> None:
+        """Let every listener go: they will come again, here or to another gateway."""
+        for there in self._listeners.values():
+            for listener in there:
+                listener.hang_up()
+
+    async def close(self) -> None:
+        self.hang_up()
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                full = await self._round()
+            except Unavailable:
+                # Told by the timeline. Listeners keep what they have; nothing is missed, as positions stay.
+                await asyncio.sleep(AWAY_SECONDS)
+            except Exception:
+                logger().exception("feed_failed", consequence="listeners wait", again_in_seconds=AWAY_SECONDS)
+                await asyncio.sleep(AWAY_SECONDS)
+            else:
+                await asyncio.sleep(0 if full else PAUSE_SECONDS)
+            async with self._beginning:
+                if not self._count:
+                    self._reader = None
+                    return
+
+    async def _round(self) -> bool:
+        """Tell what was told since the last round; whether there may be more at once."""
+        # The heads first: what is told after they were read is above them, and is remembered as such.
+        heads = await self._timeline.heads()
+        found = await self._timeline.told({lane: self._positions.get(lane, 0) for lane in heads}, most=MOST_AT_ONCE)
+        for told in found:
+            self._positions[told.lane] = max(self._positions.get(told.lane, 0), min(told.ordinal, heads[told.lane]))
+            if told.id not in self._ahead:
+                self._tell(told)
+        cut = _cut(found)
+        for lane, head in heads.items():
+            self._positions[lane] = min(head, cut.get(lane, head))
+        # All that is above its lane's position will be read again.
+        self._ahead -= {told.id for told in found}
+        self._ahead |= {told.id for told in found if told.ordinal > self._positions[told.lane]}
+        return bool(cut)
+
+    def _tell(self, told: Told) -> None:
+        heard = None
+        for about in ((told.tenant, told.customer), (told.tenant, told.customer, told.order_id)):
+            for listener in self._listeners.get(about, ()):
+                heard = heard or Heard(told, dict(self._positions))
+                listener.tell(heard)
+
+
+def _cut(found: list[Told]) -> dict[int, int]:
+    """Lanes of which there is more than was read, each with the ordinal up to which everything was."""
+    counts = Counter(told.lane for told in found)
+    last = {told.lane: told.ordinal for told in found}
+    return {lane: last[lane] - 1 for lane, count in counts.items() if count == MOST_AT_ONCE}

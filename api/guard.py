@@ -1,0 +1,73 @@
+"""Before anything that a stranger sent is read as what it says: who is it, and does it come too often?
+
+Pure ASGI, around the routes of `/v1/`. It leaves in the scope, as `caller`, whom the token proves, or the problem that
+a route which wants to know must raise. A request with a body that nobody signed for ends here.
+"""
+
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.addresses import Network, address_of
+from api.errors import LimitReached, Problem, Unauthenticated
+from api.limits import Kind, Limits, Verdict
+from api.tokens import Caller, Verifier, bearer_token
+
+READ_COST = 1
+WRITE_COST = 5
+REFUSED_COST = 10
+"""A token that proves nothing costs its address more than any request that means well."""
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp, verifier: Verifier, limits: Limits | None, trusted: Sequence[Network]) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._limits = limits
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        caller = scope["caller"] = await self._caller(scope)
+        kind = Kind.READ if scope["method"] in _READING else Kind.WRITE
+        verdict = await self._take(scope, caller, kind)
+        if verdict.retry_after_seconds:
+            raise LimitReached(verdict.retry_after_seconds, verdict.headers())
+        if isinstance(caller, Problem) and scope["method"] in _WITH_BODY:
+            raise caller
+        await self._app(scope, receive, _told(send, verdict))
+
+    async def _caller(self, scope: Scope) -> Caller | Problem:
+        headers = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+        try:
+            return await self._verifier.caller(bearer_token(headers))
+        except Problem as problem:
+            return problem
+
+    async def _take(self, scope: Scope, caller: Caller | Problem, kind: Kind) -> Verdict:
+        if self._limits is None:
+            return Verdict(0, ())
+        peer = scope.get("client")
+        address = address_of(peer[0] if peer else None, scope["headers"], self._trusted)
+        if isinstance(caller, Caller):
+            return await self._limits.take(address, caller, kind, READ_COST if kind is Kind.READ else WRITE_COST)
+        cost = REFUSED_COST if isinstance(caller, Unauthenticated) else READ_COST
+        return await self._limits.take(address, None, kind, cost)
+
+
+def _told(send: Send, verdict: Verdict) -> Send:
+    headers = [(name.lower().encode(), value.encode()) for name, value in verdict.headers().items()]
+
+    async def told(message: Message) -> None:
+        if headers and message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        await send(message)
+
+    return told

@@ -1,0 +1,50 @@
+"""What the gateway stands on, asked whether it answers: each part within a second, and all at most once a second."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Set
+
+from api.answers import Health
+
+PROBE_SECONDS = 1.0
+KEEP_SECONDS = 1.0
+
+Probe = Callable[[], Awaitable[None]]
+
+
+class Probes:
+    """Health by these probes. Without what is `dispensable` the gateway works, only less well: `degraded`."""
+
+    def __init__(self, probes: Mapping[str, Probe], dispensable: Set[str] = frozenset()) -> None:
+        self._probes = probes
+        self._dispensable = dispensable
+        self._found = Health(status="unready", missing={})
+        self._at = float("-inf")
+        self._asking = asyncio.Lock()
+
+    async def health(self) -> Health:
+        """How all parts are, or were a second ago at most: who asks often costs the parts nothing."""
+        async with self._asking:
+            if time.monotonic() - self._at >= KEEP_SECONDS:
+                self._found = await self._ask()
+                self._at = time.monotonic()
+        return self._found
+
+    async def _ask(self) -> Health:
+        found = await asyncio.gather(*(_missing(probe) for probe in self._probes.values()))
+        missing = {name: why for name, why in zip(self._probes, found, strict=True) if why is not None}
+        if not missing:
+            return Health(status="ready", missing={})
+        return Health(status="degraded" if missing.keys() <= self._dispensable else "unready", missing=missing)
+
+
+async def _missing(probe: Probe) -> str | None:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await probe()
+    except TimeoutError:
+        return f"no answer within {PROBE_SECONDS:g} s"
+    except Exception as error:
+        # Whatever a client library raises here, the dependency cannot be used: that is the answer.
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None

@@ -1,0 +1,33 @@
+"""Pages for people: the API, and every type of problem at the address that its `type` is."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import html
+from api.errors import TYPE_PREFIX, NoSuchRoute
+from api.explained import EXPLAINED, types
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+async def reference(request: Request) -> Response:
+    return _page(html.reference(request.app.openapi()))
+
+
+@router.get(TYPE_PREFIX)
+async def problems() -> Response:
+    return _page(html.problems())
+
+
+@router.get(TYPE_PREFIX + "{slug}")
+async def problem(slug: str) -> Response:
+    kind = next((kind for kind in types() if kind.slug == slug and slug in EXPLAINED), None)
+    if kind is None:
+        raise NoSuchRoute(f"There is no such type of problem; {TYPE_PREFIX} lists all.")
+    return _page(html.problem(kind))
+
+
+def _page(text: str) -> Response:
+    headers = {"Content-Security-Policy": html.POLICY, "Cache-Control": "public, max-age=3600"}
+    return Response(text, headers=headers, media_type="text/html")

@@ -1,0 +1,114 @@
+"""What is live now: asked of every service's database, the registry and the log; nothing is changed."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import LiteralString, NamedTuple
+
+import msgspec
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from httpx import HTTPError
+
+from contracts import registry
+from infra.addresses import REGISTRY
+from pavane.dead_letters.desk import Connection, Desk
+from pavane.dead_letters.errors import NotAsked
+from pavane.deploy.judging import EventName, Live, Met, Running
+from pavane.deploy.meeting import Meeting, meeting
+from pavane.lanes.listing import lanes_of
+from streams.kit.announcing import Announcement, AvroSchema
+
+#: Three times as long as a process is silent between two announcements.
+LIVE_SECONDS = 90
+
+ANNOUNCED: LiteralString = """
+SELECT document, first_at, last_at, last_at > now() - make_interval(secs => %s) FROM announced ORDER BY last_at DESC
+"""
+COLUMNS: LiteralString = """
+SELECT table_name, column_name, is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'
+  FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY table_name, ordinal_position
+"""
+IN_FLIGHT: LiteralString = "SELECT count(*) FROM orders WHERE status = 'placed'"
+
+
+class Found(NamedTuple):
+    """What is live, and how many unread records were too many to look at."""
+
+    live: Live
+    left_out: int
+
+
+async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
+    """Ask for everything that the candidate is judged by. Raises `NotAsked` when something does not answer."""
+    lanes = await lanes_of(desk, ())
+    ran = {name: await _announced(desk, name) for name in desk.databases}
+    mine = [lane for lane in lanes if lane.service == candidate.service]
+    met = await meeting(desk, candidate, mine, ran[candidate.service])
+    async with desk.database(candidate.service, reading=True) as connection:
+        columns = await _columns(connection)
+    async with desk.database("orders", reading=True) as connection:
+        in_flight = (await (await connection.execute(IN_FLIGHT)).fetchall())[0][0]
+    asked = await asyncio.to_thread(_ask_registry, registry_url, candidate, met)
+    live = Live(
+        running={name: _those_that_count(versions) for name, versions in ran.items()},
+        silent=frozenset(lane.service for lane in lanes if not ran[lane.service]),
+        registry=asked.known,
+        lacking=asked.lacking,
+        met=[Met(*kind, asked.by_id.get(kind.schema_id), *seen) for kind, seen in met.seen.items()],
+        columns=columns,
+        in_flight=in_flight,
+    )
+    return Found(live, met.left_out)
+
+
+async def _announced(desk: Desk, service: str) -> list[Running]:
+    """All versions that ever ran, the last one first."""
+    async with desk.database(service, reading=True) as connection:
+        there = await (await connection.execute("SELECT to_regclass('announced') IS NOT NULL")).fetchall()
+        if not there[0][0]:
+            return []
+        cursor = await connection.execute(ANNOUNCED, (LIVE_SECONDS,))
+        rows = await cursor.fetchall()
+    return [Running(msgspec.convert(document, Announcement), *rest) for document, *rest in rows]
+
+
+def _those_that_count(versions: Sequence[Running]) -> list[Running]:
+    """Those that run; when none does, the last one that did."""
+    return [each for each in versions if each.is_live] or list(versions[:1])
+
+
+async def _columns(connection: Connection) -> dict[str, dict[str, bool]]:
+    found: dict[str, dict[str, bool]] = {}
+    for table, column, needed in await (await connection.execute(COLUMNS)).fetchall():
+        found.setdefault(table, {})[column] = needed
+    return found
+
+
+class _Asked(NamedTuple):
+    known: Mapping[EventName, Sequence[AvroSchema]]
+    lacking: frozenset[EventName]
+    by_id: Mapping[int, AvroSchema | None]
+
+
+def _ask_registry(url: str, candidate: Announcement, met: Meeting) -> _Asked:
+    """What the registry knows of the candidate's events, and of the records that it would meet."""
+    says, hears = _subjects(candidate.says), _subjects(candidate.hears)
+    events = {**says, **hears}
+    try:
+        known = registry.known(url, events)
+        lacking = registry.lacking(url, {subject: schema for subject, (_, schema) in says.items()})
+        by_id = registry.by_id(url, {kind.schema_id for kind in met.seen})
+    except (SchemaRegistryError, HTTPError, OSError) as error:
+        raise NotAsked(f"the schema registry at {url or '(nowhere)'} ({REGISTRY}) cannot be asked: {error}") from error
+    return _Asked(
+        {events[subject][0]: versions for subject, versions in known.items()},
+        frozenset(says[subject][0] for subject in lacking),
+        by_id,
+    )
+
+
+def _subjects(schemas: Mapping[str, Mapping[str, AvroSchema]]) -> dict[str, tuple[EventName, AvroSchema]]:
+    return {
+        f"{topic}-{schema['namespace']}.{name}": ((topic, name), schema)
+        for topic, events in schemas.items()
+        for name, schema in events.items()
+    }

@@ -1,0 +1,86 @@
+"""What is asked: the timeline for stories, every service for its lanes and parked records, Kafka for who holds what."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence, Set
+from datetime import UTC, datetime
+from typing import Any, LiteralString, NamedTuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from pydantic import TypeAdapter
+
+from api.answers import Entry
+from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Step, Story, late, usual
+from pavane.dead_letters.desk import Connection, Desk
+from pavane.lanes.listing import lanes_of
+from pavane.overdue.reasons import Known, Waiting, Why, why
+from streams.kit.kafka import partition_of
+
+VIEW = "timeline"
+MOST_STORIES = 5_000
+ASK_SECONDS = 5.0
+HEADS: LiteralString = """
+SELECT DISTINCT ON (key) key, partition, number, reason, message, attempts, retry_at FROM parked
+ WHERE key = ANY(%s) ORDER BY key, number
+"""
+_entries = TypeAdapter(list[Entry])
+
+
+class Found(NamedTuple):
+    """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at."""
+
+    late: Sequence[tuple[Late, Why]]
+    usual: Mapping[Step, float]
+    looked_at: int
+    at: datetime
+
+
+async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
+    """Ask. `speakers`: only what these services owe. Raises `NotAsked`."""
+    desk.services(speakers)
+    now = datetime.now(UTC)
+    async with desk.database(VIEW, reading=True) as connection:
+        steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
+        asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
+        found = [Story(row[0], row[1], row[2], entries) for row, entries in await _stories(connection, OPEN, asked)]
+    overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
+    if not overdue:
+        return Found([], steps, len(found), now)
+    known = await _known(desk, overdue)
+    partitions = 1 + max((partition for _, partition in known.lanes), default=0)
+    homes = {each.order_id: partition_of(each.order_id.encode(), partitions) for each in overdue}
+    reasons = [(each, why(known, each.speaker, each.order_id, homes[each.order_id])) for each in overdue]
+    return Found(reasons, steps, len(found), now)
+
+
+async def _stories(
+    connection: Connection, query: LiteralString, values: Mapping[str, Any]
+) -> list[tuple[Any, list[Entry]]]:
+    rows = await (await connection.execute(query, values)).fetchall()
+    return [(row, _entries.validate_python(row[-1] or [])) for row in rows]
+
+
+async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
+    lanes = await lanes_of(desk, ())
+    parked: dict[tuple[str, str], Waiting] = {}
+    for speaker in {each.speaker for each in overdue}:
+        keys = [each.order_id for each in overdue if each.speaker == speaker]
+        async with desk.database(speaker, reading=True) as connection:
+            for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
+                parked[speaker, key] = Waiting(f"{speaker}/{partition}/{number}", *rest)
+    held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
+    return Known({(lane.service, lane.partition): lane for lane in lanes}, held, parked)
+
+
+def _held(bootstrap: str, groups: Sequence[str]) -> dict[str, Set[int]] | None:
+    """The lanes that the processes of each service hold; none when Kafka does not answer."""
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        asked = admin.describe_consumer_groups(list(groups), request_timeout=ASK_SECONDS)
+        described = {name: future.result(ASK_SECONDS) for name, future in asked.items()}
+    except (KafkaException, TimeoutError):
+        return None
+    return {
+        name: {at.partition for member in group.members for at in member.assignment.topic_partitions}
+        for name, group in described.items()
+    }

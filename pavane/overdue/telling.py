@@ -1,0 +1,74 @@
+"""The late orders as text: a line a reason with how many it holds up, then the orders; or as JSON."""
+
+from collections.abc import Sequence
+
+import msgspec
+import typer
+from rich.text import Text
+
+from api.late import Late
+from pavane.dead_letters.desk import Desk
+from pavane.dead_letters.listing import aligned
+from pavane.dead_letters.words import count, cut, plain
+from pavane.lines import a_console
+from pavane.overdue.looking import Found, look
+from pavane.overdue.reasons import Why
+
+NONE_LATE, SOME_LATE = 0, 1
+LONGEST_REASON = 100
+HEADINGS = ("order", "tenant", "is", "waits for", "to say", "for", "usually", "called off in")
+
+
+async def print_overdue(desk: Desk, services: Sequence[str], *, most: int, as_json: bool) -> int:
+    """Print them. Exit code 1 when there are some."""
+    found = await look(desk, services)
+    if as_json:
+        typer.echo(_document(found))
+    else:
+        console = a_console()
+        for line in lines(found, most):
+            console.print(Text(line), soft_wrap=True)
+    return SOME_LATE if found.late else NONE_LATE
+
+
+def lines(found: Found, most: int) -> list[str]:
+    """As text; at most so many orders (0: all)."""
+    if not found.late:
+        return [f"No order is overdue; {count(found.looked_at, 'order')} under way for some seconds."]
+    orders = {late.order_id for late, _ in found.late}
+    longest = max(late.waited_seconds for late, _ in found.late)
+    is_are = "is" if len(orders) == 1 else "are"
+    said = [f"{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
+    by_reason: dict[tuple[str, Why], set[str]] = {}
+    for late, why in found.late:
+        by_reason.setdefault((late.speaker, why), set()).add(late.order_id)
+    for (speaker, why), held in sorted(by_reason.items(), key=lambda each: -len(each[1])):
+        said.append(f"{count(len(held), 'order')} for {speaker}: {cut(plain(why.reason), LONGEST_REASON)}")
+        said.append(f"    {why.remedy}")
+    shown = found.late[:most] if most else found.late
+    said += ["", *aligned(HEADINGS, [_row(late, found) for late, _ in shown])]
+    if (more := len(found.late) - len(shown)) > 0:
+        said.append(f"... and {more:,} more (--limit 0 shows all)")
+    return said
+
+
+def _row(late: Late, found: Found) -> tuple[str, ...]:
+    usual = "?" if late.usual_seconds is None else _seconds(late.usual_seconds)
+    left = "" if late.by is None else _seconds((late.by - found.at).total_seconds())
+    facts = " or ".join(late.facts)
+    waited = _seconds(late.waited_seconds)
+    return late.order_id, plain(late.tenant), late.status, late.speaker, facts, waited, usual, left
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 0:
+        return f"{_seconds(-seconds)} ago"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _document(found: Found) -> str:
+    late = [{**each._asdict(), **why._asdict()} for each, why in found.late]
+    usual = [{"speaker": who, "facts": facts, "seconds": seconds} for (who, facts), seconds in found.usual.items()]
+    return msgspec.json.encode({"at": found.at, "overdue": late, "usual": usual, "looked_at": found.looked_at}).decode()

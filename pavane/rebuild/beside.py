@@ -1,0 +1,137 @@
+"""The fresh tables beside the live ones: a schema of their own in the service's database, by the same migrations.
+
+How far each lane is stands in the fresh `lanes`, moved in the transaction that writes its rows: whoever is interrupted
+goes on from there. Which code fills them stands in the fresh `operations`: rows that other code made are made again.
+"""
+
+import hashlib
+import importlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.types.json import Jsonb
+from sqlalchemy import make_url
+
+from infra.addresses import database_variable
+from pavane.dead_letters.errors import DatabaseUnreadable
+from pavane.rebuild.stretches import Origin, Stretch
+from streams.kit.language import Language
+from streams.kit.migrations import migrate
+from streams.kit.rows import Changes
+from streams.kit.service import Service
+from streams.kit.statements import save
+
+SCHEMA = "rebuilt"
+CONNECT_TIMEOUT_SECONDS = 5
+NAME = "pavane-rebuild"
+_OPTIONS = f"-c search_path={SCHEMA} -c synchronous_commit=off -c jit=off -c enable_seqscan=off"
+
+Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
+
+
+class Begun(NamedTuple):
+    """A rebuild as it was begun: by which code, and without which records that a projection had put aside."""
+
+    code: str
+    parked: frozenset[Origin]
+
+
+class Lane(NamedTuple):
+    """How far the fresh rows of a lane are."""
+
+    partition: int
+    positions: Mapping[str, int]
+    clock: Mapping[str, int]
+    facts: int
+
+
+@asynccontextmanager
+async def connected(service: str, url: str, options: str = _OPTIONS) -> AsyncIterator[Connection]:
+    """A connection that sees the fresh tables and no others. Raises `DatabaseUnreadable`."""
+    try:
+        # What the URL itself sets (an `options`) is kept: the later one of two wins.
+        given = make_url(url).query.get("options", "")
+        connection = await AsyncConnection.connect(
+            make_conninfo(url, options=f"{given} {options}".strip()),
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            application_name=NAME,
+        )
+        async with connection:
+            yield connection
+    except psycopg.Error as error:
+        raise DatabaseUnreadable(service, database_variable(service), error) from error
+
+
+def code_of(service: Service, language: Language) -> str:
+    """A digest of the code and the schemas that a rebuild of this service depends on."""
+    file = importlib.import_module(f"streams.{service.name}").__file__ or ""
+    kit = importlib.import_module("streams.kit").__file__ or ""
+    digest = hashlib.sha256()
+    for path in sorted([*Path(file).parent.rglob("*.py"), *(Path(kit).parent / "versions").glob("*.py")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    for schema in language:
+        digest.update(schema.text.encode())
+    return digest.hexdigest()[:16]
+
+
+def make_tables(service: str, url: str) -> None:
+    """Make the schema and its tables, or bring them up to date, as they are made for the live ones."""
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+    parsed = make_url(url)
+    given = parsed.query.get("options", "")
+    options = f"{given} -c search_path={SCHEMA}".strip()
+    migrate(service, parsed.update_query_dict({"options": options}).render_as_string(hide_password=False))
+
+
+async def forget(connection: Connection) -> None:
+    """Drop the fresh tables, whatever is in them."""
+    await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(SCHEMA)))
+
+
+async def begun(connection: Connection) -> Begun | None:
+    """The rebuild that is there, unfinished or finished; None when there is none."""
+    cursor = await connection.execute("SELECT to_regclass('operations') IS NOT NULL")
+    if not (await cursor.fetchone() or (False,))[0]:
+        return None
+    query = "SELECT items FROM operations WHERE what = 'rebuild' ORDER BY number DESC LIMIT 1"
+    cursor = await connection.execute(query)
+    row = await cursor.fetchone()
+    return None if row is None else Begun(row[0][0], frozenset((t, p, o) for t, p, o in row[0][1]))
+
+
+async def begin(connection: Connection, code: str, parked: Iterable[Origin], partitions: int) -> None:
+    """Note what is rebuilt by which code, every lane at its beginning."""
+    async with connection.transaction():
+        await connection.execute(
+            "INSERT INTO operations (who, what, items, subject, why, outcome) VALUES ('', 'rebuild', %s, '', '', '')",
+            (Jsonb([code, sorted(parked)]),),
+        )
+        await connection.execute(
+            "INSERT INTO lanes (partition, partition_count, epoch) SELECT p, %s, 0 FROM generate_series(0, %s) p",
+            (partitions, partitions - 1),
+        )
+
+
+async def lanes(connection: Connection) -> dict[int, Lane]:
+    """How far every lane is."""
+    # The fresh tables have no outbox to count: the number of facts is kept where its rows would be numbered.
+    cursor = await connection.execute("SELECT partition, positions, clock, outbox_row FROM lanes ORDER BY partition")
+    return {partition: Lane(partition, *rest) for partition, *rest in await cursor.fetchall()}
+
+
+async def write(connection: Connection, partition: int, stretch: Stretch, changes: Iterable[Changes]) -> None:
+    """Rows and how far their lane is, in one transaction."""
+    async with connection.pipeline(), connection.transaction():
+        for change in changes:
+            await connection.execute(save(change.state), (change.documents.decode(),))
+        await connection.execute(
+            "UPDATE lanes SET positions = %s, clock = %s, outbox_row = outbox_row + %s WHERE partition = %s",
+            (Jsonb(dict(stretch.positions)), Jsonb(dict(stretch.clock)), stretch.records, partition),
+        )

@@ -1,0 +1,25 @@
+"""Why a rebuild cannot be done, or not go on. The live tables are as they were then."""
+
+from pavane.dead_letters.errors import NotAsked
+
+
+class CannotRebuild(NotAsked):
+    """Something that a rebuild needs is missing or wrong."""
+
+
+class FactsMissing(CannotRebuild):
+    """The service's topic does not hold all that the service has said."""
+
+    def __init__(self, service: str, partition: int, offset: int, known: int, sequence: int) -> None:
+        super().__init__(
+            f"{service}/{partition} offset {offset}: fact {sequence} follows {known}: {sequence - known - 1} facts of "
+            f"{service} are not in its topic, so its rows cannot be made from it. Restore the topic from a copy, or "
+            f"the database from a backup."
+        )
+
+
+class CannotFold(CannotRebuild):
+    """A fact cannot be folded by the code of today."""
+
+    def __init__(self, what: str, why: Exception) -> None:
+        super().__init__(f"{what} cannot be folded: {why}. Every released version of a fact needs an 'evolves'.")

@@ -1,0 +1,178 @@
+"""`pavane log restore`: what a log has lost of a service's facts is said again, as far as databases still hold it.
+
+Every lane of the service knows the last fact that it said, and its topic shows which one is the last there. The outbox
+keeps said facts for a while (`PAVANE_OUTBOX_KEEP_SECONDS`): those that are not in the log any more count as not said
+again, and whoever owns the lane says them, in order. What is older is gone from the log for good: it is listed, and has
+to be given up before the lane goes on. Rows hold what followed from it; only a rebuild cannot be made any more.
+
+Who hears the topic looks again from its present end: facts known there are passed over, so that loses nothing.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import LiteralString, NamedTuple
+
+import msgspec
+from psycopg.types.json import Jsonb
+from rich.text import Text
+
+from pavane.dead_letters import operations
+from pavane.dead_letters.agreeing import agreed
+from pavane.dead_letters.desk import Connection, Desk
+from pavane.dead_letters.errors import NotAsked
+from pavane.dead_letters.words import count
+from pavane.lanes.reading import LogView
+from pavane.lines import a_console
+from streams.kit import envelope
+from streams.kit.log import Extent, ToSay
+from streams.kit.postgres import GIVEN_UP
+
+DONE, NOT_AGREED = 0, 1
+LOOK_BACK_RECORDS = 20_000
+RESTORE = "log restore"
+_LANES: LiteralString = "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes"
+_KEPT: LiteralString = "SELECT number, facts FROM outbox WHERE partition = %s ORDER BY number"
+_SAY_AGAIN: LiteralString = (
+    "UPDATE lanes SET acknowledged = least(acknowledged, %s), epoch = epoch + 1, halted = NULL WHERE partition = %s"
+)
+_LOOK_AGAIN: LiteralString = (
+    "UPDATE lanes SET positions = positions || %s, epoch = epoch + 1, halted = NULL "
+    "WHERE partition = %s AND (positions ->> %s)::bigint > %s"
+)
+_END_WORKERS: LiteralString = (
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND application_name = 'pavane-worker'"
+)
+_facts = msgspec.msgpack.Decoder(list[ToSay])
+
+
+class Loss(NamedTuple):
+    """What a lane lacks in the log: facts `last + 1` to `said`; from `first_kept` on, outbox rows after `row` do.
+
+    `end`: where the topic ends now.
+    """
+
+    partition: int
+    last: int
+    said: int
+    first_kept: int
+    row: int
+    end: int
+
+    @property
+    def gone(self) -> range:
+        """The facts that nobody can say again."""
+        return range(self.last + 1, self.first_kept)
+
+    def told(self, service: str) -> str:
+        kept = self.said + 1 - self.first_kept
+        what = f"{service}/{self.partition}: the log ends with fact {self.last:,} of {self.said:,}"
+        again = f"{count(kept, 'fact')} will be said again" if kept else "nothing is kept to be said again"
+        if not self.gone:
+            return f"{what}; {again}: nothing is lost."
+        return f"{what}; {again}; facts {self.gone[0]:,} to {self.gone[-1]:,} are gone."
+
+
+class Restore:
+    """One wish to restore. Raises `NotAsked` when it makes no sense; then nothing was changed."""
+
+    def __init__(self, desk: Desk, service: str) -> None:
+        self._desk = desk
+        self._service = service
+
+    async def carry_out(self, who: str, why: str, *, give_up: bool, asks: bool, dry_run: bool) -> int:
+        """Show what is lost, then do what can be done, if somebody agrees."""
+        self._desk.services([self._service])
+        if self._desk.find(self._service).is_projection:
+            raise NotAsked(f"{self._service} says nothing: what it heard is its speakers' to restore")
+        console = a_console()
+        losses = await self.losses()
+        for line in self._told(losses):
+            console.print(Text(line), soft_wrap=True)
+        if dry_run or not losses:
+            console.print("Nothing was changed.")
+            return DONE
+        if any(loss.gone for loss in losses) and not give_up:
+            raise NotAsked("some facts are gone for good: restore the topic from a copy, or accept that with --give-up")
+        if asks and not await agreed("Say them again?"):
+            console.print("Nothing was changed.")
+            return NOT_AGREED
+        await self._do(losses, operations.somebody(who), why)
+        console.print("Done. The lanes' owners say them again. Run 'pavane audit': it names the orders concerned.")
+        return DONE
+
+    async def losses(self) -> list[Loss]:
+        """What each lane's topic lacks; only lanes that lack something."""
+        async with self._desk.database(self._service, reading=True) as connection:
+            cursor = await connection.execute(_LANES, (self._service,))
+            lanes = await cursor.fetchall()
+            ends = await asyncio.to_thread(self._look, {partition: said for partition, said, _ in lanes})
+            found = [await self._loss(connection, p, said, row, ends[p]) for p, said, row in lanes]
+        return [loss for loss in found if loss is not None]
+
+    def _look(self, lanes: dict[int, int]) -> dict[int, tuple[int, int]]:
+        """The last fact in each lane's topic, and where that ends."""
+        found = {}
+        with LogView.at(self._desk.kafka) as log:
+            extents = log.extents([(self._service, partition) for partition in lanes])
+            for partition, said in lanes.items():
+                extent = extents.get((self._service, partition))
+                if extent is None:
+                    raise NotAsked(f"Kafka has no {self._service}/{partition}: run 'pavane topics apply'")
+                found[partition] = self._last(log, partition, extent, said), extent.end
+        return found
+
+    def _last(self, log: LogView, partition: int, extent: Extent, said: int) -> int:
+        if extent.start == extent.end > 0:
+            return said  # retention has taken everything: nobody can tell
+        last = 0
+        first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
+        for record in log.records(self._service, partition, first, extent.end, LOOK_BACK_RECORDS):
+            try:
+                last = max(last, envelope.read(record.headers).sequence)
+            except ValueError:
+                continue  # somebody else wrote it
+        return last
+
+    async def _loss(
+        self, connection: Connection, partition: int, said: int, acknowledged: int, end: tuple[int, int]
+    ) -> Loss | None:
+        last, offset = end
+        cursor = await connection.execute(_KEPT, (partition,))
+        first_kept, row = said + 1, acknowledged
+        for number, facts in reversed(await cursor.fetchall()):
+            own = [fact for fact in _facts.decode(facts) if fact.topic == self._service]
+            if own and envelope.read(own[-1].headers).sequence <= last:
+                break
+            if own:
+                first_kept, row = envelope.read(own[0].headers).sequence, number - 1
+        loss = Loss(partition, last, said, max(first_kept, last + 1), row, offset)
+        return loss if (last < said and row < acknowledged) or loss.gone else None
+
+    def _told(self, losses: Sequence[Loss]) -> Iterator[str]:
+        if not losses:
+            yield f"The log has everything that {self._service} has said, or its outbox is about to say it."
+        for loss in losses:
+            yield loss.told(self._service)
+
+    # -- doing -------------------------------------------------------------------------------------------------------
+
+    async def _do(self, losses: Sequence[Loss], who: str, why: str) -> None:
+        """Listeners first: what is said again must not lie before where they look."""
+        for name in self._desk.services():
+            if self._service in self._desk.find(name).topics:
+                async with self._desk.database(name) as connection, connection.transaction():
+                    for loss in losses:
+                        values = (Jsonb({self._service: loss.end}), loss.partition, self._service, loss.end)
+                        await connection.execute(_LOOK_AGAIN, values)
+                    await connection.execute(_END_WORKERS)
+        async with self._desk.database(self._service) as connection, connection.transaction():
+            gone = [f"{self._service}/{loss.partition}/{loss.gone[-1]}" for loss in losses if loss.gone]
+            for what, about in ((RESTORE, [f"{self._service}/{loss.partition}" for loss in losses]), (GIVEN_UP, gone)):
+                if about:
+                    subject = "; ".join(loss.told(self._service) for loss in losses)
+                    number = await operations.begin(connection, who, what, about, subject, why)
+                    await operations.end(connection, number, "the lanes' owners say again what is kept")
+            for loss in losses:
+                await connection.execute(_SAY_AGAIN, (loss.row, loss.partition))
+            await connection.execute(_END_WORKERS)

@@ -1,0 +1,159 @@
+"""In which order a lane heard its records, and what it said to which: told by the clocks and causes in its own facts.
+
+The clock of a fact says exactly how far its speaker had heard each topic when it said it, and its cause says to what.
+So between one fact and the next the lane had heard what the one clock lacks and the other has. Of records that were
+answered by nothing the order among themselves is not told, and does not matter: no row of the lane changed between
+them. Where several orders go with the causes, the lane's own rule (`streams.kit.lane`) chooses one.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pavane.replay.errors import CannotReplay
+from pavane.replay.history import History
+from streams.kit import envelope
+from streams.kit.envelope import Envelope
+from streams.kit.lane import DEAD_LETTERS, DUE, REQUESTS, Delivery, Holding, Lane
+from streams.kit.log import Record
+from streams.kit.service import Service
+
+END = math.inf
+EVERYTHING = 1 << 60
+
+
+class Moment(NamedTuple):
+    """What a lane heard since its last fact, and what it then said to the event `cause`.
+
+    `timestamp`: when it was said, in milliseconds since 1970; `END` for what was heard after the last fact. `offset`:
+    of the first of the `facts`. `cause` is the id of one of `heard`, of a deadline, or of a record heard earlier that
+    waited until then.
+    """
+
+    partition: int
+    timestamp: float
+    offset: int
+    heard: tuple[Delivery, ...]
+    cause: str
+    facts: tuple[Record, ...]
+
+
+class Past:
+    """One lane's past. `lane` is where it has got to."""
+
+    def __init__(self, service: Service, partition: int, history: History) -> None:
+        self.lane = Lane(service.name, partition, service.topics, Holding(0, {}, {}, 0, 0))
+        self._service = service
+        self._heard = history.heard.get(partition, {})
+        self._topics = {topic: Ahead(history.records(topic, partition)) for topic in service.topics}
+        self._said = history.records(service.name, partition)
+
+    def moments(self) -> Iterator[Moment]:
+        """Every moment, in order. Raises `CannotReplay` where the log does not tell them all."""
+        facts: list[Record] = []
+        about: Envelope | None = None
+        for said, record in self._facts():
+            if about is not None and said.cause == about.cause:
+                facts.append(record)
+                continue
+            if about is not None:
+                yield self._moment(about, facts)
+            about, facts = said, [record]
+        if about is not None:
+            yield self._moment(about, facts)
+        said_last = self.lane.clock.get(self._service.name, 0)
+        if self._heard.get(self._service.name, 0) == said_last:
+            # Else its last facts are on their way to the log, and what they answer cannot be told yet.
+            yield Moment(self.lane.partition, END, -1, self._hear(self._heard), "", ())
+
+    def _facts(self) -> Iterator[tuple[Envelope, Record]]:
+        """What the lane said, each fact once."""
+        last = 0
+        for record in self._said:
+            try:
+                said = envelope.read(record.headers)
+            except ValueError as error:
+                raise CannotReplay(f"{_place(record)} is no fact of ours ({error}): run 'pavane audit'") from error
+            if said.sequence <= last:
+                continue
+            if said.sequence != last + 1:
+                raise CannotReplay(
+                    f"{_place(record)} is fact {said.sequence} of its lane, but the one before it in the log is "
+                    f"{last}: the rows of then cannot be told. A replay needs the service's topic from its start."
+                )
+            last = said.sequence
+            yield said, record
+
+    def _moment(self, about: Envelope, facts: list[Record]) -> Moment:
+        heard = self._hear(about.heard)
+        self.lane.clock[self._service.name] = about.sequence + len(facts) - 1
+        first = facts[0]
+        return Moment(self.lane.partition, first.timestamp, first.offset, heard, about.cause, tuple(facts))
+
+    def _hear(self, clock: Mapping[str, int]) -> tuple[Delivery, ...]:
+        """Hear everything that the clock knows; what of it is new."""
+        for topic, ahead in self._topics.items():
+            known = clock.get(topic, 0)
+            while (record := ahead.first) is not None and _sequence(record) <= known:
+                self.lane.push(record)
+                ahead.next()
+        draft = self.lane.order(EVERYTHING)
+        if self.lane.halted is not None:
+            raise CannotReplay(f"{self._service.name} cannot have heard this: {self.lane.halted}")
+        if left := self.lane.held_back():
+            raise CannotReplay(
+                f"{self._service.name}, lane {self.lane.partition}: {left} records that its clock says were heard must "
+                f"wait for others that it says were not: run 'pavane audit'"
+            )
+        for delivery in draft.deliveries:
+            draft.hear(delivery)
+        self.lane.adopt(draft)
+        return tuple(draft.deliveries)
+
+
+class Ahead:
+    """An iterator of records whose first one can be seen before it is taken."""
+
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self.first: Record | None = next(records, None)
+
+    def next(self) -> None:
+        self.first = next(self._records, None)
+
+
+def due(service: str, cause: str, fact: Record) -> Delivery | None:
+    """The deadline that a fact names as its cause, as it was heard then; None for another cause."""
+    prefix = f"{service}{DUE}/{fact.partition}/"
+    if not cause.startswith(prefix):
+        return None
+    key, topic = cause.removeprefix(prefix), service + DUE
+    record = Record(topic, fact.partition, 0, fact.timestamp, key.encode(), None, ())
+    return Delivery(record, Envelope(cause, topic, fact.partition, 0, {}, "", key, None))
+
+
+def dead_letters(service: Service, history: History) -> dict[tuple[str, int, int], str]:
+    """What the service has put aside, and why: the name of the error, by the record's origin."""
+    found: dict[tuple[str, int, int], str] = {}
+    for partition in range(history.partition_count):
+        for record in history.records(service.name + DEAD_LETTERS, partition):
+            headers = dict(record.headers)
+            origin, reason = headers.get("dead_letter_origin"), headers.get("dead_letter_reason")
+            if origin and reason:
+                topic, of, offset = origin.decode().rsplit("/", 2)
+                found[topic, int(of), int(offset)] = reason.decode()
+    return found
+
+
+def _sequence(record: Record) -> int:
+    """Which one of its speaker it is. Of what is nobody's fact: 0, so that the lane is shown it at once."""
+    if record.topic.endswith(REQUESTS):
+        return record.offset + 1
+    try:
+        return envelope.read(record.headers).sequence
+    except ValueError:
+        return 0
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}/{record.partition}, offset {record.offset}"

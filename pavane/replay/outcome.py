@@ -1,0 +1,66 @@
+"""What becomes of one record: facts, a refusal, or a question that nobody answers. What was, and what would be."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+NOTHING = "nothing"
+
+
+class Said(NamedTuple):
+    """One fact in plain values."""
+
+    name: str
+    key: str
+    fields: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{name}={value}' for name, value in self.fields.items())})"
+
+
+class Outcome(NamedTuple):
+    """`failed`: the name of the error, and its words where they are known. `asked`: an effect without an answer."""
+
+    said: Sequence[Said] = ()
+    failed: tuple[str, str] | None = None
+    asked: str = ""
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.said or self.failed or self.asked)
+
+    @property
+    def names(self) -> str:
+        """In short: what differences are grouped by."""
+        if self.failed is not None:
+            return f"dead letter ({self.failed[0]})"
+        said = [fact.name for fact in self.said]
+        return " and ".join([*said, f"ask {self.asked}"] if self.asked else said) or NOTHING
+
+    def told(self) -> str:
+        """In full."""
+        if self.failed is not None:
+            return ": ".join(filter(None, self.failed))
+        return " and ".join(map(str, self.said)) or self.names
+
+    def same_as(self, other: "Outcome") -> bool:
+        """The words of an error may change."""
+        if self.failed is not None or other.failed is not None:
+            return self.failed is not None and other.failed is not None and self.failed[0] == other.failed[0]
+        return self.asked == other.asked and list(self.said) == list(other.said)
+
+
+def reason(was: Outcome, would: Outcome) -> str:
+    """Why the two are not the same, without what is particular to one order."""
+    if would.asked:
+        return f"would ask {would.asked}, of whose answer nothing is told (was: {was.names})"
+    if was.names != would.names or was.failed is not None:
+        return f"would be {would.names} instead of {was.names}"
+    fields = sorted(
+        {
+            f"{one.name}.{name}"
+            for one, other in zip(was.said, would.said, strict=True)
+            for name in {*one.fields, *other.fields}
+            if one.fields.get(name) != other.fields.get(name)
+        }
+    )
+    return f"would say otherwise: {', '.join(fields) or 'the key'}"

@@ -1,0 +1,138 @@
+"""What one version of a service says, hears and remembers, as data that another version can be judged by.
+
+    python -m streams.kit.announcing billing        # that of the code here, as JSON
+
+Every running process writes it into its service's database, in the table `announced`: one row a version, with the time
+at which it last ran. `pavane can-deploy` reads the rows of all services.
+"""
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias, get_args, get_type_hints
+
+import msgspec
+import psycopg
+
+from streams.kit.codec import GIVEN_BY_THE_KIT
+from streams.kit.events import Heard
+from streams.kit.language import Language
+from streams.kit.logs import logger
+from streams.kit.service import Service
+
+ANNOUNCE_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
+
+AvroSchema: TypeAlias = Mapping[str, Any]
+Schemas: TypeAlias = Mapping[str, Mapping[str, AvroSchema]]
+"""By topic and event."""
+
+_ANNOUNCE = """
+INSERT INTO announced (version, document) VALUES (%s, %s)
+ON CONFLICT (version) DO UPDATE SET last_at = now()
+"""
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """One version. `says`: the schema that each event is written in. `hears`: the schema that each is read by, with
+    only the fields and symbols that the code knows. `remembers`: the columns of each table.
+
+    Equal versions have equal declarations, schemas and code.
+    """
+
+    service: str
+    version: str
+    says: Schemas
+    hears: Schemas
+    remembers: Mapping[str, tuple[str, ...]]
+
+
+def announcement(service: Service, language: Language) -> Announcement:
+    """That of a service as the code has it now. Raises `LanguageError` when code and schemas contradict each other."""
+    hears: dict[str, dict[str, AvroSchema]] = {}
+    for view in service.views:
+        hears.setdefault(view.topic, {})[view.__name__] = _read_by(view, language)
+    said = {name: language.latest(service.name, name).raw for name in service.says}
+    says = {service.name: said} if said else {}
+    remembers = {state.table: state.__struct_fields__ for state in service.states}
+    mark = hashlib.sha256(msgspec.json.encode((service.name, says, hears, remembers)))
+    for file in _code_of(service):
+        mark.update(file.read_bytes())
+    return Announcement(service.name, mark.hexdigest()[:12], says, hears, remembers)
+
+
+async def announce(url: str, said: Announcement) -> None:
+    """Write into the database at `url` that this version runs, again and again; never returns. Away: the next time."""
+    while True:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await _write(url, said)
+        except (psycopg.Error, TimeoutError) as error:
+            logger().warning("not_announced", version=said.version, error=str(error))
+        await asyncio.sleep(ANNOUNCE_SECONDS)
+
+
+async def _write(url: str, said: Announcement) -> None:
+    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, application_name="pavane-announcing")
+    async with connection:
+        await connection.execute(_ANNOUNCE, (said.version, msgspec.json.encode(said).decode()))
+
+
+def _read_by(view: type[Heard], language: Language) -> AvroSchema:
+    """The schema by which a view is read, with the symbols that its enumerations have."""
+    own = language.latest(view.topic, view.__name__).fields
+    hints = get_type_hints(view)
+    read = [name for name in view.__struct_fields__ if name in own or name not in GIVEN_BY_THE_KIT]
+    schema = language.reader(view.topic, view.__name__, read)
+    return {**schema, "fields": [_field_as(hints[field["name"]], field) for field in schema["fields"]]}
+
+
+def _field_as(hint: Any, field: AvroSchema) -> AvroSchema:
+    return {**field, "type": _as(hint, field["type"])}
+
+
+def _as(hint: Any, node: Any) -> Any:
+    """An Avro type with only the symbols that the Python type `hint` knows."""
+    if isinstance(node, list):
+        return [next((_as(each, branch) for each in _members(hint, branch)), branch) for branch in node]
+    if not isinstance(node, dict):
+        return node
+    if node["type"] == "enum" and isinstance(hint, type) and issubclass(hint, Enum):
+        known = {member.value for member in hint}
+        default = {"default": node["default"]} if node.get("default") in known else {}
+        plain = {name: value for name, value in node.items() if name != "default"}
+        return {**plain, "symbols": [symbol for symbol in node["symbols"] if symbol in known], **default}
+    if node["type"] == "array":
+        return {**node, "items": _as(get_args(hint)[0], node["items"])} if get_args(hint) else node
+    if node["type"] == "record" and isinstance(hint, type):
+        hints = get_type_hints(hint)
+        # Of a record within an event the codec reads every field, also those that the view leaves out.
+        return {**node, "fields": [_field_as(hints.get(field["name"]), field) for field in node["fields"]]}
+    return node
+
+
+def _members(hint: Any, branch: Any) -> Iterator[Any]:
+    """The members of a union of Python types that may be what `branch` becomes."""
+    if isinstance(branch, dict):
+        yield from (each for each in get_args(hint) if each is not type(None))
+
+
+def _code_of(service: Service) -> Iterator[Path]:
+    """The files of the service and of the kit, in a fixed order."""
+    kit = Path(__file__).parent
+    for folder in (kit.parent / service.name, kit):
+        yield from sorted(folder.glob("*.py"))
+
+
+def main() -> None:
+    from streams.kit.run import find
+
+    said = announcement(find(sys.argv[1]), Language.load())
+    sys.stdout.write(msgspec.json.encode(said).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A change of `/v1` that would break a client is found, and one that would not is none."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.http import breaking
+
+RELEASED: dict[str, Any] = json.loads(Path("contracts/released/v1.openapi.json").read_text())
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def schema(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = document["components"]["schemas"][name]
+    return found
+
+
+def placing(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["paths"]["/v1/orders"]["post"]
+    return found
+
+
+def listing(document: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = document["paths"]["/v1/orders"]["get"]["parameters"]
+    return found
+
+
+BREAKS: list[tuple[str, Edit]] = [
+    ("GET /v1/stock/{sku}: is gone", lambda d: d["paths"].pop("/v1/stock/{sku}")),
+    ("POST /v1/orders: is gone", lambda d: d["paths"]["/v1/orders"].pop("post")),
+    ("body/currency: is not taken", lambda d: schema(d, "NewOrder")["properties"].pop("currency")),
+    ("body/note: is required now", lambda d: schema(d, "NewOrder")["required"].append("note")),
+    ("maxItems is 10, was 100", lambda d: schema(d, "NewOrder")["properties"]["lines"].update(maxItems=10)),
+    ("minimum is 2, was 1", lambda d: schema(d, "OrderLine")["properties"]["quantity"].update(minimum=2)),
+    ("integer is not taken", lambda d: schema(d, "OrderLine")["properties"]["quantity"].update(type="string")),
+    ("pattern is", lambda d: schema(d, "OrderLine")["properties"]["sku"].update(pattern="^x$")),
+    ("takes fewer values", lambda d: schema(d, "NewOrder")["properties"]["currency"].update(enum=["EUR"])),
+    ("202/order_id: is gone", lambda d: schema(d, "Accepted")["properties"].pop("order_id")),
+    ("202/order_id: may be missing", lambda d: schema(d, "Accepted").update(required=["status_url"])),
+    ("200/total_minor: is string", lambda d: schema(d, "Order")["properties"]["total_minor"].update(type="string")),
+    ("200/settled_at: is", lambda d: schema(d, "Order")["properties"]["settled_at"].update(anyOf=[{}])),
+    ("200/story/0/fact: is gone", lambda d: schema(d, "Entry")["properties"].pop("fact")),
+    ("202 is not answered", lambda d: placing(d)["responses"].update({"201": placing(d)["responses"].pop("202")})),
+    ("the header Location is gone", lambda d: placing(d)["responses"]["202"]["headers"].pop("Location")),
+    ("needs the scope admin", lambda d: placing(d).update(security=[{"bearer": ["orders:write", "admin"]}])),
+    ("query since: is new and required", lambda d: listing(d).append(
+        {"name": "since", "in": "query", "required": True, "schema": {"type": "string"}})),
+    ("query limit: is not taken", lambda d: listing(d).remove(next(p for p in listing(d) if p["name"] == "limit"))),
+    ("query limit: is required now", lambda d: [p.update(required=True) for p in listing(d)]),
+    ("needs a body", lambda d: d["paths"]["/v1/orders/{order_id}/cancellation"]["post"].update(
+        requestBody=placing(d)["requestBody"])),
+]  # fmt: skip
+
+GROWS: list[Edit] = [
+    lambda d: d["paths"].update({"/v1/more": {"get": {"responses": {}}}}),
+    lambda d: schema(d, "NewOrder")["properties"].update(note={"type": "string"}),
+    lambda d: schema(d, "NewOrder")["properties"]["lines"].update(maxItems=200),
+    lambda d: schema(d, "NewOrder")["required"].remove("currency"),
+    lambda d: schema(d, "Order")["properties"].update(note={"type": "string"}),
+    lambda d: listing(d).append({"name": "status", "in": "query", "schema": {"type": "string"}}),
+    lambda d: placing(d)["responses"].update({"429": {"description": "slower"}}),
+    lambda d: placing(d)["responses"]["202"]["headers"].update(Extra={}),
+]
+
+
+@pytest.mark.parametrize(("what", "edit"), BREAKS, ids=[what for what, _ in BREAKS])
+def test_what_breaks_a_client_is_found(what: str, edit: Edit):
+    changed = copy.deepcopy(RELEASED)
+    edit(changed)
+
+    found = breaking(RELEASED, changed)
+
+    assert any(what in each for each in found), found
+
+
+@pytest.mark.parametrize("edit", GROWS)
+def test_what_only_adds_breaks_nobody(edit: Edit):
+    changed = copy.deepcopy(RELEASED)
+    edit(changed)
+
+    assert changed != RELEASED
+    assert breaking(RELEASED, changed) == []

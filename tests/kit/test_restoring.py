@@ -1,0 +1,73 @@
+"""A topic that lost its end: the speaker's lane stops, and `pavane log restore` has the outbox say it again."""
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from pavane.dead_letters.errors import NotAsked
+from pavane.rebuild.restoring import Restore
+from tests.conftest import NewTopics
+from tests.kit.running import PARTITIONS, Counting
+from tests.kit.test_halts import done, heard_and_stopped
+from tests.kit.test_skipping import desk, halted, until_total
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def admin(counting: Counting) -> AdminClient:
+    return AdminClient({"bootstrap.servers": counting.bootstrap, "log_level": 0})
+
+
+async def comes_back_empty(counting: Counting, admin: AdminClient, new_topics: NewTopics) -> None:
+    """The broker has lost everything that the service has said."""
+    topic = counting.counter.name
+    await done(admin.delete_topics([topic]))
+    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    await new_topics(topic, partitions=PARTITIONS)
+
+
+async def test_what_the_outbox_holds_is_said_again_into_a_log_that_came_back_empty(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await heard_and_stopped(counting)
+    await comes_back_empty(counting, admin, new_topics)
+    await counting.start()
+    why = await halted(counting)
+    assert "the log had acknowledged facts up to 3, but the last one in it is 0" in why
+    assert f"pavane log restore {counting.counter.name}" in why
+
+    restore = Restore(desk(counting), counting.counter.name)
+    assert await restore.carry_out("ada", "look", give_up=False, asks=False, dry_run=True) == 0
+    assert "3 facts will be said again: nothing is lost" in capsys.readouterr().out
+    assert await counting.rows("SELECT what FROM operations") == []
+    assert await restore.carry_out("ada", "it came back empty", give_up=False, asks=False, dry_run=False) == 0
+
+    async def is_said() -> bool:
+        return await counting.said() == {key: 3}
+
+    await eventually(is_said, 60.0, "everything is in the log again")
+    await counting.ask((key, 10))
+    await until_total(counting, key, 13)
+    assert await counting.rows("SELECT who, what, why FROM operations") == [
+        ("ada", "log restore", "it came back empty")
+    ]
+
+
+async def test_facts_that_nobody_holds_any_more_are_listed_and_have_to_be_given_up(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await heard_and_stopped(counting)
+    await comes_back_empty(counting, admin, new_topics)
+    await counting.rows("DELETE FROM outbox")
+    await counting.start()
+    await halted(counting)
+
+    restore = Restore(desk(counting), counting.counter.name)
+    with pytest.raises(NotAsked, match="--give-up"):
+        await restore.carry_out("ada", "why not", give_up=False, asks=False, dry_run=False)
+    assert "facts 1 to 3 are gone" in capsys.readouterr().out
+    assert await restore.carry_out("ada", "no copy", give_up=True, asks=False, dry_run=False) == 0
+
+    await counting.ask((key, 10))
+    await until_total(counting, key, 13)
+    [(items,)] = await counting.rows("SELECT items FROM operations WHERE what = 'give up'")
+    assert items == [f"{counting.counter.name}/0/3"]

@@ -1,0 +1,68 @@
+"""What a rebuild keeps in memory and says in words; tests/faults/test_lost_database.py proves the rebuild itself."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pavane.rebuild.beside import Lane
+from pavane.rebuild.comparing import Difference
+from pavane.rebuild.folding import Known
+from pavane.rebuild.owed import Handled
+from pavane.rebuild.restoring import Loss
+from pavane.rebuild.standing import LiveLane, Standing
+from streams.inventory import service as inventory
+from streams.orders.model import Order, Status
+
+
+@given(st.sets(st.text(), max_size=50))
+def test_a_key_that_was_added_is_never_denied(keys: set[str]) -> None:
+    known = Known()
+    known.add(keys)
+    assert all(known.may_hold(key) for key in keys)
+
+
+def test_a_table_without_rows_denies_every_key() -> None:
+    assert not Known().may_hold("an-order")
+
+
+@given(st.sets(st.integers(0, 5_000)), st.sets(st.integers(0, 5_000)))
+def test_an_event_is_handled_exactly_if_it_is_some_facts_cause(orders: set[int], shipping: set[int]) -> None:
+    handled = Handled()
+    for topic, numbers in (("orders", orders), ("shipping", shipping)):
+        for number in numbers:
+            handled.add(f"{topic}/3/{number}")
+    assert {n for n in range(5_001) if handled.has("orders", n)} == orders
+    assert {n for n in range(5_001) if handled.has("shipping", n)} == shipping
+
+
+def test_a_deadline_is_no_event_of_the_log() -> None:
+    handled = Handled()
+    handled.add("orders.due/3/0190-an-order")
+    assert not handled.has("orders.due", 190)
+
+
+def test_a_row_that_differs_is_told_field_by_field_and_a_newer_one_is_only_counted() -> None:
+    found = Difference("orders")
+    placed = Order(order_id="a", status=Status.PLACED)
+    found.note("a", placed, placed)
+    found.note("a", placed, Order(order_id="a", status=Status.CONFIRMED))
+    found.note("b", None, placed)
+    found.note("c", placed, None)
+    assert (found.newer, found.changed, found.missing, found.unexplained, found.differing) == (1, 1, 1, 1, 3)
+    assert found.shown[0] == (
+        "orders a: status is <Status.PLACED: 'placed'>, the facts make it <Status.CONFIRMED: 'confirmed'>"
+    )
+
+
+def test_a_database_is_behind_by_the_facts_that_only_its_topic_knows() -> None:
+    fresh = {lane: Lane(lane, {}, {"inventory": 7}, 9) for lane in range(3)}
+    known = {0: LiveLane(0, 4, {}, {"inventory": 7}), 1: LiveLane(1, 4, {}, {"inventory": 5, "orders": 9})}
+    assert Standing(known, frozenset()).behind(inventory, fresh) == {1: 2, 2: 7}
+
+
+def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
+    loss = Loss(partition=2, last=90, said=100, first_kept=96, row=41, end=90)
+    assert list(loss.gone) == [91, 92, 93, 94, 95]
+    assert loss.told("billing") == (
+        "billing/2: the log ends with fact 90 of 100; 5 facts will be said again; facts 91 to 95 are gone."
+    )
+    assert not loss._replace(first_kept=91).gone

@@ -1,0 +1,76 @@
+"""The page for integrating developers is true: its own code blocks are run, against the whole platform."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pavane.platform import Platform
+from streams.kit.testing import Shop
+
+PAGE = Path("docs/api.md").read_text()
+SECTIONS = {section.partition("\n")[0]: section for section in PAGE.split("\n## ")[1:]}
+SECONDS = 90
+
+
+def blocks(section: str, language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", SECTIONS[section], re.MULTILINE | re.DOTALL)
+    assert found, f"docs/api.md, {section}: no {language}"
+    return found
+
+
+@pytest.fixture
+def environment(platform: Platform, shop: Shop) -> dict[str, str]:
+    """What the page asks its reader to export, for a shop of their own."""
+    return {
+        **os.environ,
+        "GATEWAY": platform.gateway_url,
+        "TOKEN": platform.issuer.token(shop.tenant, "reader"),
+        "OPERATOR_TOKEN": platform.issuer.operator_token(shop.tenant),
+    }
+
+
+async def run(command: list[str], environment: dict[str, str], folder: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            said, complained = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, complained.decode() + said.decode()
+    return said.decode()
+
+
+async def test_every_step_of_the_page_does_what_it_says(environment: dict[str, str], tmp_path: Path):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not here")
+    steps = [title for title in SECTIONS if title[0] in "1256"]
+    shell = "\n".join(block for step in steps for block in [f'echo "== {step}"', *blocks(step, "sh")])
+
+    said = await run(["bash", "-euo", "pipefail", "-c", shell], environment, tmp_path)
+
+    parts = dict(part.split("\n", 1) for part in said.split("== ")[1:])
+    facts = re.findall("event: (.*)", parts[steps[1]])
+    assert (facts[0], len(facts), facts[-1]) == ("OrderPlaced", 9, "StockDispatched")
+    assert '"status":"confirmed"' in parts[steps[1]]
+    refused = json.loads(parts[steps[2]])
+    assert (refused["type"], refused["errors"][0]["pointer"]) == ("/problems/invalid-request", "#/lines/0/quantity")
+    assert [order["status"] for order in json.loads(parts[steps[3]])["orders"]] == ["confirmed"]
+
+    (tmp_path / "order.py").write_text(blocks("3. With Python", "python")[0])
+    assert await run([sys.executable, "order.py"], environment, tmp_path) == "confirmed 1999 EUR\n"
+
+    if shutil.which("node") is None:
+        pytest.skip("node is not here: the JavaScript was not run")
+    (tmp_path / "order.mjs").write_text(blocks("4. With JavaScript", "js")[0])
+    told = (await run(["node", "order.mjs"], environment, tmp_path)).splitlines()
+    assert [line.split()[-1] for line in told[:-1]][::8] == ["OrderPlaced", "StockDispatched"]
+    assert told[-1] == "confirmed"
