@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Lifespan
 
 from api import openapi, problems
 from api.addresses import Network, networks
+from api.customers import Customers
 from api.edge import Edge
 from api.gateway import Gateway
 from api.guard import Guard
@@ -19,6 +20,7 @@ from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
 from streams.kit.codec import Codec
+from streams.kit.keyring import Keyring
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 
@@ -28,6 +30,7 @@ ROUTERS = (live.router, orders.router, items.router, overdue.router, health.rout
 def build(settings: GatewaySettings) -> ASGIApp:
     """The application with the parts that `settings` name. Raises `WrongSetting` and `LanguageError`."""
     language = Language.load()
+    keyring = Keyring.on(settings)
 
     async def open_codec() -> Codec:
         return Codec(language, ConfluentRegistry(settings.registry))
@@ -38,6 +41,8 @@ def build(settings: GatewaySettings) -> ASGIApp:
             log=RequestLog(settings.kafka, open_codec),
             idempotency=Idempotency(settings.redis),
             timeline=Timeline(settings.database_timeline),
+            keyring=keyring,
+            customers=Customers(keyring, language),
             limits=Limits(
                 settings.redis,
                 address=settings.limit_address,

@@ -23,6 +23,7 @@
     ├── LimitReached          429  too often from this address, user or tenant
     ├── Unavailable           503  cannot be answered for now
     │   ├── TooManyConnections    more are open than are good for anybody
+    │   ├── BeingForgotten        the customer asked to be forgotten, which is under way
     │   ├── Overloaded            more requests are under way than are good for anybody
     │   ├── KeysAway              nobody can be recognised: the identity provider has been away for too long
     │   ├── NotAccepted           the request is not on the log and will not come onto it
@@ -253,6 +254,14 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class BeingForgotten(Unavailable):
+    slug = "being-forgotten"
+    title = "This customer is just being forgotten"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.")
 
 
 class TooManyConnections(Unavailable):

@@ -45,7 +45,7 @@ class ItemRequest(Request):
         return item_key(self.tenant, self.sku)
 
 
-class PlaceOrder(OrderRequest, topic="orders.requests"):
+class PlaceOrder(OrderRequest, topic="orders.requests", person="customer"):
     """Place this order, once: the same order id asked again changes nothing."""
 
     customer: str
@@ -55,7 +55,7 @@ class PlaceOrder(OrderRequest, topic="orders.requests"):
     ship_to: Address
 
 
-class CancelOrder(OrderRequest, topic="orders.requests"):
+class CancelOrder(OrderRequest, topic="orders.requests", person="asked_by"):
     """Cancel the order, if it is not too late."""
 
     asked_by: str

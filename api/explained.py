@@ -91,6 +91,10 @@ EXPLAINED: dict[str, Explained] = {
     "too-many-connections": Explained(
         "So many connections are open that no more is taken.", "Keep connections open and use them again. " + AGAIN
     ),
+    "being-forgotten": Explained(
+        "The customer asked to be forgotten, which is just being done. Nothing was done with the order.",
+        AGAIN + " " + SAME_KEY,
+    ),
     "unavailable": Explained("The orders cannot be read for now. What was accepted goes on.", AGAIN),
     "overloaded": Explained("More is under way than is good for anybody. Nothing was done.", AGAIN + " " + SAME_KEY),
     "not-accepted": Explained("The log cannot be reached. Nothing was done.", AGAIN + " " + SAME_KEY),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
+from api.customers import Customer, Customers
 from api.errors import Problem, UnsupportedMediaType
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
@@ -14,6 +15,7 @@ from api.log import RequestLog
 from api.probes import Probe, Probes
 from api.timeline import Timeline
 from api.tokens import Caller, Verifier, require
+from streams.kit.keyring import Keyring
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Gateway:
     log: RequestLog
     idempotency: Idempotency
     timeline: Timeline
+    keyring: Keyring
+    customers: Customers
     limits: Limits | None = None
 
     @cached_property
@@ -38,6 +42,7 @@ class Gateway:
             "kafka": self.log.reachable,
             "timeline": self.timeline.reachable,
             "redis": self.idempotency.reachable,
+            "keys of persons": self.keyring.reachable,
         }
         if self.verifier.published is not None:
             probes |= {"keys": self.verifier.published.known, "key provider": self.verifier.published.reachable}
@@ -47,12 +52,14 @@ class Gateway:
         """Begin to connect to everything; what is away is waited for in the background."""
         self.log.start()
         await self.timeline.open()
+        await self.keyring.open()
 
     async def close(self) -> None:
         """Send what is under way, then let go of everything, within some seconds."""
         await self.feed.close()
         await self.log.close()
         await self.timeline.close()
+        await self.keyring.close()
         await self.idempotency.close()
         await self.verifier.close()
         if self.limits is not None:
@@ -102,11 +109,29 @@ def caller_with(scope: str) -> Any:
     """A dependency: the caller by the bearer token, who needs `scope`. Raises `Unauthenticated` and `Forbidden`."""
 
     async def authenticate(request: Request) -> Caller:
-        caller: Caller | Problem = request.scope["caller"]
-        if isinstance(caller, Problem):
-            raise caller
-        return require(caller, scope)
+        return _caller(request, scope)
 
     # For the description of the route.
     authenticate.__dict__["scope"] = scope
     return Depends(authenticate)
+
+
+def customer_with(scope: str, *, orders: bool = False) -> Any:
+    """A dependency: the caller as services know them. `orders`: they may be new. Raises what `caller_with` raises, and
+    `Unavailable`."""
+
+    async def recognize(request: Request) -> Customer:
+        caller = _caller(request, scope)
+        customers: Customers = request.app.state.gateway.customers
+        return await (customers.ordering(caller) if orders else customers.known(caller))
+
+    # For the description of the route.
+    recognize.__dict__["scope"] = scope
+    return Depends(recognize)
+
+
+def _caller(request: Request, scope: str) -> Caller:
+    caller: Caller | Problem = request.scope["caller"]
+    if isinstance(caller, Problem):
+        raise caller
+    return require(caller, scope)

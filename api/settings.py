@@ -5,11 +5,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from api.tokens import AUDIENCE, ISSUER
-from streams.kit.settings import Settings
+from streams.kit.keyring import KeySettings
 
 
-class GatewaySettings(Settings, frozen=True, kw_only=True):
-    """The gateway's settings beside those that all processes share."""
+class GatewaySettings(KeySettings, frozen=True, kw_only=True):
+    """The gateway's settings beside those that all processes share, and the keys of persons."""
 
     redis: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://", description="Redis URL, for idempotency keys")]
     database_timeline: Annotated[

@@ -5,6 +5,7 @@
     PAVANE_REDIS              redis:// URL
     PAVANE_DATABASE_ADMIN     postgresql:// URL of a role that may create roles and databases
     PAVANE_DATABASE_<NAME>    postgresql:// URL of one service's database
+    PAVANE_MASTER_KEYS        id:secret,id:secret: what the keys of persons are wrapped with (docs/privacy.md)
 
 A variable that is set before the stack starts names a server of the user's own, which is used instead of an embedded
 one:
@@ -12,6 +13,7 @@ one:
 - PAVANE_KAFKA, PAVANE_REGISTRY, PAVANE_REDIS: that server is used as it is, and nothing is started in its place.
 - PAVANE_DATABASE_ADMIN: no PostgreSQL is started; missing roles and databases are made there, and each role gets the
   password kept in the data folder.
+- PAVANE_MASTER_KEYS: used as it is; without it, the data folder makes one of its own and keeps it.
 - PAVANE_DATABASE_<NAME>, only together with PAVANE_DATABASE_ADMIN: that database is used as it is, nothing is made for
   it.
 """
@@ -26,19 +28,22 @@ from infra.errors import SettingWrong
 KAFKA = "PAVANE_KAFKA"
 REGISTRY = "PAVANE_REGISTRY"
 REDIS = "PAVANE_REDIS"
+MASTER_KEYS = "PAVANE_MASTER_KEYS"
 DATABASE = "PAVANE_DATABASE_"
 DATABASE_ADMIN = f"{DATABASE}ADMIN"
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where everything is; `postgres` maps a database's name to its URL. URLs carry passwords: do not log them."""
+    """Where everything is; `postgres` maps a database's name to its URL. URLs carry passwords: do not log them,
+    nor `master_keys`."""
 
     kafka_bootstrap: str
     registry_url: str
     postgres: Mapping[str, str]
     postgres_admin: str
     redis_url: str
+    master_keys: str = ""
 
     def environment(self) -> dict[str, str]:
         """The variables that name all of this; a service started with them finds its servers."""
@@ -47,6 +52,7 @@ class Addresses:
             REGISTRY: self.registry_url,
             REDIS: self.redis_url,
             DATABASE_ADMIN: self.postgres_admin,
+            **({MASTER_KEYS: self.master_keys} if self.master_keys else {}),
             **{database_variable(name): url for name, url in self.postgres.items()},
         }
 

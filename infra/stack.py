@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from infra import archives, jars, topics
-from infra.addresses import Addresses, External
+from infra.addresses import MASTER_KEYS, Addresses, External
 from infra.apicurio import Apicurio
 from infra.databases import make_databases
 from infra.datafolder import DataFolder
@@ -34,8 +34,11 @@ from infra.valkey import Valkey
 
 REGISTRY_DATABASE = "registry"
 WORLD_DATABASE = "world"
-#: One a service of topics.yaml, one for the simulated outside world, one for the registry.
-DATABASES = (*dict.fromkeys(topic.service for topic in topics.load()), WORLD_DATABASE, REGISTRY_DATABASE)
+KEYS_DATABASE = "keys"
+#: One a service of topics.yaml, one for the keys of persons, for the simulated outside world, and for the registry.
+DATABASES = (
+    *dict.fromkeys(topic.service for topic in topics.load()), KEYS_DATABASE, WORLD_DATABASE, REGISTRY_DATABASE
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,12 @@ class Stack:
             redis_url = group.create_task(self._start_valkey(external, on_ready))
             registry = group.create_task(self._start_postgres_and_registry(external, on_ready))
         admin, databases, registry_url = registry.result()
-        return Addresses(kafka.result(), registry_url, databases, admin, redis_url.result())
+        return Addresses(kafka.result(), registry_url, databases, admin, redis_url.result(), self._master_keys())
+
+    def _master_keys(self) -> str:
+        """What the user has set, or else this folder's own: it lives as long as the data that it protects."""
+        given = self._environment.get(MASTER_KEYS)
+        return given or f"local:{self.data.passwords(['master-key'])['master-key']}"
 
     async def _start_kafka(self, external: External, on_ready: OnReady) -> str:
         if external.kafka is not None:

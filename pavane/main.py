@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pavane.dead_letters.commands import dead_letters_app
+from pavane.forget.commands import forget, keys_app
 from pavane.lanes.commands import lanes_app
 from pavane.rebuild.commands import log_app, rebuild
 
@@ -24,6 +25,8 @@ app.add_typer(schemas_app, name="schemas")
 app.add_typer(choreography_app, name="choreography")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(lanes_app, name="lanes")
+app.add_typer(keys_app, name="keys")
+app.command()(forget)
 app.add_typer(history_app, name="history")
 app.add_typer(log_app, name="log")
 app.command()(rebuild)
@@ -95,11 +98,11 @@ def bench(
 
 @app.command()
 def migrate(data: Data = DEFAULT_DATA) -> None:
-    """Bring every service's database to the tables of its code."""
+    """Bring every service's database to the tables of its code, and that of the keys of persons."""
     from pavane import console, prepare, running
 
     with console.explained():
-        typer.echo(f"migrated: {prepare.migrate_databases(running.databases(data))}")
+        typer.echo(f"migrated: {prepare.migrate_databases(running.migrated(data))}")
 
 
 @app.command()

@@ -18,10 +18,10 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from infra import topics
-from infra.addresses import DATABASE, database_variable
+from infra.addresses import DATABASE, MASTER_KEYS, database_variable
 from infra.errors import NotReady
 from infra.server import first_error
-from infra.stack import WORLD_DATABASE, Stack
+from infra.stack import KEYS_DATABASE, WORLD_DATABASE, Stack
 from pavane import prepare, settled
 from pavane.instance import GATEWAY, Instance
 from pavane.issuer import Issuer
@@ -32,6 +32,8 @@ from streams.kit.run import find, services
 LOCAL_LIMITS = {"PAVANE_LIMIT_ADDRESS": "0", "PAVANE_LIMIT_USER": "10000", "PAVANE_LIMIT_TENANT": "100000"}
 READY_SECONDS = 60.0
 HEARD_SECONDS = 60.0
+#: Who protects personal text or reveals it; nobody else is given keys.
+KEEPERS = frozenset({GATEWAY, "orders", "shipping"})
 BETWEEN_QUESTIONS_SECONDS = 0.05
 BETWEEN_DEATH_WATCHES_SECONDS = 0.2
 
@@ -192,8 +194,11 @@ class Platform:
         own = {database_variable("timeline" if name == GATEWAY else name)}
         if name != GATEWAY and find(name).world is not None:
             own.add(database_variable(WORLD_DATABASE))
+        if name in KEEPERS:
+            own |= {database_variable(KEYS_DATABASE), MASTER_KEYS}
+        secret = (DATABASE, MASTER_KEYS)
         return {
-            **{key: value for key, value in everything.items() if key in own or not key.startswith(DATABASE)},
+            **{key: value for key, value in everything.items() if key in own or not key.startswith(secret)},
             "PAVANE_JWKS": self.issuer.jwks_url,
             **LOCAL_LIMITS,
             **self._environment,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from infra.addresses import database_variable
 from infra.errors import InfraError
+from infra.stack import KEYS_DATABASE
 from streams.kit.language import Language
 from streams.kit.run import services
 
@@ -29,18 +30,26 @@ class NotMigrated(InfraError):
 
 
 def migrate_databases(urls: Mapping[str, str]) -> str:
-    """Bring every service's database to the tables of its code, side by side. Raises `NotMigrated`."""
+    """Bring every service's database to the tables of its code, and that of the keys of persons, side by side.
+
+    Raises `NotMigrated`.
+    """
+    import psycopg
     from sqlalchemy.exc import DBAPIError
 
+    from streams.kit.keystore import make_tables
     from streams.kit.migrations import migrate
 
     def bring(name: str) -> None:
         try:
-            migrate(name, urls[name])
-        except DBAPIError as error:
-            raise NotMigrated(name, error.orig or error) from None
+            if name == KEYS_DATABASE:
+                make_tables(urls[name])
+            else:
+                migrate(name, urls[name])
+        except (DBAPIError, psycopg.Error) as error:
+            raise NotMigrated(name, getattr(error, "orig", None) or error) from None
 
-    names = services()
+    names = [*services(), *(name for name in (KEYS_DATABASE,) if name in urls)]
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(bring, names))
     return ", ".join(names)

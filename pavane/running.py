@@ -10,6 +10,7 @@ import psutil
 
 from infra.addresses import KAFKA, database_variable
 from infra.errors import InfraError, SettingWrong
+from infra.stack import KEYS_DATABASE
 from streams.kit.run import services
 
 
@@ -34,6 +35,12 @@ def environment_of(data: Path) -> dict[str, str]:
     if not psutil.pid_exists(state["pid"]):
         raise NothingRuns(data)
     return {"PAVANE_JWKS": str(data.absolute() / "jwks.json"), **os.environ, **state["addresses"]}
+
+
+def migrated(data: Path) -> dict[str, str]:
+    """The URL of every database with tables of this code: the services', and that of the keys of persons."""
+    keys = environment_of(data).get(database_variable(KEYS_DATABASE))
+    return {**databases(data), **({KEYS_DATABASE: keys} if keys else {})}
 
 
 def databases(data: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from contracts import registry
 from infra import topics
 from infra.databases import make_databases
 from infra.stack import Stack
+from streams.kit.keystore import make_tables
 from streams.kit.language import Language
 from streams.kit.migrations import migrate
 from streams.kit.run import services
@@ -38,6 +39,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         await asyncio.gather(
             asyncio.to_thread(topics.apply, stack.addresses.kafka_bootstrap),
             asyncio.to_thread(registry.push, stack.addresses.registry_url, Language.load()),
+            asyncio.to_thread(make_tables, stack.addresses.postgres["keys"]),
             *(asyncio.to_thread(migrate, name, stack.addresses.postgres[name]) for name in services()),
         )
         yield stack

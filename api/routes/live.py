@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header
 from starlette.responses import Response
 
+from api.customers import Customer
 from api.due import is_over
 from api.errors import EventsGone, InvalidRequest
 from api.feed import Heard, Listener
-from api.gateway import Parts
+from api.gateway import Parts, customer_with
 from api.routes.orders import Reader, own_order
 from api.streams import MEDIA_TYPE, EventStream, event
 from api.timeline import Timeline, Told
-from api.tokens import Caller
 
 MOST_BEHIND = 100_000
 """Facts of one lane, of anybody's orders, that may have been told since the event to go on from."""
@@ -24,6 +24,8 @@ _POSITIONS = re.compile(r"\d{1,6}-\d{1,18}(\.\d{1,6}-\d{1,18})*")
 
 router = APIRouter(prefix="/v1/orders", tags=["orders"])
 
+#: Who listens before the first order is known by the name that it will have.
+Follower = Annotated[Customer, customer_with("orders:read", orders=True)]
 LastId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=MOST_ID_CHARACTERS)]
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The stream.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
@@ -31,7 +33,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/events", responses=_STREAM, response_model=None)
-async def events_of_all(caller: Reader, parts: Parts, last_event_id: LastId = None) -> Response:
+async def events_of_all(caller: Follower, parts: Parts, last_event_id: LastId = None) -> Response:
     """What happens to all of one's own orders, from now on, or from behind `Last-Event-ID`.
 
     After a break an event may come again (its `id` in the data is the same); none is left out.
@@ -87,7 +89,9 @@ class _Told:
     Raises `EventsGone`.
     """
 
-    def __init__(self, caller: Caller, timeline: Timeline, listener: Listener, since: Mapping[int, int] | None) -> None:
+    def __init__(
+        self, caller: Customer, timeline: Timeline, listener: Listener, since: Mapping[int, int] | None
+    ) -> None:
         self._caller = caller
         self._timeline = timeline
         self._until = listener.since

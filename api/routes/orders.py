@@ -13,13 +13,13 @@ from api import answers
 from api.answers import Accepted, Page, answer, json_answer
 from api.bodies import NewOrder
 from api.conditions import NEWEST, cursor_of, etag_of, matches, read_cursor, wait_of
+from api.customers import Customer
 from api.due import is_over
 from api.errors import NoSuchOrder, Overloaded, TooManyStreams
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.feed import Listener
-from api.gateway import TAKES_JSON, Gateway, Key, Parts, Traced, caller_with
+from api.gateway import TAKES_JSON, Gateway, Key, Parts, Traced, customer_with
 from api.idempotency import Answer, claim, name_of
-from api.tokens import Caller
 from streams.kit.keys import is_uuid
 
 router = APIRouter(prefix="/v1/orders", tags=["orders"])
@@ -28,22 +28,24 @@ MOST_ORDERS = 100
 USUAL_ORDERS = 20
 MOST_CURSOR_CHARACTERS = 100
 
-Writer = Annotated[Caller, caller_with("orders:write")]
-Reader = Annotated[Caller, caller_with("orders:read")]
+Buyer = Annotated[Customer, customer_with("orders:write", orders=True)]
+Writer = Annotated[Customer, customer_with("orders:write")]
+Reader = Annotated[Customer, customer_with("orders:read")]
 
 
 @router.post("", status_code=202, response_model=Accepted, dependencies=[TAKES_JSON])
-async def place_order(caller: Writer, key: Key, order: NewOrder, parts: Parts, trace: Traced) -> Response:
+async def place_order(caller: Buyer, key: Key, order: NewOrder, parts: Parts, trace: Traced) -> Response:
     """Place an order. A retry with the same `Idempotency-Key` gets the first answer again and places nothing twice."""
     order_id = name_of(caller.tenant, key)
+    request = parts.customers.protected(caller, _place(order, order_id, caller))
 
     async def place() -> Answer:
-        await parts.log.append(_place(order, order_id, caller), trace.correlation, trace.traceparent)
+        await parts.log.append(request, trace.correlation, trace.traceparent)
         location = f"/v1/orders/{order_id}"
         accepted = Accepted(order_id=order_id, status_url=location)
         return Answer(202, location, msgspec.Raw(accepted.model_dump_json().encode()))
 
-    wanted = claim(order_id, _of(caller), order.model_dump_json())
+    wanted = claim(order_id, _of(caller), msgspec.json.encode(request).decode())
     return replayable(*await parts.idempotency.once(wanted, place))
 
 
@@ -102,8 +104,8 @@ async def cancel_order(caller: Writer, order_id: str, parts: Parts, trace: Trace
     It needs no `Idempotency-Key`: an order is cancelled once, however often it is asked.
     """
     order = await own_order(order_id, caller, parts)
-    request = CancelOrder(tenant=caller.tenant, order_id=order.order_id, asked_by=caller.subject)
-    await parts.log.append(request, trace.correlation, trace.traceparent)
+    request = CancelOrder(tenant=caller.tenant, order_id=order.order_id, asked_by=caller.number)
+    await parts.log.append(parts.customers.protected(caller, request), trace.correlation, trace.traceparent)
     location = f"/v1/orders/{order.order_id}"
     return answer(Accepted(order_id=order.order_id, status_url=location), 202, {"Location": location})
 
@@ -116,7 +118,7 @@ def replayable(first: Answer, replayed: bool) -> Response:
     return json_answer(bytes(first.body), first.status, headers)
 
 
-async def own_order(order_id: str, caller: Caller, parts: Gateway) -> answers.Order:
+async def own_order(order_id: str, caller: Customer, parts: Gateway) -> answers.Order:
     """The caller's own order, also one that was only just accepted. Raises `NoSuchOrder`, `Unavailable`."""
     order_id = order_id.lower()
     if not is_uuid(order_id):
@@ -129,11 +131,11 @@ async def own_order(order_id: str, caller: Caller, parts: Gateway) -> answers.Or
     raise NoSuchOrder
 
 
-def _place(order: NewOrder, order_id: str, caller: Caller) -> PlaceOrder:
+def _place(order: NewOrder, order_id: str, caller: Customer) -> PlaceOrder:
     return PlaceOrder(
         tenant=caller.tenant,
         order_id=order_id,
-        customer=caller.subject,
+        customer=caller.number,
         lines=tuple(OrderLine(sku=line.sku, quantity=line.quantity) for line in order.lines),
         currency=order.currency,
         payment_method=order.payment_method,
@@ -141,11 +143,11 @@ def _place(order: NewOrder, order_id: str, caller: Caller) -> PlaceOrder:
     )
 
 
-def _of(caller: Caller) -> str:
+def _of(caller: Customer) -> str:
     return f"{caller.tenant}/{caller.subject}"
 
 
-async def _listener(order_id: str, caller: Caller, parts: Gateway) -> Listener | nullcontext[None]:
+async def _listener(order_id: str, caller: Customer, parts: Gateway) -> Listener | nullcontext[None]:
     """To wait is a wish: when too many listen already, the answer comes at once."""
     try:
         return await parts.feed.listen(caller.tenant, caller.subject, order_id)
@@ -153,7 +155,7 @@ async def _listener(order_id: str, caller: Caller, parts: Gateway) -> Listener |
         return nullcontext()
 
 
-async def _changes(order: answers.Order, listener: Listener, caller: Caller, parts: Gateway) -> None:
+async def _changes(order: answers.Order, listener: Listener, caller: Customer, parts: Gateway) -> None:
     """Return when the order is shown otherwise, or when the gateway ends. The feed may tell what is shown already."""
     while await listener.next() is not None:
         if await own_order(order.order_id, caller, parts) != order:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import AsyncConnection, IsolationLevel
 
 from infra.addresses import KAFKA, REGISTRY, database_variable
+from infra.stack import KEYS_DATABASE
 from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
 from pavane.running import databases, environment_of
 from streams.kit import logs, run
@@ -25,13 +26,15 @@ Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 
 class Desk(NamedTuple):
-    """`databases`: URL by service. `find`: the service of a name, as the code has it now."""
+    """`databases`: URL by service. `find`: the service of a name, as the code has it now. `keys`: the URL of the keys
+    of persons, where it is known."""
 
     databases: Mapping[str, str]
     kafka: str
     registry: Registry
     language: Language
     find: Callable[[str], Service] = run.find
+    keys: str = ""
 
     @classmethod
     def at(cls, data: Path) -> "Desk":
@@ -40,7 +43,8 @@ class Desk(NamedTuple):
         logs.set_up("pavane", os.environ.get("PAVANE_LOG_LEVEL", "error"))
         environment = environment_of(data)
         registry = ConfluentRegistry(environment.get(REGISTRY) or "http://127.0.0.1:0")
-        return cls(databases(data), environment.get(KAFKA, ""), registry, Language.load())
+        keys = environment.get(database_variable(KEYS_DATABASE), "")
+        return cls(databases(data), environment.get(KAFKA, ""), registry, Language.load(), keys=keys)
 
     def services(self, wanted: Collection[str] = ()) -> list[str]:
         """The names asked for, or all. Raises `NotAsked` for one that there is not."""

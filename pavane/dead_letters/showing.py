@@ -12,6 +12,7 @@ from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
 from pavane.dead_letters.letters import LetterAway, letter_of
 from pavane.dead_letters.words import age, count, cut, moment, plain
+from pavane.forget.shown import without_tokens
 from streams.kit.envelope import with_values
 from streams.kit.errors import Undecodable
 from streams.kit.events import from_milliseconds
@@ -33,7 +34,7 @@ async def show(desk: Desk, wanted: ItemId) -> list[str]:
     return [
         *_what(item),
         "",
-        *await _said(events, item),
+        *await _said(desk, events, item),
         "",
         *await _why(desk, item),
         "",
@@ -63,16 +64,17 @@ def _next(item: Item) -> str:
     return f"when {item.head} is done" if not item.is_head else "when somebody redrives it"
 
 
-async def _said(events: Events, item: Item) -> Sequence[str]:
+async def _said(desk: Desk, events: Events, item: Item) -> Sequence[str]:
     """The event with its fields, or what its bytes begin with."""
     record = item.parked.record
     try:
         name, fields = await events.decode(record)
     except Undecodable as problem:
         value = record.value or b""
-        shown = value[:MOST_BYTES]
-        return [f"event      not readable: {plain(str(problem))}", f"  {len(value)} bytes: {shown!r}"]
-    return [f"event      {name}", *_indented(fields)]
+        first = value[:MOST_BYTES]
+        return [f"event      not readable: {plain(str(problem))}", f"  {len(value)} bytes: {first!r}"]
+    shown = await without_tokens("\n".join(_indented(fields)), desk.keys)
+    return [f"event      {name}", *shown.splitlines()]
 
 
 def _indented(fields: dict[str, Any]) -> Iterator[str]:

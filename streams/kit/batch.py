@@ -20,6 +20,7 @@ from streams.kit.fold import Asked, Fold, wanted
 from streams.kit.lane import Draft
 from streams.kit.logs import logger
 from streams.kit.opening import Opened, Opener, PartitionOf
+from streams.kit.protecting import Protector
 from streams.kit.rows import Remembered, RowMissing, Rows, Wanted
 from streams.kit.service import Service, World
 from streams.kit.store import BatchRefused, Found, Move, Store, Transaction
@@ -55,12 +56,14 @@ class Batches:
         world: World | None,
         partition_of: PartitionOf,
         now: Callable[[], datetime],
+        protector: Protector | None = None,
     ) -> None:
         self._service = service
         self._codec = codec
         self._store = store
         self._world = world
         self._opener = Opener(service, codec, partition_of)
+        self._protector = protector
         self._now = now
         self._refused: dict[Origin, Undecidable] = {}
         self._remembered = Remembered()
@@ -72,7 +75,7 @@ class Batches:
         lanes must be taken again to know)."""
         values = (delivery.record.value for draft in drafts for delivery in draft.deliveries)
         await self._codec.learn(values, PATIENCE_SECONDS)
-        opened = [(draft, self._open(draft)) for draft in drafts]
+        opened = [(draft, await self._open(draft)) for draft in drafts]
         home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
         moves = [Move(draft, acknowledged[draft.lane.partition]) for draft in drafts]
         rows = Rows()
@@ -102,8 +105,10 @@ class Batches:
 
     # -- the steps ---------------------------------------------------------------------------------------------------
 
-    def _open(self, draft: Draft) -> list[Opened]:
+    async def _open(self, draft: Draft) -> list[Opened]:
         opened = self._opener.open(draft)
+        if self._protector is not None:
+            opened = await self._protector.protect(opened)
         if not self._refused:
             return opened
         return [

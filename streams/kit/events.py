@@ -59,10 +59,15 @@ class Fact(Event):
 
 
 class Request(Event):
-    """What is asked of a service on its request topic: `class PlaceOrder(Request, topic="orders.requests")`."""
+    """What is asked of a service on its request topic: `class PlaceOrder(Request, topic="orders.requests")`.
 
-    _declares: ClassVar[frozenset[str]] = frozenset({"topic"})
+    `person`: the field that holds the customer's number, where the request says something personal of a customer
+    (fields marked `personal` in its schema, see `personal`).
+    """
+
+    _declares: ClassVar[frozenset[str]] = frozenset({"topic", "person"})
     topic: ClassVar[str] = ""
+    person: ClassVar[str] = ""
 
     @property
     def key(self) -> str:
@@ -91,10 +96,14 @@ class Heard(Event):
     The class bears the event's name. Two fields are given by the kit where a view declares them and the event has none
     of that name: `at: datetime`, the time (UTC) at which it was said, so that decisions need no clock, and
     `about: About`, what its envelope says.
+
+    `person`: as in `Request`, for a view of a request that others may send in plain text: the kit protects what is
+    personal in it before anything is decided (`protecting`).
     """
 
-    _declares: ClassVar[frozenset[str]] = frozenset({"topic"})
+    _declares: ClassVar[frozenset[str]] = frozenset({"topic", "person"})
     topic: ClassVar[str] = ""
+    person: ClassVar[str] = ""
 
 
 class Due(Event):

@@ -22,10 +22,12 @@ from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
 from streams.kit.errors import PavaneError, RegistryAway, WrongSetting
 from streams.kit.kafka import KafkaLog, partition_of
+from streams.kit.keyring import Keyring, KeySettings
 from streams.kit.language import Language
 from streams.kit.logs import logger
 from streams.kit.management import Management
 from streams.kit.postgres import PostgresStore
+from streams.kit.protecting import Protector
 from streams.kit.registry import ConfluentRegistry
 from streams.kit.service import Service
 from streams.kit.settings import WorkerSettings
@@ -64,14 +66,16 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
         codec = Codec(language, ConfluentRegistry(settings.registry))
         await _learn_language(codec, service, stop)
         world = await _world(service, settings, stack)
+        protector = await _protector(service, language, stack)
         log = KafkaLog(
             settings.kafka, service.name, service.topics, settings.session_timeout_ms, unhurried=not service.says
         )
         transaction_seconds = TRANSACTION_SHARE * settings.session_timeout_ms / 1000
         store = PostgresStore(settings.database, transaction_seconds, service.name)
         worker = Worker(
-            service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count), now
-        )
+            service, log, store, codec, world, settings, lambda key: partition_of(key, log.partition_count), now,
+            protector,
+        )  # fmt: skip
         log.let_go = worker.let_go
         management = Management(
             settings.management_host, settings.management_port, lambda: readiness(worker, log, world)
@@ -106,6 +110,14 @@ async def _world(service: Service, settings: WorkerSettings, stack: AsyncExitSta
     if service.world is None:
         return None
     return await stack.enter_async_context(guarded(service, settings.redis, settings.effects_keep_days))
+
+
+async def _protector(service: Service, language: Language, stack: AsyncExitStack) -> Protector | None:
+    """For a service that may hear personal data in plain text; no other gets at keys."""
+    if not any(view.person for view in service.views):
+        return None
+    keys = await stack.enter_async_context(Keyring.at(KeySettings.read()))
+    return Protector(service.views, language, keys)
 
 
 def readiness(worker: Worker, log: KafkaLog, world: Guarded | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from streams.kit.log import Log, Record
 from streams.kit.logs import logger
 from streams.kit.opening import PartitionOf
 from streams.kit.outbox import Outbox
+from streams.kit.protecting import Protector
 from streams.kit.service import Service, World
 from streams.kit.settings import WorkerSettings
 from streams.kit.store import BatchRefused, DatabaseAway, Store
@@ -60,6 +61,7 @@ class Worker:
         settings: WorkerSettings,
         partition_of: PartitionOf,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        protector: Protector | None = None,
     ) -> None:
         self.service = service
         self.lanes: dict[int, Lane] = {}
@@ -71,7 +73,7 @@ class Worker:
         self._store = store
         self._settings = settings
         self._now = now
-        self._batches = Batches(service, codec, store, world, partition_of, now)
+        self._batches = Batches(service, codec, store, world, partition_of, now, protector)
         self._telemetry = Telemetry(service.name)
         self._taken: dict[int, int] = {}
         self._one_at_a_time = asyncio.Lock()

@@ -27,7 +27,7 @@ class Address(Value):
     country: str
 
 
-class PlaceOrder(Heard, topic="orders.requests"):
+class PlaceOrder(Heard, topic="orders.requests", person="customer"):
     """A customer asks a shop for goods."""
 
     tenant: str

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from streams.kit.events import State
 from streams.kit.keys import is_plain, is_tenant, is_token, item_key
 from streams.kit.money import Money, is_currency
+from streams.kit.protection import is_protected
 from streams.orders.events import PlaceOrder, PricedLine, RejectionReason
 from streams.orders.model import Price
 
@@ -72,7 +73,8 @@ def _flaws(asked: PlaceOrder) -> Iterator[str]:
     if not is_token(asked.payment_method):
         yield "the payment method is empty, too long or holds control characters"
     for field in asked.ship_to.__struct_fields__:
-        if not is_plain(getattr(asked.ship_to, field)):
+        text = getattr(asked.ship_to, field)
+        if not (is_plain(text) or is_protected(text)):
             yield f"the address's {field} is empty, too long or holds control characters"
 
 

@@ -13,6 +13,7 @@ from streams.kit.errors import Refused
 from streams.kit.events import Due, State
 from streams.kit.keys import TOKEN_CHARACTERS, is_plain, is_tenant, is_token, is_uuid, item_key
 from streams.kit.money import is_currency
+from streams.kit.protection import is_protected
 from streams.kit.service import Reads, Said, Service
 from streams.orders.events import (
     CancellationReason,
@@ -51,7 +52,7 @@ def place(order: Order, asked: PlaceOrder, prices: Mapping[str, State]) -> Itera
     """Take the order at the shop's own prices. An order id is placed once: a producer's retry changes nothing."""
     if not (is_uuid(asked.order_id) and asked.order_id == order.order_id):
         raise Refused("an order id is a UUID in lower-case text, and the record's key is the order id")
-    if not (is_tenant(asked.tenant) and is_token(asked.customer)):
+    if not (is_tenant(asked.tenant) and (is_token(asked.customer) or is_protected(asked.customer))):
         raise Refused("the tenant or the customer is empty, too long or holds characters that are not allowed")
     if order.status is not Status.NEW:
         return

@@ -5,12 +5,17 @@ An order has one parcel, so both questions are asked under one key. An adapter m
 - The same question again gets the first answer and books nothing again. A refusal is an answer.
 - A cancellation may come first, or when nothing is known of a booking: a batch that asked for one may be lost. After a
   cancellation the carrier refuses to book under that key, for ever.
+
+Shipping itself knows addresses as tokens only (`streams.kit.protection`); the carrier is asked in plain text
+(`addresses`).
 """
 
 import os
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from streams.kit.events import Answer, Effect
+from streams.kit.keyring import Keyring, KeySettings
 from streams.kit.service import World
 from streams.shipping.events import Address
 
@@ -66,7 +71,16 @@ class NothingBooked(Answer):
     """No parcel was ever booked."""
 
 
-def connect() -> AbstractAsyncContextManager[World]:
+@asynccontextmanager
+async def connect() -> AsyncIterator[World]:
+    """The carrier, asked in plain text under the keys that `PAVANE_DATABASE_KEYS` holds."""
+    from streams.shipping.addresses import RevealingCarrier
+
+    async with Keyring.at(KeySettings.read()) as keys, _carrier() as carrier:
+        yield RevealingCarrier(carrier, keys)
+
+
+def _carrier() -> AbstractAsyncContextManager[World]:
     """The carrier at the address that `PAVANE_CARRIER` names; without one, the simulator in this process."""
     if url := os.environ.get(ADDRESS):
         from streams.kit.remote import remote_world

@@ -22,6 +22,7 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_fixe
 
 from api.answers import Order, Price, Stock, Summary
 from api.app import application, build
+from api.customers import Customers
 from api.gateway import Gateway
 from api.idempotency import Idempotency
 from api.log import RequestLog
@@ -32,7 +33,10 @@ from api.wire import BoundedHttp
 from infra.stack import Stack
 from pavane.platform import LOCAL_LIMITS
 from streams.kit.events import Request
+from streams.kit.keyring import Keyring
+from streams.kit.language import Language
 from streams.kit.migrations import migrate
+from tests.keys_at_hand import KeysAtHand
 
 KEY = make_key()
 NOWHERE = "127.0.0.1:1"
@@ -136,21 +140,24 @@ class Door:
     http: httpx.AsyncClient
     log: HeardLog
     timeline: KnownTimeline
+    keys: KeysAtHand
 
 
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
-    log, timeline = HeardLog(), KnownTimeline()
+    log, timeline, keys = HeardLog(), KnownTimeline(), KeysAtHand()
     gateway = Gateway(
         verifier=Verifier(public_jwks(KEY)),
         log=cast("RequestLog", log),
         idempotency=Idempotency(f"redis://{NOWHERE}"),
         timeline=cast("Timeline", timeline),
+        keyring=cast("Keyring", keys),
+        customers=Customers(keys, Language.load()),
     )
 
     app = application(gateway)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
-        yield Door(app, http, log, timeline)
+        yield Door(app, http, log, timeline, keys)
     await gateway.close()
 
 
@@ -194,6 +201,8 @@ async def environment(
         "PAVANE_REGISTRY": addresses.registry_url,
         "PAVANE_REDIS": addresses.redis_url,
         "PAVANE_DATABASE_TIMELINE": timeline,
+        "PAVANE_DATABASE_KEYS": addresses.postgres["keys"],
+        "PAVANE_MASTER_KEYS": addresses.master_keys,
         "PAVANE_JWKS": str(jwks),
         **LOCAL_LIMITS,
     }

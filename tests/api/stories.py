@@ -7,6 +7,10 @@ from uuid import uuid4
 import psycopg
 from psycopg.types.json import Jsonb
 
+from api.settings import GatewaySettings
+from streams.kit.keyring import Keyring
+from streams.kit.keystore import Person
+
 SAGA = (
     ("OrderPlaced", "orders"),
     ("InvoiceOpened", "billing"),
@@ -21,20 +25,29 @@ SAGA = (
 _sequences = count(1)
 
 
+async def token_of(environment: dict[str, str], customer: str, tenant: str = "shop") -> str:
+    """What stands in stories in place of a customer's number."""
+    person = Person(tenant, customer)
+    async with Keyring.at(GatewaySettings.read(environment)) as keys:
+        return (await keys.made_for([person]))[person].protect("customer", customer)
+
+
 class Teller:
     """Tells facts of one customer's orders. `lane`: in which, if it matters."""
 
-    def __init__(self, url: str, customer: str = "c7", tenant: str = "shop") -> None:
-        self._url = url
+    def __init__(self, environment: dict[str, str], customer: str = "c7", tenant: str = "shop") -> None:
+        self.environment = environment
         self.customer = customer
         self.tenant = tenant
+        self._token = ""
 
     async def tell(
         self, order_id: str, *facts: str, lane: int = 0, parked: bool = False, speaker: str = "", **detail: Any
     ) -> None:
         """`parked`: told long after it was heard, above what its lane has heard by now."""
         speakers = dict(SAGA)
-        async with await psycopg.AsyncConnection.connect(self._url) as database:
+        self._token = self._token or await token_of(self.environment, self.customer, self.tenant)
+        async with await psycopg.AsyncConnection.connect(self.environment["PAVANE_DATABASE_TIMELINE"]) as database:
             for fact in facts:
                 said_by = speaker or speakers.get(fact, "orders")
                 head = await self._moved(database, lane, said_by, 0 if parked else 1)
@@ -66,7 +79,7 @@ class Teller:
             "INSERT INTO stories VALUES (%s, %s, %s, 'placed', 'placed', '[]', 1200, 'EUR', '', now(), now(), NULL, 1)"
             " ON CONFLICT (order_id) DO UPDATE SET length = stories.length + 1, updated_at = now(),"
             " status = coalesce(%s, stories.status)",
-            (order_id, self.tenant, self.customer, status),
+            (order_id, self.tenant, self._token, status),
         )
 
 

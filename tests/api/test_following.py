@@ -22,7 +22,7 @@ SOON = 15.0
 
 @pytest.fixture
 def teller(environment: dict[str, str]) -> Teller:
-    return Teller(environment["PAVANE_DATABASE_TIMELINE"], customer=f"c-{uuid4().hex[:8]}")
+    return Teller(environment, customer=f"c-{uuid4().hex[:8]}")
 
 
 async def test_what_is_due_next_is_shown_with_from_whom_and_until_when(shop: httpx.AsyncClient, teller: Teller):
@@ -117,7 +117,8 @@ async def test_a_wait_for_somebody_elses_order_is_refused_at_once_and_leaves_nob
 async def test_when_too_many_wait_the_answer_comes_at_once_and_says_so(door: Door, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("api.feed.MOST_LISTENERS", 0)
     order_id = new_order()
-    door.timeline.orders[order_id, "shop", "c7"] = Order(order_id=order_id, status="placed", stage="placed")
+    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
 
     answer = await door.http.get(f"/v1/orders/{order_id}", headers=as_customer(prefer="wait=20"))
 
@@ -131,7 +132,7 @@ async def test_orders_are_listed_newest_first_page_by_page_each_once_though_othe
     placed = [new_order() for _ in range(5)]
     for order_id in placed:
         await teller.tell(order_id, "OrderPlaced")
-    stranger = Teller(teller._url, customer="another")
+    stranger = Teller(teller.environment, customer="another")
     await stranger.tell(new_order(), "OrderPlaced")
     mine = as_customer(teller.customer)
 

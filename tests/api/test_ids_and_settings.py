@@ -14,6 +14,8 @@ GOOD = {
     "PAVANE_REGISTRY": "http://127.0.0.1:8081",
     "PAVANE_REDIS": "redis://127.0.0.1:6379",
     "PAVANE_DATABASE_TIMELINE": "postgresql://127.0.0.1/timeline",
+    "PAVANE_DATABASE_KEYS": "postgresql://127.0.0.1/keys",
+    "PAVANE_MASTER_KEYS": "2027:0123456789abcdef0123456789abcdef",
     "PAVANE_JWKS": "jwks.json",
 }
 

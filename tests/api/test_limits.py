@@ -15,12 +15,15 @@ from redis.asyncio import Redis
 
 from api.addresses import address_of, networks
 from api.app import application
+from api.customers import Customers
 from api.gateway import Gateway
 from api.idempotency import Idempotency
 from api.limits import Bucket, Kind, Limit, Limits, LocalBuckets, Standing, Verdict
 from api.tokens import SHOPPER, Caller, Verifier, public_jwks
 from streams.kit.errors import WrongSetting
+from streams.kit.language import Language
 from tests.api.conftest import KEY, NOWHERE, HeardLog, KnownTimeline, as_customer, new_key, order
+from tests.keys_at_hand import KeysAtHand
 
 ADA, BOB = Caller("shop", "ada", frozenset(SHOPPER)), Caller("shop", "bob", frozenset(SHOPPER))
 
@@ -165,12 +168,14 @@ async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     opened: list[httpx.AsyncClient] = []
 
     def with_limits(trusted: str = "", **units: float) -> tuple[httpx.AsyncClient, HeardLog]:
-        log = HeardLog()
+        log, keys = HeardLog(), KeysAtHand()
         gateway = Gateway(
             verifier=Verifier(public_jwks(KEY)),
             log=cast("Any", log),
             idempotency=Idempotency(f"redis://{NOWHERE}"),
             timeline=cast("Any", KnownTimeline()),
+            keyring=cast("Any", keys),
+            customers=Customers(keys, Language.load()),
             limits=limits(**units),
         )
         app = application(gateway, networks(trusted))

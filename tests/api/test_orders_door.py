@@ -19,15 +19,20 @@ async def test_an_order_is_asked_for_on_the_log_and_answered_with_its_address(do
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/v1/orders/{order_id}"
     assert answer.json() == {"order_id": order_id, "status_url": f"/v1/orders/{order_id}"}
+    protect = door.keys.of_person("shop", "c7").protect
     assert door.log.last == PlaceOrder(
         tenant="shop",
         order_id=order_id,
-        customer="c7",
+        customer=protect("customer", "c7"),
         lines=(OrderLine(sku="lamp", quantity=2),),
         currency="EUR",
         payment_method="card-ok",
         ship_to=Address(
-            recipient="Ada Lovelace", street="12 St James's Square", postal_code="SW1Y 4JH", city="London", country="GB"
+            recipient=protect("recipient", "Ada Lovelace"),
+            street=protect("street", "12 St James's Square"),
+            postal_code=protect("postal_code", "SW1Y 4JH"),
+            city=protect("city", "London"),
+            country="GB",
         ),
     )
     assert door.log.last.key == order_id
@@ -130,7 +135,8 @@ async def test_names_of_all_languages_come_through_as_nfc(door: Door):
     placed = order(ship_to={**order()["ship_to"], "recipient": written})
     await door.http.post("/v1/orders", json=placed, headers=as_customer(idempotency_key="k1"))
 
-    assert door.log.last.ship_to.recipient == unicodedata.normalize("NFC", written).strip()
+    recipient = door.keys.reveal("recipient", door.log.last.ship_to.recipient)
+    assert recipient == unicodedata.normalize("NFC", written).strip()
 
 
 async def test_a_refusal_never_repeats_what_was_sent(door: Door):
@@ -159,15 +165,68 @@ async def test_without_a_token_nothing_is_told(door: Door):
 
 async def test_cancelling_is_asked_of_the_orders_owner_only(door: Door):
     order_id = name_of("shop", "k1")
-    door.timeline.orders[order_id, "shop", "c7"] = Order(order_id=order_id, status="placed", stage="placed")
+    protect = door.keys.of_person("shop", "c7").protect
+    door.timeline.orders[order_id, "shop", protect("customer", "c7")] = Order(
+        order_id=order_id, status="placed", stage="placed"
+    )
 
     mine = await door.http.post(f"/v1/orders/{order_id.upper()}/cancellation", headers=as_customer("c7"))
     theirs = await door.http.post(f"/v1/orders/{order_id}/cancellation", headers=as_customer("c8"))
 
     assert (mine.status_code, theirs.status_code) == (202, 404)
     assert [request for request, _, _ in door.log.requests] == [
-        CancelOrder(tenant="shop", order_id=order_id, asked_by="c7")
+        CancelOrder(tenant="shop", order_id=order_id, asked_by=protect("asked_by", "c7"))
     ]
+
+
+async def test_a_customer_who_was_forgotten_orders_again_as_somebody_new(door: Door):
+    await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+    before = door.log.last
+    door.timeline.orders[before.order_id, "shop", before.customer] = Order(
+        order_id=before.order_id, status="placed", stage="placed"
+    )
+    door.keys.destroy("shop", "c7")
+
+    earlier = await door.http.get(f"/v1/orders/{before.order_id}", headers=as_customer())
+    again = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k2"))
+
+    assert (earlier.status_code, again.status_code) == (404, 202)
+    assert door.keys.reveal("customer", door.log.last.customer) == "c7"
+    assert door.log.last.customer != before.customer
+
+
+async def test_a_customer_is_not_who_is_named_like_a_customers_token(door: Door):
+    """Whoever can read the log knows tokens; a caller whose number is one is still somebody else."""
+    await door.http.post("/v1/orders", json=order(), headers=as_customer("c7", idempotency_key="k1"))
+    victim = door.log.last.customer
+
+    await door.http.post("/v1/orders", json=order(), headers=as_customer(victim, idempotency_key="k2"))
+
+    assert door.keys.reveal("customer", door.log.last.customer) == victim
+
+
+async def test_while_a_customer_is_being_forgotten_nothing_new_is_taken(door: Door):
+    door.keys.of_person("shop", "c7").is_closing = True
+
+    answer = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:pavane:problem:being-forgotten")
+    assert "retry-after" in answer.headers
+    assert not door.log.requests
+
+
+async def test_without_keys_no_order_is_taken_and_none_goes_onto_the_log_in_plain_text(door: Door):
+    with door.keys.away():
+        answer = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:pavane:problem:unavailable")
+    assert not door.log.requests
+
+
+async def test_looking_at_orders_makes_no_key(door: Door):
+    await door.http.get(f"/v1/orders/{name_of('shop', 'k1')}", headers=as_customer())
+
+    assert not door.keys.persons
 
 
 @pytest.mark.parametrize("order_id", ["nonsense", "10b6bc1c-0ad5-5c71-a7c2-e4ea5c1ae4c", "%00", "'; DROP TABLE x"])

@@ -12,6 +12,7 @@ from api.errors import Unavailable
 from api.idempotency import name_of
 from api.timeline import Timeline
 from tests.api.conftest import NOWHERE, as_customer, eventually, frozen, new_key, order, records_of
+from tests.api.stories import token_of
 
 
 async def test_an_order_not_heard_of_yet_is_accepted_for_its_owner_and_unknown_to_others(shop: httpx.AsyncClient):
@@ -38,12 +39,13 @@ async def test_an_order_not_heard_of_yet_can_be_cancelled(shop: httpx.AsyncClien
 
 async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncClient, environment: dict[str, str]):
     order_id = name_of("shop", new_key())
+    customer = await token_of(environment, "c7")
     async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
         lines = Jsonb([{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}])
         await database.execute(
-            "INSERT INTO stories VALUES (%s, 'shop', 'c7', 'placed', 'reserved', %s, 1200, 'EUR', '', now(), now(),"
+            "INSERT INTO stories VALUES (%s, 'shop', %s, 'placed', 'reserved', %s, 1200, 'EUR', '', now(), now(),"
             " NULL, 2)",
-            (order_id, lines),
+            (order_id, customer, lines),
         )
         for ordinal, fact, speaker in ((9, "OrderPlaced", "orders"), (12, "StockReserved", "inventory")):
             await database.execute(

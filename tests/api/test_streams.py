@@ -25,7 +25,7 @@ SOON = 15.0
 
 @pytest.fixture
 def teller(environment: dict[str, str]) -> Teller:
-    return Teller(environment["PAVANE_DATABASE_TIMELINE"], customer=f"c-{uuid4().hex[:8]}")
+    return Teller(environment, customer=f"c-{uuid4().hex[:8]}")
 
 
 @dataclass
@@ -114,8 +114,8 @@ async def test_one_stream_tells_of_all_ones_own_orders_and_of_nobody_elses(shop:
     old, new, other = new_order(), new_order(), new_order()
     await teller.tell(old, *FACTS[:2])
     async with opened(shop, "/v1/orders/events", teller.customer) as stream:
-        await Teller(teller._url, customer="another").tell(other, "OrderPlaced")
-        await Teller(teller._url, customer=teller.customer, tenant="other").tell(new_order(), "OrderPlaced")
+        await Teller(teller.environment, customer="another").tell(other, "OrderPlaced")
+        await Teller(teller.environment, customer=teller.customer, tenant="other").tell(new_order(), "OrderPlaced")
         await teller.tell(new, "OrderPlaced", lane=1)
         await teller.tell(old, "ShipmentPlanned")
         await eventually(lambda: {(new, "OrderPlaced"), (old, "ShipmentPlanned")} <= told(stream), SOON, "both")
@@ -280,7 +280,7 @@ async def test_streams_outlive_a_database_that_is_away(shop: httpx.AsyncClient, 
 @asynccontextmanager
 async def _away(stack: Any, teller: Teller) -> AsyncIterator[None]:
     """The database ends all connections and takes none within the block."""
-    name = urlsplit(teller._url).path[1:]
+    name = urlsplit(teller.environment).path[1:]
     async with await psycopg.AsyncConnection.connect(stack.addresses.postgres_admin, autocommit=True) as admin:
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         ended = await admin.execute(

@@ -215,6 +215,8 @@ def test_keys_come_in_clear_from_this_machine_only(address: str):
         "PAVANE_REGISTRY": "http://127.0.0.1:1",
         "PAVANE_REDIS": "redis://127.0.0.1:1",
         "PAVANE_DATABASE_TIMELINE": "postgresql://127.0.0.1:1/x",
+        "PAVANE_DATABASE_KEYS": "postgresql://127.0.0.1:1/x",
+        "PAVANE_MASTER_KEYS": "2027:0123456789abcdef0123456789abcdef",
         "PAVANE_JWKS": address,
     }
 

@@ -15,6 +15,7 @@ from api.app import application
 from api.gateway import Gateway
 from api.tokens import OPERATOR, SHOPPER
 from tests.api.conftest import new_key, order, records_of, token
+from tests.api.stories import token_of
 
 TENANTS = ("shop", "rival")
 USERS = ("ada", "bob")
@@ -54,7 +55,7 @@ def operations() -> Iterator[Operation]:
     """Every route and verb under /v1/."""
     from fastapi import FastAPI
 
-    app: Any = application(Gateway(*[None] * 4))  # type: ignore[arg-type]
+    app: Any = application(Gateway(*[None] * 6))  # type: ignore[arg-type]
     while not isinstance(app, FastAPI):
         app = app._app
     for path, methods in app.openapi()["paths"].items():
@@ -74,9 +75,9 @@ async def order_id(environment: dict[str, str]) -> str:
     async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
         await database.execute(
             "INSERT INTO stories (order_id, tenant, customer, status, stage, lines, total_minor, currency, reason,"
-            " placed_at, updated_at, length) VALUES (%s, 'shop', 'ada', 'placed', 'placed', %s, 1200, 'EUR', '',"
+            " placed_at, updated_at, length) VALUES (%s, 'shop', %s, 'placed', 'placed', %s, 1200, 'EUR', '',"
             " now(), now(), 1)",
-            (made, Jsonb([{"sku": SKU, "quantity": 1, "unit_price_minor": 1200}])),
+            (made, await token_of(environment, "ada"), Jsonb([{"sku": SKU, "quantity": 1, "unit_price_minor": 1200}])),
         )
         item = f"shop/{SKU}"
         await database.execute("INSERT INTO shelves VALUES (%s, 77, 0, 0) ON CONFLICT DO NOTHING", (item,))

@@ -1,0 +1,141 @@
+"""`forget`: everything personal of a customer becomes unreadable, by destroying the one key that reads it.
+
+    look ─▶ close the key ─▶ wait until no gateway protects under it any more, and all it took was heard
+         ─▶ look again ─▶ destroy the key ─▶ wait until nobody remembers it ─▶ receipt
+
+A key that was closed and not destroyed, as somebody broke this off, opens again by itself. Forgetting twice is
+forgetting once. The receipt names the key and never the customer.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from infra.addresses import Addresses
+from infra.stack import KEYS_DATABASE
+from pavane import settled
+from pavane.dead_letters import operations
+from pavane.dead_letters.agreeing import agreed
+from pavane.dead_letters.desk import Connection, Desk
+from pavane.dead_letters.errors import NotAsked
+from pavane.dead_letters.words import count
+from pavane.forget.receipt import FORGET, receipt
+from pavane.forget.traces import Traces, traces_of
+from pavane.lines import a_console
+from streams.kit.keyring import CACHE_SECONDS
+from streams.kit.keystore import Kept, KeyStore, Person
+from streams.kit.protection import DataKey
+
+DONE, NOT_DONE = 0, 1
+#: What a gateway took before the key was closed is on the log by then (`api.log.PATIENCE_SECONDS`).
+UNDER_WAY_SECONDS = 6.0
+HEARD_SECONDS = 30.0
+#: Longer than everything that follows takes.
+CLOSED_SECONDS = 120.0
+
+REMAINS = (
+    "order ids, SKUs, quantities, prices and amounts, countries, times: the books of the shop, which the law keeps",
+    "tokens that nobody can read any more, equal for all orders of this customer, with the id of the destroyed key",
+    "the payment method's token, references of provider and carrier, and whatever those two keep themselves",
+    "backups of the database of keys: a backup older than this brings the key back, so delete those",
+)
+
+
+class OrdersOpen(NotAsked):
+    """The customer has orders under way, whose parcels could not be sent any more."""
+
+    def __init__(self, traces: Traces) -> None:
+        super().__init__(
+            f"{count(len(traces.open), 'order')} of this customer have not ended: {traces.named()}. Nothing was "
+            f"forgotten. Wait, cancel them, or say --force: an order whose parcel is not booked by then is cancelled."
+        )
+
+
+class Forgetting:
+    """One customer to be forgotten. Raises `NotAsked` when it cannot be done; then nothing was."""
+
+    def __init__(self, desk: Desk, store: KeyStore, tenant: str, customer: str) -> None:
+        self._desk = desk
+        self._store = store
+        self._person = Person(tenant, customer)
+        self._console: Console = a_console()
+
+    async def carry_out(self, who: str, why: str, *, asks: bool, dry_run: bool, force: bool) -> int:
+        """Show what there is; then forget it, if somebody agrees."""
+        async with self._desk.database(KEYS_DATABASE) as keys:
+            key = (await self._store.of(keys, [self._person])).get(self._person)
+            kept = await self._store.kept(keys, self._person)
+            if key is None or kept is None:
+                self._say("There is no key of this customer: nothing that Pavane keeps of them can be read.")
+                return DONE
+            traces = await traces_of(self._desk, self._person, key)
+            for line in _told(kept, traces):
+                self._say(line)
+            if dry_run:
+                self._say("Nothing was changed.")
+                return DONE
+            if traces.open and not force:
+                raise OrdersOpen(traces)
+            if asks and not await agreed("Forget this customer for ever?"):
+                self._say("Nothing was changed.")
+                return NOT_DONE
+            return await self._recorded(keys, key, kept, operations.somebody(who), why, force)
+
+    async def _recorded(self, keys: Connection, key: DataKey, kept: Kept, who: str, why: str, force: bool) -> int:
+        """Forget, and write down how it ended, beside the other operations on orders."""
+        async with self._desk.database("orders") as orders:
+            subject = f"the key of a customer of {self._person.tenant}"
+            number = await operations.begin(orders, who, FORGET, [key.id], subject, why)
+            try:
+                traces = await self._unused(keys, key, force)
+            except NotAsked as error:
+                await self._store.reopen(keys, key.id)
+                await operations.end(orders, number, f"not forgotten: {type(error).__name__}")
+                raise
+            at = await self._store.destroy(keys, key.id)
+            self._say(f"Destroyed. Waiting {CACHE_SECONDS:g} s until no process remembers the key ...")
+            await asyncio.sleep(CACHE_SECONDS)
+            written = receipt(kept, at, traces)
+            await operations.end(orders, number, written)
+            self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {written}")
+            return DONE
+
+    async def _unused(self, keys: Connection, key: DataKey, force: bool) -> Traces:
+        """Return once nothing new can come under the key, with what there is then. Raises `NotAsked`."""
+        await self._store.close(keys, key.id, CLOSED_SECONDS)
+        seconds = CACHE_SECONDS + UNDER_WAY_SECONDS
+        self._say(f"Closed the key. Waiting {seconds:g} s until no order is under way to the log under it ...")
+        await asyncio.sleep(seconds)
+        if not force:
+            await self._all_heard()
+        traces = await traces_of(self._desk, self._person, key)
+        if traces.open and not force:
+            raise OrdersOpen(traces)
+        return traces
+
+    async def _all_heard(self) -> None:
+        addresses = Addresses(self._desk.kafka, "", self._desk.databases, "", "")
+        for topic in ("orders.requests", "orders"):
+            try:
+                await settled.wait_until_heard(addresses, [topic], HEARD_SECONDS)
+            except TimeoutError as error:
+                raise NotAsked(
+                    f"whether this customer has orders under way cannot be told: {error}. Nothing was forgotten. Try "
+                    f"again when that is heard, or say --force"
+                ) from error
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+
+def _told(kept: Kept, traces: Traces) -> Iterator[str]:
+    yield f"The key {kept.id} of this customer, made {kept.made_at:%Y-%m-%d}, reads: {traces.told()}."
+    yield "Without it nobody can read the customer's number, name, street, postal code and city any more, be it in the"
+    yield "log, the outbox, a table, a parked record, a dead letter or a backup of these. What remains:"
+    for each in REMAINS:
+        yield f"  - {each}"
+    if kept.asked_in_plain:
+        yield "  - requests in plain text: some came over the log by another producer than the gateway, and stay in"
+        yield "    orders.requests, and in dead letters of orders, as long as those keep them (docs/privacy.md)"

@@ -1,0 +1,18 @@
+"""What is kept of a customer's being forgotten, in `operations` of orders: the key, and never the customer."""
+
+from datetime import datetime
+
+from pavane.dead_letters.words import count
+from pavane.forget.traces import Traces
+from streams.kit.keystore import Kept
+
+FORGET = "forget"
+DESTROYED = "destroyed "
+
+
+def receipt(kept: Kept, at: datetime | None, traces: Traces) -> str:
+    """In one line, which begins with `DESTROYED`: by that, what a backup brings back is found."""
+    when = "by somebody else meanwhile" if at is None else f"at {at:%Y-%m-%d %H:%M:%S%z}"
+    opened = f"; {count(len(traces.open), 'order')} had not ended" if traces.open else ""
+    plain = "; requests in plain text remain in orders.requests" if kept.asked_in_plain else ""
+    return f"{DESTROYED}key {kept.id} {when}; it read {traces.told()}{opened}{plain}"

@@ -1,0 +1,60 @@
+"""What is kept of a customer, counted: found by the token of the customer's number, which the timeline keeps."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pavane.dead_letters.desk import Desk
+from pavane.dead_letters.words import count
+from streams.kit.keystore import Person
+from streams.kit.protection import DataKey
+from streams.kit.run import services
+
+#: A story in one of these has not ended: a parcel may still have to be sent.
+OPEN = frozenset({"unheard", "placed"})
+MOST_NAMED = 5
+
+
+class Traces(NamedTuple):
+    """Orders by id, with their status; and how many addresses of parcels and parked records there are of them."""
+
+    orders: Mapping[str, str]
+    addresses: int
+    parked: int
+
+    @property
+    def open(self) -> Sequence[str]:
+        """Orders that have not ended, oldest first."""
+        return [order for order, status in self.orders.items() if status in OPEN]
+
+    def told(self) -> str:
+        """In one line."""
+        by_status = ", ".join(f"{number} {status}" for status, number in sorted(Counter(self.orders.values()).items()))
+        orders = count(len(self.orders), "order") + (f" ({by_status})" if by_status else "")
+        return f"{orders}, {self.addresses:,} addresses of parcels, {count(self.parked, 'parked record')}"
+
+    def named(self) -> str:
+        """The first open orders."""
+        more = len(self.open) - MOST_NAMED
+        return ", ".join(self.open[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+async def traces_of(desk: Desk, person: Person, key: DataKey) -> Traces:
+    """As the databases have it now. Raises `DatabaseUnreadable`."""
+    token = key.protect("customer", person.customer)
+    async with desk.database("timeline", reading=True) as connection:
+        cursor = await connection.execute(
+            "SELECT order_id, status FROM stories WHERE tenant = %s AND customer = %s ORDER BY placed_at, order_id",
+            (person.tenant, token),
+        )
+        orders = dict(await cursor.fetchall())
+    addresses = await _counted(desk, "shipping", "shipments WHERE ship_to IS NOT NULL AND order_id = ANY(%s)", orders)
+    parked = [await _counted(desk, service, "parked WHERE key = ANY(%s)", orders) for service in services()]
+    return Traces(orders, addresses, sum(parked))
+
+
+async def _counted(desk: Desk, service: str, of: str, orders: Mapping[str, str]) -> int:
+    async with desk.database(service, reading=True) as connection:
+        cursor = await connection.execute(f"SELECT count(*) FROM {of}".encode(), (list(orders),))
+        [(found,)] = await cursor.fetchall()
+        return int(found)

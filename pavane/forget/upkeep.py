@@ -1,0 +1,58 @@
+"""All keys of persons: which master key wraps them, a new one for all of them, and those that a backup brought back.
+
+No text is encrypted anew for any of that.
+"""
+
+from pavane.dead_letters.desk import Connection
+from pavane.forget.receipt import DESTROYED, FORGET
+from pavane.lines import a_console
+from streams.kit.keystore import KeyStore
+from streams.kit.masters import Masters
+
+DONE, OTHERS_LEFT = 0, 1
+AT_ONCE = 500
+
+
+async def show(store: KeyStore, masters: Masters, connection: Connection) -> int:
+    """How many keys each master key wraps. Exit code 1 when one is not wrapped with the first."""
+    found = await store.by_master(connection)
+    for master, keys in found.items():
+        note = "  (the first: wraps new ones)" if master == masters.first else ""
+        a_console().print(f"{master}: {keys:,}{note}", highlight=False)
+    return DONE if found.keys() <= {masters.first} else OTHERS_LEFT
+
+
+async def rewrap(store: KeyStore, masters: Masters, connection: Connection, *, dry_run: bool) -> int:
+    """Wrap everything with the first master key. May be broken off and begun again."""
+    found = await store.by_master(connection)
+    todo = sum(keys for master, keys in found.items() if master != masters.first)
+    console = a_console()
+    console.print(f"{todo:,} of {sum(found.values()):,} keys are to be wrapped with {masters.first}.", highlight=False)
+    if dry_run:
+        console.print("Nothing was changed.")
+        return DONE
+    done = 0
+    while some := await store.rewrap(connection, AT_ONCE):
+        done += some
+        console.print(f"  {done:,} of {todo:,}", highlight=False)
+    console.print("Done. What is not named first may be taken out of PAVANE_MASTER_KEYS.")
+    return DONE
+
+
+async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *, dry_run: bool) -> int:
+    """Destroy what a restored backup has brought back: keys that a receipt names as destroyed."""
+    cursor = await orders.execute(
+        "SELECT DISTINCT jsonb_array_elements_text(items) FROM operations WHERE what = %s AND outcome LIKE %s",
+        (FORGET, f"{DESTROYED}%"),
+    )
+    named = [key for (key,) in await cursor.fetchall()]
+    back = sorted(key for key, kept in (await store.find(keys, named)).items() if kept is not None)
+    console = a_console()
+    console.print(f"{len(back):,} of {len(named):,} destroyed keys are back. {' '.join(back)}", highlight=False)
+    if dry_run or not back:
+        console.print("Nothing was changed.")
+        return DONE
+    for key in back:
+        await store.destroy(keys, key)
+    console.print("Destroyed again. The receipts of then stand.")
+    return DONE

@@ -1,0 +1,201 @@
+"""The keys of persons as a process uses them: asked of the store once, remembered for some seconds, never longer.
+
+`CACHE_SECONDS` is a promise to `pavane forget`: a process that learned a key before it was closed or destroyed has
+dropped it after that time, whatever happened in between.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Generic, Protocol, TypeVar
+
+import psycopg
+from msgspec import Meta
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from streams.kit.errors import PavaneError, Then
+from streams.kit.keystore import Connection, KeyStore, Person
+from streams.kit.masters import Masters, NoSuchMaster
+from streams.kit.protection import DataKey
+from streams.kit.settings import Settings
+
+CACHE_SECONDS = 5.0
+MOST_CACHED = 10_000
+CONNECTIONS = 4
+WAIT_SECONDS = 2.0
+STATEMENT_SECONDS = 5
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class KeySettings(Settings, frozen=True, kw_only=True):
+    """What a process is given that protects or reveals personal text."""
+
+    database_keys: Annotated[
+        str, Meta(pattern=r"^postgres(ql)?://", description="PostgreSQL URL of the keys of persons")
+    ]
+    master_keys: Annotated[str, Meta(min_length=1, description="master keys, 'id:secret,id:secret', the newest first")]
+
+
+class KeysAway(PavaneError):
+    """Keys of persons cannot be had now: the database does not answer, or a master key is missing."""
+
+    then = Then.LATER
+
+
+class Keys(Protocol):
+    """What is asked of a keyring. Everything raises `KeysAway`."""
+
+    async def of(self, persons: Collection[Person]) -> dict[Person, DataKey]:
+        """The keys of those who have one."""
+        ...
+
+    async def made_for(self, persons: Collection[Person], *, plain: bool = False) -> dict[Person, DataKey]:
+        """A key for each, made where there was none. `plain`: they asked in plain text, which the log keeps."""
+        ...
+
+    async def find(self, ids: Collection[str]) -> dict[str, DataKey | None]:
+        """Keys by their ids: None for one that was destroyed, nothing for one that was never heard of."""
+        ...
+
+
+class Keyring:
+    """`Keys` of the database that the settings name. It may be away and come later."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], store: KeyStore, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._persons = Lately[Person, DataKey](now)
+        self._ids = Lately[str, DataKey | None](now)
+        self._noted_plain: set[str] = set()
+
+    @classmethod
+    def on(cls, settings: KeySettings) -> "Keyring":
+        """Not connected yet. Raises `WrongSetting`."""
+        pool = AsyncConnectionPool[Connection](
+            settings.database_keys,
+            min_size=1,
+            max_size=CONNECTIONS,
+            timeout=WAIT_SECONDS,
+            # Given up soon and begun again by the next reader: the pool's own attempts grow ever rarer.
+            reconnect_timeout=5.0,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+            name="keys",
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": 2,
+                "application_name": "pavane-keys",
+                "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
+            },
+        )
+        return cls(pool, KeyStore(Masters.read(settings.master_keys)))
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, settings: KeySettings) -> "AsyncIterator[Keyring]":
+        """From the block's beginning to its end. Raises `WrongSetting`."""
+        keyring = cls.on(settings)
+        await keyring.open()
+        try:
+            yield keyring
+        finally:
+            await keyring.close()
+
+    async def open(self) -> None:
+        """Begin to connect; returns at once."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=1.0)
+
+    async def of(self, persons: Collection[Person]) -> dict[Person, DataKey]:
+        return await self._ask(self._persons, persons, self._store.of)
+
+    async def made_for(self, persons: Collection[Person], *, plain: bool = False) -> dict[Person, DataKey]:
+        found = await self.of(persons)
+        if missing := [person for person in persons if person not in found]:
+            async with self._asking() as connection:
+                await self._store.make(connection, missing)
+            # Asked again, as somebody else may have made them first.
+            found |= await self.of(missing)
+        if plain:
+            await self._note_plain({key.id for key in found.values()})
+        return found
+
+    async def find(self, ids: Collection[str]) -> dict[str, DataKey | None]:
+        return await self._ask(self._ids, ids, self._store.find)
+
+    async def reachable(self) -> None:
+        """Raises `KeysAway` when keys cannot be had."""
+        async with self._asking() as connection:
+            await self._store.find(connection, ())
+
+    async def _ask(
+        self,
+        lately: "Lately[K, V]",
+        wanted: Collection[K],
+        ask: Callable[[Connection, Collection[K]], Awaitable[dict[K, V]]],
+    ) -> dict[K, V]:
+        """What is remembered, and what the store says of the rest."""
+        found, missing = lately.known(wanted)
+        if missing:
+            # Remembered from before it was asked for: what is closed meanwhile must be forgotten in time.
+            asked_at = lately.now()
+            async with self._asking() as connection:
+                news = await ask(connection, missing)
+            lately.learn(news, asked_at)
+            found |= news
+        return found
+
+    async def _note_plain(self, ids: set[str]) -> None:
+        """Once a process and key: the note stays in the store."""
+        if news := ids - self._noted_plain:
+            async with self._asking() as connection:
+                await self._store.note_plain(connection, news)
+            self._noted_plain = news if len(self._noted_plain) > MOST_CACHED else self._noted_plain | news
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except (psycopg.Error, PoolTimeout) as error:
+            raise KeysAway(f"the database of keys (PAVANE_DATABASE_KEYS) does not answer: {error}") from error
+        except NoSuchMaster as error:
+            raise KeysAway(str(error)) from error
+
+
+class Lately(Generic[K, V]):
+    """What was learned in the last `CACHE_SECONDS`; of more than `MOST_CACHED`, the newest."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self._learned: OrderedDict[K, tuple[V, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._learned)
+
+    def known(self, wanted: Collection[K]) -> tuple[dict[K, V], list[K]]:
+        """What is known of these, and of which nothing is."""
+        since = self.now() - CACHE_SECONDS
+        self._drop_learned_before(since)
+        # Learned in nearly the order in which it was asked for: what is left behind something newer does not count.
+        lately = ((key, self._learned[key]) for key in wanted if key in self._learned)
+        found = {key: value for key, (value, at) in lately if at > since}
+        return found, [key for key in dict.fromkeys(wanted) if key not in found]
+
+    def learn(self, news: Mapping[K, V], at: float) -> None:
+        for key, value in news.items():
+            self._learned.pop(key, None)
+            self._learned[key] = value, at
+        while len(self._learned) > MOST_CACHED:
+            self._learned.popitem(last=False)
+
+    def _drop_learned_before(self, since: float) -> None:
+        while self._learned and next(iter(self._learned.values()))[1] <= since:
+            self._learned.popitem(last=False)

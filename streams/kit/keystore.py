@@ -1,0 +1,199 @@
+"""Where the keys of persons lie: a PostgreSQL database of their own, so that its backups can be kept shorter.
+
+A row names no person: it is found by an HMAC, and its secret is wrapped with a master key. Of a destroyed key the row
+stays, without secret and without the HMAC, so that "destroyed" and "never heard of" are not mistaken for one another.
+
+    (none) ──make──▶ live ──close──▶ closing ──destroy──▶ destroyed
+                       ▲                │ reopen, or the time ends
+                       └────────────────┘
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection
+
+from streams.kit.masters import Masters, Wrapped, index_of
+from streams.kit.protection import KEY_BYTES, DataKey
+
+Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
+
+#: Several processes may make the tables at once; CREATE TABLE IF NOT EXISTS alone may then fail.
+_TABLES_LOCK = 0x7061_766B
+_DDL = """
+CREATE TABLE IF NOT EXISTS data_keys (
+    id text PRIMARY KEY,
+    tenant text NOT NULL,
+    person bytea,
+    secret bytea,
+    master text,
+    asked_in_plain boolean NOT NULL DEFAULT false,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    closing_until timestamptz,
+    destroyed_at timestamptz,
+    UNIQUE (tenant, person),
+    CHECK (num_nulls(person, secret, master) = CASE WHEN destroyed_at IS NULL THEN 0 ELSE 3 END)
+);
+CREATE TABLE IF NOT EXISTS index_key (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), secret bytea NOT NULL, master text NOT NULL
+);
+"""
+_INDEX = "the index of persons"
+
+
+class Person(NamedTuple):
+    """A customer of a tenant, by the tenant's own customer number."""
+
+    tenant: str
+    customer: str
+
+
+class Kept(NamedTuple):
+    """What an operator is shown of a key."""
+
+    id: str
+    made_at: datetime
+    asked_in_plain: bool
+
+
+def make_tables(url: str) -> None:
+    """Make what is missing in the database of keys."""
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_TABLES_LOCK])
+        connection.execute(_DDL)
+
+
+class KeyStore:
+    """The statements, each for any number of keys at once. Raises what psycopg raises, and `NoSuchMaster`."""
+
+    def __init__(self, masters: Masters) -> None:
+        self._masters = masters
+        self._index_key: bytes | None = None
+
+    # -- keys of persons ---------------------------------------------------------------------------------------------
+
+    async def of(self, connection: Connection, persons: Collection[Person]) -> dict[Person, DataKey]:
+        """The keys of those who have one."""
+        by_index = await self._indexed(connection, persons)
+        cursor = await connection.execute(
+            "SELECT id, tenant, person, secret, master, coalesce(closing_until > now(), false) FROM data_keys "
+            "WHERE (tenant, person) IN (SELECT * FROM unnest(%s::text[], %s::bytea[]))",
+            ([tenant for tenant, _ in by_index], [index for _, index in by_index]),
+        )
+        return {
+            by_index[tenant, person]: self._key(name, secret, master, is_closing)
+            for name, tenant, person, secret, master, is_closing in await cursor.fetchall()
+        }
+
+    async def make(self, connection: Connection, persons: Collection[Person]) -> None:
+        """A key for each who has none. One that was made meanwhile by somebody else stays."""
+        # In one order everywhere, so that two who make keys for the same persons cannot wait for each other.
+        indexed = sorted(await self._indexed(connection, persons))
+        made = [
+            (*index, key.id, *self._masters.wrap(key.secret, key.id)) for index in indexed for key in [DataKey.new()]
+        ]
+        async with connection.transaction(), connection.cursor() as cursor:
+            await cursor.executemany(
+                "INSERT INTO data_keys (tenant, person, id, master, secret) VALUES (%s, %s, %s, %s, %s) "
+                "ON CONFLICT DO NOTHING",
+                made,
+            )
+
+    async def find(self, connection: Connection, ids: Iterable[str]) -> dict[str, DataKey | None]:
+        """Keys by their ids: None for one that was destroyed, nothing for one that was never here."""
+        cursor = await connection.execute("SELECT id, secret, master FROM data_keys WHERE id = ANY(%s)", (list(ids),))
+        rows = await cursor.fetchall()
+        return {name: None if secret is None else self._key(name, secret, master) for name, secret, master in rows}
+
+    async def note_plain(self, connection: Connection, ids: Collection[str]) -> None:
+        """These persons also sent requests in plain text, which the log keeps."""
+        await connection.execute(
+            "UPDATE data_keys SET asked_in_plain = true WHERE id = ANY(%s) AND NOT asked_in_plain", (list(ids),)
+        )
+
+    # -- forgetting --------------------------------------------------------------------------------------------------
+
+    async def kept(self, connection: Connection, person: Person) -> Kept | None:
+        """What is kept of a person's key; None when there is none."""
+        [(tenant, index)] = await self._indexed(connection, [person])
+        cursor = await connection.execute(
+            "SELECT id, made_at, asked_in_plain FROM data_keys WHERE tenant = %s AND person = %s", (tenant, index)
+        )
+        row = await cursor.fetchone()
+        return None if row is None else Kept(*row)
+
+    async def close(self, connection: Connection, key: str, seconds: float) -> None:
+        """For so long, nothing new is protected under it by who reads it from now on."""
+        await connection.execute(
+            "UPDATE data_keys SET closing_until = now() + make_interval(secs => %s) WHERE id = %s", (seconds, key)
+        )
+
+    async def reopen(self, connection: Connection, key: str) -> None:
+        await connection.execute("UPDATE data_keys SET closing_until = NULL WHERE id = %s", (key,))
+
+    async def destroy(self, connection: Connection, key: str) -> datetime | None:
+        """When this destroyed it; None when nothing was left to destroy. `connection` commits by itself."""
+        cursor = await connection.execute(
+            "UPDATE data_keys SET person = NULL, secret = NULL, master = NULL, closing_until = NULL, "
+            "destroyed_at = now() WHERE id = %s AND destroyed_at IS NULL RETURNING destroyed_at",
+            (key,),
+        )
+        row = await cursor.fetchone()
+        # What an update leaves in the table's file is the old row: gone once it is vacuumed.
+        await connection.execute("VACUUM data_keys")
+        return None if row is None else row[0]
+
+    # -- the master key ----------------------------------------------------------------------------------------------
+
+    async def by_master(self, connection: Connection) -> Mapping[str, int]:
+        """How many secrets each master key wraps."""
+        cursor = await connection.execute(
+            "SELECT master, count(*) FROM (SELECT master FROM data_keys WHERE secret IS NOT NULL UNION ALL "
+            "SELECT master FROM index_key) s GROUP BY master ORDER BY master"
+        )
+        return dict(await cursor.fetchall())
+
+    async def rewrap(self, connection: Connection, most: int) -> int:
+        """Wrap up to so many secrets anew that another than the first master key wraps; how many those were."""
+        async with connection.transaction():
+            cursor = await connection.execute(
+                "SELECT id, secret, master FROM data_keys WHERE master <> %s ORDER BY id LIMIT %s FOR UPDATE",
+                (self._masters.first, most),
+            )
+            rows = await cursor.fetchall()
+            for key, secret, master in rows:
+                again = self._masters.wrap(self._masters.unwrap(Wrapped(master, secret), key), key)
+                await connection.execute("UPDATE data_keys SET master = %s, secret = %s WHERE id = %s", (*again, key))
+            return len(rows) or await self._rewrap_index(connection)
+
+    async def _rewrap_index(self, connection: Connection) -> int:
+        cursor = await connection.execute(
+            "SELECT secret, master FROM index_key WHERE master <> %s FOR UPDATE", (self._masters.first,)
+        )
+        rows = await cursor.fetchall()
+        for secret, master in rows:
+            again = self._masters.wrap(self._masters.unwrap(Wrapped(master, secret), _INDEX), _INDEX)
+            await connection.execute("UPDATE index_key SET master = %s, secret = %s", again)
+        return len(rows)
+
+    # -- how they are found and opened -------------------------------------------------------------------------------
+
+    def _key(self, name: str, secret: bytes, master: str, is_closing: bool = False) -> DataKey:
+        return DataKey(name, self._masters.unwrap(Wrapped(master, secret), name), is_closing)
+
+    async def _indexed(self, connection: Connection, persons: Collection[Person]) -> dict[tuple[str, bytes], Person]:
+        key = await self._index(connection)
+        return {(person.tenant, index_of(key, *person)): person for person in persons}
+
+    async def _index(self, connection: Connection) -> bytes:
+        if self._index_key is None:
+            master, secret = self._masters.wrap(DataKey.new().secret[:KEY_BYTES], _INDEX)
+            await connection.execute(
+                "INSERT INTO index_key (secret, master) VALUES (%s, %s) ON CONFLICT DO NOTHING", (secret, master)
+            )
+            cursor = await connection.execute("SELECT master, secret FROM index_key")
+            [(master, secret)] = await cursor.fetchall()
+            self._index_key = self._masters.unwrap(Wrapped(master, secret), _INDEX)
+        return self._index_key

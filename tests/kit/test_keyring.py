@@ -1,0 +1,147 @@
+"""The keys of persons in their database: made once, wrapped, found again, closed, destroyed, and soon forgotten."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import psycopg
+import pytest
+
+from pavane.forget.shown import without_tokens
+from streams.kit.keyring import CACHE_SECONDS, MOST_CACHED, Keyring, KeysAway, KeySettings, Lately
+from streams.kit.keystore import Connection, KeyStore, Person, make_tables
+from streams.kit.masters import Masters
+
+OLD, NEW = "2026:" + "o" * 32, "2027:" + "n" * 32
+ADA, BOB = Person("shop", "kd-83-ada"), Person("shop", "kd-84-bob")
+
+
+@pytest.fixture
+async def url(new_database: Callable[[], Awaitable[str]]) -> str:
+    url = await new_database()
+    await asyncio.gather(*(asyncio.to_thread(make_tables, url) for _ in range(3)))
+    return url
+
+
+@pytest.fixture
+async def connection(url: str) -> AsyncIterator[Connection]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+def settings(url: str, master_keys: str = OLD) -> KeySettings:
+    return KeySettings(kafka="127.0.0.1:1", registry="http://127.0.0.1:1", database_keys=url, master_keys=master_keys)
+
+
+async def test_a_person_has_one_key_whoever_makes_it_first(url: str) -> None:
+    async with Keyring.at(settings(url)) as one, Keyring.at(settings(url)) as other:
+        assert await one.of([ADA]) == {}
+        made = await asyncio.gather(*(keys.made_for([ADA, BOB]) for keys in (one, other) * 5))
+
+        assert len({found[ADA].id for found in made}) == len({found[ADA].secret for found in made}) == 1
+        assert (await one.find([made[0][ADA].id]))[made[0][ADA].id] == made[0][ADA]
+        assert made[0][ADA] != made[0][BOB]
+
+
+async def test_neither_the_person_nor_the_key_can_be_read_in_the_database(url: str, connection: Connection) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        key = (await keys.made_for([ADA]))[ADA]
+
+    [(row,)] = await (await connection.execute("SELECT t::text FROM data_keys t")).fetchall()
+    assert "ada" not in row and ADA.customer.encode().hex() not in row and key.secret.hex() not in row
+
+
+async def test_what_was_destroyed_is_told_from_what_was_never_there(url: str, connection: Connection) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        gone, stays = [(await keys.made_for([ADA, BOB]))[person] for person in (ADA, BOB)]
+    store = KeyStore(Masters.read(OLD))
+
+    at = await store.destroy(connection, gone.id)
+
+    assert at is not None and await store.destroy(connection, gone.id) is None
+    assert await store.find(connection, [gone.id, stays.id, "never"]) == {gone.id: None, stays.id: stays}
+    assert await store.of(connection, [ADA, BOB]) == {BOB: stays}
+    async with Keyring.at(settings(url)) as keys:
+        assert (await keys.made_for([ADA]))[ADA].id != gone.id
+
+
+async def test_an_operator_is_shown_that_a_text_is_personal_or_forgotten(url: str, connection: Connection) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        gone, stays = [(await keys.made_for([ADA, BOB]))[person] for person in (ADA, BOB)]
+    line = f'"street": "{gone.protect("street", "Main 1")}", "city": "{stays.protect("city", "Berlin")}"'
+    await KeyStore(Masters.read(OLD)).destroy(connection, gone.id)
+
+    assert await without_tokens(line, url) == '"street": "(forgotten)", "city": "(personal, protected)"'
+    for unknown in ("", "postgresql://x@127.0.0.1:1/keys"):
+        assert await without_tokens(line, unknown) == '"street": "{0}", "city": "{0}"'.format("(personal, protected)")
+
+
+async def test_a_closed_key_says_so_until_it_is_opened_or_its_time_is_over(url: str, connection: Connection) -> None:
+    store = KeyStore(Masters.read(OLD))
+    await store.make(connection, [ADA])
+    key = (await store.of(connection, [ADA]))[ADA]
+
+    seen = [key.is_closing]
+    for seconds in (60.0, 0.0, 60.0):
+        await store.close(connection, key.id, seconds)
+        seen.append((await store.of(connection, [ADA]))[ADA].is_closing)
+    await store.reopen(connection, key.id)
+    seen.append((await store.of(connection, [ADA]))[ADA].is_closing)
+
+    assert seen == [False, True, False, True, False]
+
+
+async def test_who_asked_in_plain_text_is_noted(url: str, connection: Connection) -> None:
+    store = KeyStore(Masters.read(OLD))
+    async with Keyring.at(settings(url)) as keys:
+        await keys.made_for([ADA, BOB])
+        await keys.made_for([BOB], plain=True)
+
+    noted = {person: kept.asked_in_plain for person in (ADA, BOB) if (kept := await store.kept(connection, person))}
+    assert noted == {ADA: False, BOB: True}
+
+
+async def test_after_rewrapping_the_old_master_key_is_needed_no_more(url: str, connection: Connection) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        before = await keys.made_for([ADA, BOB])
+    async with Keyring.at(settings(url, NEW)) as keys:
+        with pytest.raises(KeysAway, match="no master key '2026'"):
+            await keys.of([ADA])
+
+    store = KeyStore(Masters.read(f"{NEW},{OLD}"))
+    rewrapped = [await store.rewrap(connection, most=1) for _ in range(4)]
+
+    assert rewrapped == [1, 1, 1, 0]
+    assert await store.by_master(connection) == {"2027": 3}
+    async with Keyring.at(settings(url, NEW)) as keys:
+        assert await keys.made_for([ADA, BOB]) == before
+
+
+async def test_a_database_that_is_away_or_has_no_tables_is_told(new_database: Callable[[], Awaitable[str]]) -> None:
+    async with Keyring.at(settings("postgresql://x@127.0.0.1:1/keys")) as keys:
+        with pytest.raises(KeysAway, match="PAVANE_DATABASE_KEYS"):
+            await keys.find(["x"])
+    async with Keyring.at(settings(await new_database())) as keys:
+        with pytest.raises(KeysAway, match="index_key"):
+            await keys.of([ADA])
+
+
+def test_what_was_learned_is_dropped_in_time_counted_from_the_question() -> None:
+    now = 100.0
+    lately: Lately[str, int] = Lately(lambda: now)
+    asked_at = now
+    now += 2
+    lately.learn({"a": 1}, asked_at)
+    lately.learn({"b": 2}, now)
+
+    now = asked_at + CACHE_SECONDS
+    assert lately.known(["a", "b", "c"]) == ({"b": 2}, ["a", "c"])
+    now += CACHE_SECONDS
+    assert lately.known(["b"]) == ({}, ["b"]) and len(lately) == 0
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    lately: Lately[int, int] = Lately(lambda: 0.0)
+    lately.learn({number: number for number in range(MOST_CACHED + 10)}, 0.0)
+
+    assert len(lately) == MOST_CACHED
+    assert lately.known([0, MOST_CACHED + 9]) == ({MOST_CACHED + 9: MOST_CACHED + 9}, [0])
