@@ -146,14 +146,16 @@ class Rebuild:
         self, connection: beside.Connection, live: standing.Standing
     ) -> dict[int, beside.Lane]:
         """Fold the last facts, while `connection` keeps the live lanes from moving: the log's, and the outboxes'."""
+        if self.service.is_projection:
+            # It hears the rest from where the fresh rows are, as after any takeover: nobody waits for that here.
+            return await self.lanes()
         # Nothing that is asked here may wait for what `connection` has locked.
         await self._catch_up(await self.ends(live))
-        if not self.service.is_projection:
-            for partition in live.lanes.keys() & self._fillings.keys():
-                filling = self._fillings[partition]
-                assert isinstance(filling.stretches, OwnFacts)
-                async for stretch in filling.stretches.unsaid(await standing.unsaid(connection, partition)):
-                    await filling.write(stretch)
+        for partition in live.lanes.keys() & self._fillings.keys():
+            filling = self._fillings[partition]
+            assert isinstance(filling.stretches, OwnFacts)
+            async for stretch in filling.stretches.unsaid(await standing.unsaid(connection, partition)):
+                await filling.write(stretch)
         return await self.lanes()
 
     # -- comparing ---------------------------------------------------------------------------------------------------
