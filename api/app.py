@@ -84,6 +84,6 @@ def routed(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    problems.install(app)
+    problems.install(app, ROUTERS)
     openapi.install(app, ROUTERS)
     return app

@@ -1,11 +1,12 @@
 """Every refusal as one RFC 9457 document: typed problems, what FastAPI finds wrong, and mistakes of ours."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -18,10 +19,12 @@ _IN_WORDS = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer all its errors as problems."""
+def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Make `app`, which has these routers, answer all its errors as problems."""
 
     async def refuse(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            error = _not_allowed(_methods_at(request.scope["path"], routers))
         return render(problem_of(error), str(request.scope.get("correlation", "")))
 
     for kind in (Problem, RequestValidationError, HTTPException, Exception):
@@ -37,13 +40,21 @@ def problem_of(error: Exception) -> Problem:
             return _of_validation(error.errors())
         case HTTPException(status_code=404):
             return NoSuchRoute("Check the address against /docs or /openapi.json.")
-        case HTTPException(status_code=405):
-            allowed = (error.headers or {}).get("Allow", "")
-            return MethodNotAllowed(f"Allowed here: {allowed}.", headers={"Allow": allowed})
         case HTTPException(status_code=400):
             return MalformedBody("The body cannot be read as JSON.")
         case _:
             return Unexpected()
+
+
+def _not_allowed(methods: Iterable[str]) -> Problem:
+    allowed = ", ".join(sorted(methods))
+    return MethodNotAllowed(f"Allowed here: {allowed}.", headers={"Allow": allowed})
+
+
+def _methods_at(path: str, routers: Sequence[APIRouter]) -> set[str]:
+    """What an address takes by all its routes; the framework tells of the first alone."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
 
 
 def render(problem: Problem, correlation: str) -> Response:

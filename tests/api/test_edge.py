@@ -187,3 +187,12 @@ async def test_a_route_that_will_go_says_since_when_until_when_and_what_comes_in
     assert answer.headers["sunset"] == "Sat, 01 Jan 2028 00:00:00 GMT"
     assert '</v2/orders>; rel="successor-version"' in answer.headers["link"]
     assert "deprecation" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/v1/orders", "GET, POST"), ("/v1/prices/lamp", "GET, PUT"), ("/v1/orders/x/events", "GET")]
+)
+async def test_a_method_that_is_not_taken_is_answered_by_all_that_are(door: Door, path: str, allowed: str):
+    answer = await door.http.request("OPTIONS", path, headers=as_customer())
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
