@@ -192,6 +192,7 @@ class Judge:
         self, lane: Lane, opened: Opened, facts: tuple[Fact, ...], was: Outcome, would: Outcome
     ) -> None:
         self._count_in(opened)
+        would = would.protected_as(was)
         if would.same_as(was):
             return
         row, read, until = self._decider.row(lane, opened), self._decider.read(opened), self._now + WINDOW_MILLISECONDS
@@ -209,7 +210,7 @@ class Judge:
         if undecided.tried > MOST_ORDERS_TRIED:
             return False
         would = self._decider.decide(undecided.lane, undecided.opened, undecided.facts, read, undecided.row)
-        return would.same_as(undecided.was)
+        return would.protected_as(undecided.was).same_as(undecided.was)
 
     def _try_newer(self, change: Change) -> None:
         """A row that others read has changed: perhaps it had changed before those decisions that differ."""

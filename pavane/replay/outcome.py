@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from streams.kit.protection import is_protected
+
 NOTHING = "nothing"
 
 
@@ -42,11 +44,28 @@ class Outcome(NamedTuple):
             return ": ".join(filter(None, self.failed))
         return " and ".join(map(str, self.said)) or self.names
 
+    def protected_as(self, was: "Outcome") -> "Outcome":
+        """With the tokens of then where the text of now is plain: a request in plain text is read as it came, and the
+        key that protected it then may be destroyed (docs/privacy.md)."""
+        said = [
+            one._replace(fields=_protected(one.fields, other.fields)) if one.name == other.name else one
+            for one, other in zip(self.said, was.said, strict=False)
+        ]
+        return self._replace(said=[*said, *self.said[len(said) :]])
+
     def same_as(self, other: "Outcome") -> bool:
         """The words of an error may change."""
         if self.failed is not None or other.failed is not None:
             return self.failed is not None and other.failed is not None and self.failed[0] == other.failed[0]
         return self.asked == other.asked and list(self.said) == list(other.said)
+
+
+def _protected(value: Any, was: Any) -> Any:
+    if isinstance(value, Mapping) and isinstance(was, Mapping):
+        return {name: _protected(each, was.get(name)) for name, each in value.items()}
+    if isinstance(value, str) and isinstance(was, str) and is_protected(was) and not is_protected(value):
+        return was
+    return value
 
 
 def reason(was: Outcome, would: Outcome) -> str:

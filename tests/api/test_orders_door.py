@@ -210,7 +210,7 @@ async def test_while_a_customer_is_being_forgotten_nothing_new_is_taken(door: Do
 
     answer = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
 
-    assert (answer.status_code, answer.json()["type"]) == (503, "urn:pavane:problem:being-forgotten")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/being-forgotten")
     assert "retry-after" in answer.headers
     assert not door.log.requests
 
@@ -219,7 +219,7 @@ async def test_without_keys_no_order_is_taken_and_none_goes_onto_the_log_in_plai
     with door.keys.away():
         answer = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
 
-    assert (answer.status_code, answer.json()["type"]) == (503, "urn:pavane:problem:unavailable")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
     assert not door.log.requests
 
 

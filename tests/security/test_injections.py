@@ -112,7 +112,7 @@ async def test_text_that_is_only_unusual_is_kept_as_it_is(door: Door):
         answer = await door.http.post("/v1/orders", json=body, headers=as_customer(idempotency_key=new_key()))
 
         assert answer.status_code == 202, answer.text
-        assert door.log.last.ship_to.street == street
+        assert door.keys.reveal("street", door.log.last.ship_to.street) == street
 
 
 async def test_one_name_in_two_unicode_forms_is_one_name(door: Door):
@@ -120,7 +120,7 @@ async def test_one_name_in_two_unicode_forms_is_one_name(door: Door):
     for city in ("Z\u00fcrich", "Zu\u0308rich"):
         body = order(ship_to={**order()["ship_to"], "city": city})
         await door.http.post("/v1/orders", json=body, headers=as_customer(idempotency_key=new_key()))
-        kept.append(door.log.last.ship_to.city)
+        kept.append(door.keys.reveal("city", door.log.last.ship_to.city))
 
     assert kept == ["Z\u00fcrich", "Z\u00fcrich"]
 
