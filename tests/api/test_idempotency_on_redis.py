@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from api import idempotency
+from api import idempotency, shared_memory
 from api.errors import KeyReused, NotAccepted, StillRunning
 from api.idempotency import Answer, Claim, Idempotency, claim
 from tests.api.conftest import eventually, new_key
@@ -17,7 +17,9 @@ OTHER_ANSWER = Answer(202, "/v1/orders/2", msgspec.Raw(b'{"order_id":"2"}'))
 
 
 @pytest.fixture
-async def keys(environment: dict[str, str]) -> AsyncIterator[Idempotency]:
+async def keys(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Idempotency]:
+    # A busy machine may take longer than a gateway waits.
+    monkeypatch.setattr(shared_memory, "TIMEOUT_SECONDS", 30.0)
     keys = Idempotency(environment["PAVANE_REDIS"])
     yield keys
     await keys.close()

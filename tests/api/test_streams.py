@@ -280,7 +280,7 @@ async def test_streams_outlive_a_database_that_is_away(shop: httpx.AsyncClient, 
 @asynccontextmanager
 async def _away(stack: Any, teller: Teller) -> AsyncIterator[None]:
     """The database ends all connections and takes none within the block."""
-    name = urlsplit(teller.environment).path[1:]
+    name = urlsplit(teller.environment["PAVANE_DATABASE_TIMELINE"]).path[1:]
     async with await psycopg.AsyncConnection.connect(stack.addresses.postgres_admin, autocommit=True) as admin:
         await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         ended = await admin.execute(
