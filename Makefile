@@ -24,7 +24,7 @@ test: venv
 	@$(VENV)/python -m pytest --cov --cov-report=term:skip-covered
 
 faults: venv
-	@FAULTS=all $(VENV)/python -m pytest -s tests/faults
+	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy
 
 # The picture needs matplotlib, which nothing else does.
 bench: venv

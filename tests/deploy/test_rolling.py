@@ -18,7 +18,7 @@ from pavane.audit.live import Registry
 from pavane.audit.log import LogReader
 from streams.kit.language import Language
 from tests.deploy import versions
-from tests.faults.harness import Ground, a_ground, seeds, under_load
+from tests.faults.harness import ALL, Ground, a_ground, seeds, under_load
 from tests.faults.load import Load
 from tests.waiting import eventually
 
@@ -103,6 +103,7 @@ async def until_said(ground: Ground, load: Load, number: int, more_than: Said) -
     return found
 
 
+@pytest.mark.skipif(not ALL, reason="long: make faults")
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_schema_and_a_reaction_are_rolled_out_and_back_under_load(
     ground: Ground, tmp_path: Path, seed: int

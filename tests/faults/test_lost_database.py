@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pavane.instance import LaneHalted
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import ALL, Ground, seeds, under_load
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
@@ -93,6 +93,7 @@ async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_
         assert await ground.rows("billing", REBUILDS) == [(1, 0)]
 
 
+@pytest.mark.skipif(not ALL, reason="long: make faults")
 @pytest.mark.parametrize("seed", seeds())
 async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_log(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
@@ -123,6 +124,7 @@ async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_lo
             assert await ground.rows(service, REBUILDS) == [(1, 0)]
 
 
+@pytest.mark.skipif(not ALL, reason="long: make faults")
 @pytest.mark.parametrize("seed", seeds())
 async def test_every_service_is_changed_over_while_orders_flow(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
@@ -135,6 +137,7 @@ async def test_every_service_is_changed_over_while_orders_flow(ground: Ground, s
             await ground.until_taken_over(service, {lane: epoch + 1 for lane, epoch in before.items()})
 
 
+@pytest.mark.skipif(not ALL, reason="long: make faults")
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_row_that_no_fact_made_is_named_and_set_right(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
