@@ -28,6 +28,7 @@ STATEMENT_SECONDS = 5
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class KeySettings(Settings, frozen=True, kw_only=True):
@@ -83,7 +84,6 @@ class Keyring:
             timeout=WAIT_SECONDS,
             # Given up soon and begun again by the next reader: the pool's own attempts grow ever rarer.
             reconnect_timeout=5.0,
-            check=AsyncConnectionPool.check_connection,
             open=False,
             name="keys",
             kwargs={
@@ -119,10 +119,12 @@ class Keyring:
     async def made_for(self, persons: Collection[Person], *, plain: bool = False) -> dict[Person, DataKey]:
         found = await self.of(persons)
         if missing := [person for person in persons if person not in found]:
-            async with self._asking() as connection:
-                await self._store.make(connection, missing)
-            # Asked again, as somebody else may have made them first.
-            found |= await self.of(missing)
+            asked_at = self._persons.now()
+            made = await self._asked(lambda connection: self._store.make(connection, missing))
+            self._persons.learn(made, asked_at)
+            found |= made
+            # Somebody else was quicker for the rest.
+            found |= await self.of([person for person in missing if person not in made])
         if plain:
             await self._note_plain({key.id for key in found.values()})
         return found
@@ -132,8 +134,7 @@ class Keyring:
 
     async def reachable(self) -> None:
         """Raises `KeysAway` when keys cannot be had."""
-        async with self._asking() as connection:
-            await self._store.find(connection, ())
+        await self._asked(lambda connection: self._store.find(connection, ()))
 
     async def _ask(
         self,
@@ -146,8 +147,7 @@ class Keyring:
         if missing:
             # Remembered from before it was asked for: what is closed meanwhile must be forgotten in time.
             asked_at = lately.now()
-            async with self._asking() as connection:
-                news = await ask(connection, missing)
+            news = await self._asked(lambda connection: ask(connection, missing))
             lately.learn(news, asked_at)
             found |= news
         return found
@@ -155,19 +155,26 @@ class Keyring:
     async def _note_plain(self, ids: set[str]) -> None:
         """Once a process and key: the note stays in the store."""
         if news := ids - self._noted_plain:
-            async with self._asking() as connection:
-                await self._store.note_plain(connection, news)
+            await self._asked(lambda connection: self._store.note_plain(connection, news))
             self._noted_plain = news if len(self._noted_plain) > MOST_CACHED else self._noted_plain | news
 
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[Connection]:
+    async def _asked(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """Ask the store something that may be asked twice. Raises `KeysAway`."""
         try:
-            async with self._pool.connection() as connection:
-                yield connection
+            try:
+                return await self._once(question)
+            except psycopg.OperationalError:
+                # A pooled connection may be dead since the database restarted: look at all of them, then once more.
+                await self._pool.check()
+                return await self._once(question)
         except (psycopg.Error, PoolTimeout) as error:
             raise KeysAway(f"the database of keys (PAVANE_DATABASE_KEYS) does not answer: {error}") from error
         except NoSuchMaster as error:
             raise KeysAway(str(error)) from error
+
+    async def _once(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._pool.connection() as connection:
+            return await question(connection)
 
 
 class Lately(Generic[K, V]):

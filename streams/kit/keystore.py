@@ -87,19 +87,25 @@ class KeyStore:
             for name, tenant, person, secret, master, is_closing in await cursor.fetchall()
         }
 
-    async def make(self, connection: Connection, persons: Collection[Person]) -> None:
-        """A key for each who has none. One that was made meanwhile by somebody else stays."""
+    async def make(self, connection: Connection, persons: Collection[Person]) -> dict[Person, DataKey]:
+        """A key for each who has none; those that were made here. Whom somebody else was quicker for is missing."""
+        by_index = await self._indexed(connection, persons)
         # In one order everywhere, so that two who make keys for the same persons cannot wait for each other.
-        indexed = sorted(await self._indexed(connection, persons))
-        made = [
-            (*index, key.id, *self._masters.wrap(key.secret, key.id)) for index in indexed for key in [DataKey.new()]
-        ]
-        async with connection.transaction(), connection.cursor() as cursor:
-            await cursor.executemany(
-                "INSERT INTO data_keys (tenant, person, id, master, secret) VALUES (%s, %s, %s, %s, %s) "
-                "ON CONFLICT DO NOTHING",
-                made,
-            )
+        made = {index: DataKey.new() for index in sorted(by_index)}
+        wrapped = [self._masters.wrap(key.secret, key.id) for key in made.values()]
+        cursor = await connection.execute(
+            "INSERT INTO data_keys (tenant, person, id, master, secret) "
+            "SELECT * FROM unnest(%s::text[], %s::bytea[], %s::text[], %s::text[], %s::bytea[]) "
+            "ON CONFLICT DO NOTHING RETURNING tenant, person",
+            (
+                [tenant for tenant, _ in made],
+                [index for _, index in made],
+                [key.id for key in made.values()],
+                [each.master for each in wrapped],
+                [each.secret for each in wrapped],
+            ),
+        )
+        return {by_index[tenant, person]: made[tenant, person] for tenant, person in await cursor.fetchall()}
 
     async def find(self, connection: Connection, ids: Iterable[str]) -> dict[str, DataKey | None]:
         """Keys by their ids: None for one that was destroyed, nothing for one that was never here."""
