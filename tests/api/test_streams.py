@@ -219,16 +219,17 @@ async def test_a_reader_that_is_too_slow_is_let_go_and_misses_nothing(
 @asynccontextmanager
 async def _held_back(shop: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The feed reads nothing within the block."""
-    free = asyncio.Event()
+    held, free = asyncio.Event(), asyncio.Event()
     real = feed.Feed._round
 
     async def later(self: feed.Feed) -> bool:
+        held.set()
         await free.wait()
         return await real(self)
 
     with monkeypatch.context() as patched:
         patched.setattr(feed.Feed, "_round", later)
-        await asyncio.sleep(0.3)
+        await held.wait()
         yield
         free.set()
         await asyncio.sleep(0)
