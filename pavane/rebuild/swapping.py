@@ -177,7 +177,9 @@ class Swap:
                 at: beside.Lane | Owed = owed.get(partition, lane)
                 # Of a lane that was lost the epochs are unknown: none was ever as high as the seconds since 1970.
                 epoch = 1 if partition in live.lanes and partition not in owed else int(time.time())
-                places = Jsonb(dict(at.positions)), Jsonb(dict(at.clock))
+                # What a view has put aside it knows of itself alone: no topic that it hears tells of it.
+                known = live.lanes[partition].clock if epoch == 1 else {}
+                places = Jsonb(dict(at.positions)), Jsonb({**known, **at.clock})
                 await connection.execute(_MAKE_LANE, (partition, self._rebuild.partitions, epoch, *places))
             elif partition in live.lanes:
                 await connection.execute(
