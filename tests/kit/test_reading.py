@@ -17,6 +17,23 @@ from tests.waiting import eventually
 NAME, NOT_UTF8 = b"xy-header-xy", b"\xff\xfe-header-\xff\xfe"
 
 
+async def from_the_start(log: KafkaLog, topic: str, count: int) -> list[Record]:
+    """The first so many records of the partition; then the log is closed."""
+    read: list[Record] = []
+
+    async def everything() -> bool:
+        read.extend(await log.read([(topic, 0)], 0.2))
+        return len(read) >= count
+
+    try:
+        await eventually(lambda: 0 in log.assigned())
+        log.seek(0, {topic: 0})
+        await eventually(everything)
+    finally:
+        await log.close()
+    return read
+
+
 async def test_an_unreadable_batch_of_one_producer_is_handed_on_and_everybody_elses_records_are_read(
     stack: Stack, new_topics: NewTopics, new_name: str
 ) -> None:
@@ -27,18 +44,7 @@ async def test_an_unreadable_batch_of_one_producer_is_handed_on_and_everybody_el
     await _produce(stack, topic, [b"last"])
     log = KafkaLog(stack.addresses.kafka_bootstrap, new_name, [topic], 6_000)
     await log.open()
-    try:
-        await eventually(lambda: 0 in log.assigned())
-        log.seek(0, {topic: 0})
-        read: list[Record] = []
-
-        async def everything() -> bool:
-            read.extend(await log.read([(topic, 0)], 0.2))
-            return len(read) >= 5
-
-        await eventually(everything)
-    finally:
-        await log.close()
+    read = await from_the_start(log, topic, 5)
 
     assert [record.offset for record in read] == [0, 1, 2, 3, 4]
     assert [record.value for record in read] == [b"first", b"before", None, None, b"last"]
@@ -65,18 +71,7 @@ async def test_what_came_before_an_error_is_read_again(
         return found
 
     monkeypatch.setattr(log._reader._consumer, "getmany", fails_after_records)
-    try:
-        await eventually(lambda: 0 in log.assigned())
-        log.seek(0, {topic: 0})
-        read: list[Record] = []
-
-        async def everything() -> bool:
-            read.extend(await log.read([(topic, 0)], 0.2))
-            return len(read) >= 2
-
-        await eventually(everything)
-    finally:
-        await log.close()
+    read = await from_the_start(log, topic, 2)
 
     assert given[:3] == ["records", "error", "records"]
     assert [record.value for record in read] == [b"first", b"second"]
