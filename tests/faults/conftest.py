@@ -19,6 +19,13 @@ async def shared_ground(stack: Stack) -> AsyncIterator[Ground]:
         yield ground
 
 
+@pytest.fixture(scope="module")
+async def own_ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+    """A platform on a stack of its own: away from what other tests leave on the log, or must not find there."""
+    async with Stack(tmp_path_factory.mktemp("own"), environment={}) as stack, a_ground(stack) as ground:
+        yield ground
+
+
 @pytest.fixture
 async def ground(shared_ground: Ground) -> Ground:
     await shared_ground.made_whole()

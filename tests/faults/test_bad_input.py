@@ -25,7 +25,13 @@ LANES = 4
 FIVE_MEGABYTES = 5_000_000
 MANY_LINES = 10_000
 UNKNOWN_ID = struct.pack(">bI", 0, 2**31 - 1)
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def shared_ground(own_ground: Ground) -> Ground:
+    """Where nobody else reads: some records break the clients that tests read with."""
+    return own_ground
 
 
 def lines(*quantities: int) -> tuple[OrderLine, ...]:

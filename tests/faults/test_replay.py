@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +20,6 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from infra.stack import Stack
 from pavane.audit import log
 from pavane.http import Connection
 from pavane.replay.live import past_of
@@ -32,7 +31,7 @@ from streams.kit.language import Language
 from streams.kit.run import find, services
 from streams.kit.service import Said
 from streams.kit.writers import HEAD, parsed
-from tests.faults.harness import Ground, a_ground, seeds, under_load
+from tests.faults.harness import Ground, seeds, under_load
 from tests.faults.load import Load
 from tests.stories.records import Records
 from tests.waiting import eventually
@@ -48,10 +47,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-async def shared_ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    """A stack of its own: on that of all tests are records of strangers, behind which no replay can tell."""
-    async with Stack(tmp_path_factory.mktemp("replay"), environment={}) as stack, a_ground(stack) as ground:
-        yield ground
+def shared_ground(own_ground: Ground) -> Ground:
+    """Where no stranger's records are, behind which a replay cannot tell."""
+    return own_ground
 
 
 @pytest.mark.parametrize("seed", seeds())

@@ -91,4 +91,4 @@ def _lines_of(contract: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _text(found: str | bytes | None) -> str:
-    return found.decode() if isinstance(found, bytes) else found or ""
+    return found.decode(errors="replace") if isinstance(found, bytes) else found or ""
