@@ -28,7 +28,7 @@ test: venv
 	@$(VENV)/python -m pytest -m stack --cov --cov-append --cov-report=term:skip-covered
 
 faults: venv
-	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy
+	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy tests/pavane/test_restarts.py
 
 # The picture needs matplotlib, which nothing else does.
 bench: venv

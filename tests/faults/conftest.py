@@ -1,4 +1,4 @@
-"""The ground that fault tests share: one platform a module, whole again before each test."""
+"""The ground that fault tests share: one platform, whole again before each test."""
 
 from collections.abc import AsyncIterator
 
@@ -8,13 +8,9 @@ from infra.stack import Stack
 from tests.faults.harness import Ground, a_ground
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before all that share another platform on the stack: two platforms would be one group and share the lanes."""
-    items.sort(key=lambda item: "platform" in getattr(item, "fixturenames", ()))
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 async def shared_ground(stack: Stack) -> AsyncIterator[Ground]:
+    """No other test here starts a platform on this stack: two would be one group, and share the lanes."""
     async with a_ground(stack) as ground:
         yield ground
 

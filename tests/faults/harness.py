@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import httpx
 import psycopg
+import pytest
 
 from infra.addresses import Addresses
 from infra.stack import Stack
@@ -42,6 +43,7 @@ SETTLED_SECONDS = 90.0
 
 ALL = os.environ.get("FAULTS") == "all"
 """Every fault, and not only the short set."""
+LONG = pytest.mark.skipif(not ALL, reason="not in the short set: make faults")
 
 
 def seeds() -> list[int]:

@@ -14,7 +14,7 @@ from api.events import CancelOrder, OrderLine, PlaceOrder
 from streams.kit.events import Request
 from streams.kit.kafka import partition_of
 from streams.kit.shop import CUSTOMER, Order, order_body
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.faults.load import Load
 from tests.faults.strangers import ADDRESS, NotTaken, Stranger, asked_for
 from tests.waiting import eventually
@@ -129,6 +129,7 @@ def bad_bodies() -> dict[str, tuple[Mapping[str, Any], int, str]]:
 # -- the tests -------------------------------------------------------------------------------------------------------
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_every_bad_record_and_request_has_an_answer_of_its_own_and_all_other_orders_end_well(
     ground: Ground, seed: int

@@ -4,7 +4,7 @@ import pytest
 
 from infra.kafka import Kafka
 from streams.kit.run import services
-from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.harness import Ground, seeds, under_load
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
@@ -22,7 +22,6 @@ def broker(ground: Ground) -> Kafka:
     return broker
 
 
-@pytest.mark.skipif(not ALL, reason="three brokers show more: make faults")
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_broker_that_is_killed_has_all_that_it_acknowledged_when_it_is_back(
     ground: Ground, broker: Kafka, seed: int

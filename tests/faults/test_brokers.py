@@ -12,7 +12,7 @@ from infra.stack import Stack
 from pavane.instance import GATEWAY
 from streams.kit.run import find, services
 from tests.faults.cluster import Cluster
-from tests.faults.harness import ALL, Ground, a_ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, a_ground, seeds, under_load
 from tests.faults.load import TILLS, Load
 from tests.waiting import eventually
 
@@ -65,6 +65,7 @@ async def orders_go_on(load: Load, within_seconds: float = SECONDS) -> None:
     await eventually(lambda: len(load.ended) >= ended + MEANWHILE, within_seconds, "orders end")
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_leader_that_is_killed_is_followed_by_another_and_nothing_acknowledged_is_lost(
     three_brokers: Ground, cluster: Cluster, seed: int
@@ -91,7 +92,7 @@ async def test_a_leader_that_is_killed_is_followed_by_another_and_nothing_acknow
         await until_whole(cluster)
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_follower_that_falls_behind_is_not_waited_for_and_catches_up(
     three_brokers: Ground, cluster: Cluster, seed: int
@@ -116,7 +117,7 @@ async def test_a_follower_that_falls_behind_is_not_waited_for_and_catches_up(
         await until_whole(cluster)
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_orders_are_refused_while_every_broker_is_down_and_go_on_when_they_are_back(
     three_brokers: Ground, cluster: Cluster, seed: int
@@ -144,7 +145,7 @@ async def test_orders_are_refused_while_every_broker_is_down_and_go_on_when_they
         await orders_go_on(load)
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_brokers_that_are_restarted_one_after_the_other_stop_no_order(
     three_brokers: Ground, cluster: Cluster, seed: int

@@ -21,7 +21,7 @@ from streams.kit.simulation import Script
 from streams.shipping import carrier
 from streams.shipping.simulator import SCRIPT as CARRIER
 from tests.faults.counterparty import FAULTS, Counterparty, Fault, busy
-from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.harness import ALL, LONG, Ground, seeds, under_load
 from tests.faults.load import CONFIRMED, Load
 from tests.waiting import eventually
 
@@ -90,6 +90,7 @@ async def test_whatever_comes_back_to_a_question_money_and_parcels_move_once(
     await assert_counted_right(ground, load)
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 @pytest.mark.parametrize("service", ROLES if ALL else ["billing"])
 async def test_while_a_counterparty_is_away_other_orders_end_and_then_it_is_asked_again_by_itself(

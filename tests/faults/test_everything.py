@@ -20,7 +20,7 @@ from infra.addresses import Addresses
 from infra.processes import Child
 from streams.kit.shop import Shop
 from tests.faults.everything import REACHED
-from tests.faults.harness import ALL, DEATH_SECONDS, ORDERS, prove, seeds
+from tests.faults.harness import DEATH_SECONDS, LONG, ORDERS, prove, seeds
 from tests.faults.load import Load
 from tests.waiting import eventually
 
@@ -71,7 +71,7 @@ async def everything(folder: Path, tenant: str) -> AsyncIterator[Everything]:
         await process.stop(STARTED_SECONDS)
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_everything_that_dies_with_its_supervisor_goes_on_when_it_is_started_again(
     tmp_path: Path, seed: int

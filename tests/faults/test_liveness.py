@@ -7,34 +7,23 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import psutil
 import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from infra import topics
-from infra.processes import Child
 from infra.stack import Stack
-from pavane.audit import audit
-from pavane.console import INTERRUPTED
-from pavane.instance import GATEWAY, Instance
-from pavane.platform import Platform
+from pavane.instance import Instance
 from streams.kit import management
 from streams.kit.ending import OVERDUE
 from streams.kit.management import Management
-from streams.kit.run import services
-from streams.kit.shop import Order, Shop
 from tests.kit import conftest as kit
 from tests.kit.running import KEYS, Counting
 from tests.kit.running import Instance as Working
-from tests.stories.records import Records
 from tests.waiting import eventually
 
 counter_database, database, counting = kit.counter_database, kit.database, kit.counting
@@ -205,130 +194,3 @@ async def asked_to_end(how: str, asked_by: signal.Signals) -> tuple[asyncio.subp
 async def holds_all_lanes(instance: Instance) -> bool:
     health = await instance.health()
     return health is not None and len(health["lanes"]) == topics.load()[0].partitions
-
-
-# -- and no order notices ------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def a_shop(platform: Platform) -> AsyncIterator[Shop]:
-    async with httpx.AsyncClient(base_url=platform.gateway_url, timeout=20.0) as http:
-        yield Shop(http, platform.issuer, f"shop-{uuid4().hex[:10]}", patience_seconds=90.0)
-
-
-class Sale:
-    """Customers at several tills; every tenth card is declined, and as many parcels go where no carrier goes."""
-
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
-        self.orders: dict[int, Order] = {}
-
-    async def sell(self, numbers: Iterable[int]) -> None:
-        waiting = iter(numbers)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(TILLS):
-                group.create_task(self._serve(waiting))
-
-    async def _serve(self, waiting: Iterable[int]) -> None:
-        for number in waiting:
-            method = "declined" if number % 10 == 0 else "ok"
-            country = "XX" if number % 10 == 5 else "DE"
-            self.orders[number] = await self._shop.place(sku="lamp", method=method, country=country)
-
-
-async def restart(platform: Platform, old: Instance) -> float:
-    """A new process for an old one that is asked to end; how long the old one took to end."""
-    begun = time.monotonic()
-    code = await old.stop()
-    took = time.monotonic() - begun
-    assert code == 0, f"{old.label}: {code}, {old.child.log_tail()}"
-    await platform.start(old.name)
-    return took
-
-
-async def test_a_rolling_restart_of_every_service_under_load_loses_no_order(stack: Stack) -> None:
-    names, records = services(), Records(stack.addresses.postgres)
-    async with Platform(stack, dict.fromkeys(names, 2)) as platform, a_shop(platform) as shop:
-        await shop.price("lamp", 1999)
-        await shop.receive("lamp", ORDERS)
-        sale, caught = Sale(shop), 0
-        olds = {name: tuple(platform.children[name]) for name in names}
-        for number in (0, 1):
-            selling = asyncio.create_task(sale.sell(range(number * ORDERS // 2, (number + 1) * ORDERS // 2)))
-            sold = len(sale.orders)
-            await eventually(lambda sold=sold: len(sale.orders) >= sold + BEFORE_THE_RESTART)
-            caught += await records.open_orders(shop.tenant)
-            took = await asyncio.gather(*(restart(platform, olds[name][number]) for name in names))
-            assert max(took) < ENDS_WITHIN_SECONDS
-            await selling
-        assert caught > 0, "no order was under way when the processes ended"
-        assert not any(old.is_running for pair in olds.values() for old in pair)
-
-        endings = {number: await shop.settled(order) for number, order in sale.orders.items()}
-        assert len(endings) == ORDERS
-        assert Counter(each.reason for each in endings.values()) == {
-            "": ORDERS * 8 // 10, "PAYMENT_DECLINED": ORDERS // 10, "NOT_SHIPPABLE": ORDERS // 10
-        }  # fmt: skip
-        assert all(len(each.facts) == len(set(each.facts)) for each in endings.values()), "a fact was said twice"
-        await nothing_is_broken(platform, stack)
-
-
-async def test_what_dies_or_stands_still_is_started_again_and_the_orders_go_on(stack: Stack) -> None:
-    said: list[str] = []
-    async with Platform(stack) as platform, a_shop(platform) as shop:
-        supervising = asyncio.create_task(platform.supervise(said.append))
-        await shop.price("lamp", 1999)
-        await shop.receive("lamp", 10)
-        url = platform.gateway_url
-        dead = [platform.children[name][0] for name in ("billing", GATEWAY)]
-        for instance in dead:
-            os.kill(instance.pid, signal.SIGKILL)
-        for instance in dead:
-            await eventually(lambda it=instance: f"{it.label} runs again" in "\n".join(said), 30)
-            assert instance.child.poll() == -signal.SIGKILL
-            assert platform.children[instance.name][1].label == instance.label
-        assert platform.gateway_url == url
-        order = await shop.place(sku="lamp")
-        assert await shop.status(order) == "confirmed"
-        assert not supervising.done()
-        supervising.cancel()
-        await asyncio.gather(supervising, return_exceptions=True)
-        await nothing_is_broken(platform, stack)
-    assert "was ended by signal 9" in "\n".join(said)
-
-
-async def test_services_that_were_run_alone_are_started_again_and_end_together(stack: Stack, tmp_path: Path) -> None:
-    log_file = tmp_path / "run.log"
-    environment = {**os.environ, **stack.addresses.environment()}
-    command = [sys.executable, "-m", "pavane", "run", "billing", "shipping"]
-    launcher = Child("pavane-run", command, environment, log_file)
-    try:
-
-        def pids() -> dict[str, int]:
-            running = [child for child in psutil.Process(launcher.pid).children() if child.is_running()]
-            return {child.cmdline()[-1]: child.pid for child in running if "streams.kit.run" in child.cmdline()}
-
-        def started() -> bool:
-            return all(f"{label} runs, with pid" in log_file.read_text() for label in ("billing-1", "shipping-2"))
-
-        await eventually(started, 30)
-        before = pids()
-        assert before.keys() == {"billing", "shipping"}
-        os.kill(before["billing"], signal.SIGKILL)
-        await eventually(lambda: "billing-1 runs again" in log_file.read_text(), 30, "started again")
-        assert "billing was ended by signal 9; see above." in log_file.read_text()
-        after = pids()
-        assert after["shipping"] == before["shipping"]
-        assert after["billing"] != before["billing"]
-        assert await launcher.stop(ENDS_WITHIN_SECONDS + 5) == INTERRUPTED
-        assert not any(psutil.pid_exists(pid) for pid in after.values())
-    finally:
-        launcher.kill()
-
-
-async def nothing_is_broken(platform: Platform, stack: Stack) -> None:
-    await platform.settled()
-    report = await audit({**os.environ, **stack.addresses.environment()})
-    assert {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean} == {}
-    assert report.unsettled == 0
-    assert report.verdict("orders-end").checked > 0

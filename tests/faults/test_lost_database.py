@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pavane.instance import LaneHalted
-from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
@@ -21,6 +21,8 @@ NOTICED_SECONDS = 90.0
 #: Nobody listens there.
 NO_PROVIDER = {"PAVANE_PAYMENT_PROVIDER": "http://127.0.0.1:9"}
 PARKED = "SELECT count(*), 0 FROM parked WHERE holds"
+SAID = "SELECT partition, outbox_row FROM lanes"
+ON_THE_LOG = "SELECT partition, acknowledged FROM lanes"
 REBUILDS = "SELECT count(*), 0 FROM operations WHERE what = 'rebuild' AND outcome LIKE 'changed over%%'"
 pytestmark = pytest.mark.timeout(540)
 
@@ -66,6 +68,7 @@ async def is_listed(ground: Ground, service: str) -> bool:
     return code == 1 and "it is an older one" in said
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_parked(
     ground: Ground, seed: int
@@ -79,21 +82,28 @@ async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_
 
         await eventually(some_parked, NOTICED_SECONDS, "payments wait for their provider")
         [(parked, _)] = await ground.rows("billing", PARKED)
+        # What is parked and not on the log yet would be heard again instead.
+        said = dict(await ground.rows("billing", SAID))
+
+        async def on_the_log() -> bool:
+            return all(number >= said[lane] for lane, number in await ground.rows("billing", ON_THE_LOG))
+
+        await eventually(on_the_log, NOTICED_SECONDS, "the dead letters are on the log")
         await admin(ground, "DROP DATABASE billing WITH (FORCE)")
         with pytest.raises(psycopg.OperationalError, match="does not exist"):
             await ground.rows("billing", PARKED)
 
         await until_it_says(ground, "billing", "pavane rebuild billing")
         await ground.replace("billing")
-        code, said = await pavane(ground, "rebuild", "billing", "--swap", "--yes", "--reason", "it was dropped")
+        code, words = await pavane(ground, "rebuild", "billing", "--swap", "--yes", "--reason", "it was dropped")
 
-        assert code == 0, said
-        assert "it was made again, empty" in said
-        assert sum(map(int, re.findall(r"(\d+) records are parked as before", said))) >= parked
+        assert code == 0, words
+        assert "it was made again, empty" in words
+        assert sum(map(int, re.findall(r"(\d+) records are parked as before", words))) >= parked
         assert await ground.rows("billing", REBUILDS) == [(1, 0)]
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_log(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
@@ -124,7 +134,7 @@ async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_lo
             assert await ground.rows(service, REBUILDS) == [(1, 0)]
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_every_service_is_changed_over_while_orders_flow(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
@@ -137,7 +147,7 @@ async def test_every_service_is_changed_over_while_orders_flow(ground: Ground, s
             await ground.until_taken_over(service, {lane: epoch + 1 for lane, epoch in before.items()})
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_row_that_no_fact_made_is_named_and_set_right(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:

@@ -11,7 +11,7 @@ from infra.addresses import KAFKA, REDIS, database_variable
 from pavane.instance import Instance
 from streams.kit.run import find, services
 from tests.faults.between import behind_proxy
-from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.harness import ALL, LONG, Ground, seeds, under_load
 from tests.faults.proxy import ANSWERS, BOTH, QUESTIONS, Proxy
 from tests.waiting import eventually
 
@@ -58,6 +58,7 @@ async def stall_a_commit(ground: Ground, proxy: Proxy, service: str) -> None:
     raise AssertionError(f"none of {STALLS} stalls kept back the answer to a commit")
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 @pytest.mark.parametrize("service", [name for name in services() if find(name).shares] if ALL else ["inventory"])
 async def test_a_transaction_stalled_beyond_its_timeout_is_ended_and_its_records_are_heard_again(
@@ -97,6 +98,7 @@ async def has_no_session(ground: Ground, service: str) -> bool:
 # -- the log ----------------------------------------------------------------------------------------------------------
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 @pytest.mark.parametrize("directions", [BOTH, [QUESTIONS], [ANSWERS]] if ALL else [BOTH], ids="-".join)
 @pytest.mark.parametrize("service", services() if ALL else ["shipping"])
@@ -126,6 +128,7 @@ async def is_group_empty(ground: Ground, service: str) -> bool:
 # -- the records of effects -------------------------------------------------------------------------------------------
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 @pytest.mark.parametrize("service", ["billing", "shipping"] if ALL else ["billing"])
 async def test_effects_go_on_while_their_records_do_not_answer(ground: Ground, service: str, seed: int) -> None:

@@ -10,7 +10,7 @@ from pavane.overdue.reasons import Why
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 from streams.kit.run import services
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.waiting import eventually
 
 AWAY = "shipping"
@@ -25,6 +25,7 @@ def desk(stack: Stack) -> Desk:
     return Desk(databases, addresses.kafka_bootstrap, ConfluentRegistry(addresses.registry_url), Language.load())
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_service_that_is_away_is_named_with_every_order_that_it_holds_up(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:

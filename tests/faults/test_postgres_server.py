@@ -8,7 +8,7 @@ import pytest
 
 from infra.postgres import Postgres
 from streams.kit.run import services
-from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.harness import ALL, LONG, Ground, seeds, under_load
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
@@ -60,6 +60,7 @@ async def test_a_database_server_that_is_killed_has_all_that_it_committed_when_i
         assert RECOVERED in server.log_file.read_text()
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_connections_that_are_ended_in_the_middle_of_transactions_lose_and_double_nothing(
     ground: Ground, server: Postgres, seed: int

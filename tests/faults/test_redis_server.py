@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("seed", seeds())
-@pytest.mark.parametrize("fault", FAULTS if ALL else [flushed, FaultyValkey.full])
+@pytest.mark.parametrize("fault", FAULTS if ALL else [flushed])
 async def test_without_redis_orders_go_on_and_none_is_placed_or_paid_twice(
     ground: Ground, fault: Fault, seed: int
 ) -> None:

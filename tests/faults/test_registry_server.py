@@ -11,7 +11,7 @@ from streams.kit.parking import UNREAD
 from streams.kit.run import services
 from streams.kit.shop import CUSTOMER, Order
 from tests.faults.between import proxied
-from tests.faults.harness import ALL, Ground, seeds, under_load
+from tests.faults.harness import ALL, LONG, Ground, seeds, under_load
 from tests.faults.strangers import Stranger, asked_for
 from tests.waiting import eventually
 
@@ -32,6 +32,7 @@ def registry(ground: Ground) -> Apicurio:
     return ground.stack.apicurio
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_without_the_registry_all_orders_end_but_those_that_cannot_be_read_without_it(
     ground: Ground, registry: Apicurio, seed: int
@@ -65,7 +66,7 @@ async def has_unread(ground: Ground, count: int) -> bool:
     return await ground.rows("orders", UNREAD_RECORDS, UNREAD) == [(count, 0)]
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 @pytest.mark.parametrize("service", services())
 async def test_a_service_that_starts_without_the_registry_says_so_and_comes_up_when_it_is_there(
