@@ -1,6 +1,7 @@
 """The log on a real Kafka: order within a lane, whole lanes, positions that are ours, and a broker that goes away."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -256,6 +257,37 @@ async def test_what_was_heard_is_reported_to_the_group_and_what_is_to_come_is_co
 
 
 # -- a broker that goes away -------------------------------------------------------------------------------------------
+
+
+async def test_a_report_that_is_not_answered_in_time_says_so_and_its_end_is_heard(
+    stack: Stack, new_log: NewLog, new_topics: NewTopics, new_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not stack.kafka:
+        pytest.skip("the broker is not ours to stop")
+    monkeypatch.setattr(kafka, "CLOSE_SECONDS", 0.2)
+    unheard: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context["message"]))
+    await new_topics(new_name)
+    log = await new_log(new_name)
+    await eventually(lambda: 0 in log.assigned())
+    log.seek(0, {new_name: 0})
+    stack.kafka[0].pause()
+    try:
+        for _ in range(2):
+            await log.report({(new_name, 0): 0})
+            assert log.away is not None
+            assert "does not take offsets: TimeoutError" in log.away
+    finally:
+        stack.kafka[0].resume()
+
+    async def is_taken() -> bool:
+        await log.report({(new_name, 0): 0})
+        return log.away is None
+
+    await eventually(is_taken, within_seconds=30)
+    gc.collect()
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert unheard == []
 
 
 async def test_nothing_is_lost_or_reordered_when_the_broker_is_killed_while_facts_are_said(
