@@ -1,6 +1,7 @@
 """The gateway as an ASGI application."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -8,6 +9,7 @@ from starlette.types import ASGIApp, Lifespan
 
 from api import openapi, problems
 from api.addresses import Network, networks
+from api.announced import announcement
 from api.customers import Customers
 from api.edge import Edge
 from api.gateway import Gateway
@@ -19,6 +21,7 @@ from api.routes import health, items, live, orders, overdue, pages
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
+from streams.kit.announcing import announce
 from streams.kit.codec import Codec
 from streams.kit.keyring import Keyring
 from streams.kit.language import Language
@@ -34,6 +37,9 @@ def build(settings: GatewaySettings) -> ASGIApp:
 
     async def open_codec() -> Codec:
         return Codec(language, ConfluentRegistry(settings.registry))
+
+    async def keep_announced() -> None:
+        await announce(settings.database_timeline, announcement(language))
 
     return application(
         Gateway(
@@ -52,18 +58,30 @@ def build(settings: GatewaySettings) -> ASGIApp:
             ),
         ),
         trusted=networks(settings.trusted_proxies),
+        beside=keep_announced,
     )
 
 
-def application(gateway: Gateway, trusted: Sequence[Network] = ()) -> ASGIApp:
-    """The routes and the edge around them; the gateway's parts are opened when the server starts the application."""
+async def _nothing() -> None:
+    """What a gateway without a version of its own does beside its requests."""
+
+
+def application(
+    gateway: Gateway,
+    trusted: Sequence[Network] = (),
+    beside: Callable[[], Coroutine[None, None, None]] = _nothing,
+) -> ASGIApp:
+    """The routes and the edge around them; the gateway's parts are opened when the server starts the application, and
+    `beside` runs as long as it."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await gateway.open()
+        running = asyncio.create_task(beside(), name="beside")
         try:
             yield
         finally:
+            running.cancel()
             await gateway.close()
 
     app = routed(lifespan)

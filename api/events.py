@@ -74,3 +74,11 @@ class ReceiveStock(ItemRequest, topic="inventory.requests"):
 
 
 ALL: tuple[type[Request], ...] = (PlaceOrder, CancelOrder, SetPrice, ReceiveStock)
+
+
+def by_topic() -> dict[str, list[type[Request]]]:
+    """All requests, by the topic that they are put on."""
+    topics: dict[str, list[type[Request]]] = {}
+    for request in ALL:
+        topics.setdefault(request.topic, []).append(request)
+    return topics

@@ -7,7 +7,6 @@ the same order as the caller's retry, which is placed once, so it does no harm.
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaProducer
@@ -15,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from api.correlation import new_id
 from api.errors import NotAccepted, OutcomeUnknown
-from api.events import ALL
+from api.events import by_topic
 from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
 from streams.kit.codec import Codec
 from streams.kit.events import Request
@@ -132,7 +131,7 @@ class RequestLog:
         if self._codec is None:
             self._missing = "waiting for the schema registry"
             codec = await self._open_codec()
-            for topic, events in _by_topic().items():
+            for topic, events in by_topic().items():
                 await codec.prepare(topic, events)
             self._codec = codec
         self._missing = f"waiting for {self._bootstrap}"
@@ -169,13 +168,6 @@ class RequestLog:
     def _refused(self, request: Request, problem: NotAccepted | OutcomeUnknown) -> NotAccepted | OutcomeUnknown:
         NOT_ACKNOWLEDGED.labels(request.topic, problem.slug).inc()
         return problem
-
-
-def _by_topic() -> dict[str, list[type[Request]]]:
-    topics: dict[str, list[type[Request]]] = defaultdict(list)
-    for request in ALL:
-        topics[request.topic].append(request)
-    return topics
 
 
 def _headers(name: str, correlation: str, traceparent: bytes | None) -> list[tuple[str, bytes]]:

@@ -162,7 +162,7 @@ def explore(
 
 @app.command("can-deploy")
 def can_deploy(
-    service: Annotated[str, typer.Argument(help="The service of which another version would run.")],
+    service: Annotated[str, typer.Argument(help="The service, or 'gateway', of which another version would run.")],
     as_: Annotated[
         str, typer.Option("--as", help="A checkout, a folder of schemas, or a version that ran before. Default: this.")
     ] = "",

@@ -4,14 +4,21 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import LiteralString
 
 import msgspec
 
+from api.announced import announcement as of_gateway
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.errors import NotAsked
+from pavane.deploy.live import home
+from pavane.instance import GATEWAY
 from streams.kit.announcing import Announcement, announcement
 
 PATIENCE_SECONDS = 60.0
+RAN: LiteralString = """
+SELECT version, document, last_at FROM announced WHERE document->>'service' = %s ORDER BY last_at DESC
+"""
 
 
 async def candidate(desk: Desk, service: str, as_: str) -> Announcement:
@@ -19,9 +26,10 @@ async def candidate(desk: Desk, service: str, as_: str) -> Announcement:
 
     Raises `NotAsked`.
     """
-    desk.services([service])
+    if service not in (there_are := [*desk.databases, GATEWAY]):
+        raise NotAsked(f"there is no service {service!r}; there are {', '.join(there_are)}")
     if not as_:
-        return announcement(desk.find(service), desk.language)
+        return of_gateway(desk.language) if service == GATEWAY else announcement(desk.find(service), desk.language)
     folder = await asyncio.to_thread(_folder, as_)
     return await (_of_folder(service, folder) if folder else _of_the_past(desk, service, as_))
 
@@ -38,8 +46,9 @@ async def _of_folder(service: str, folder: Path) -> Announcement:
         environment |= {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
     else:
         environment |= {"PAVANE_SCHEMAS": str(folder)}
+    module = ["api.announced"] if service == GATEWAY else ["streams.kit.announcing", service]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streams.kit.announcing", service),
+        *(sys.executable, "-m", *module),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -56,8 +65,8 @@ async def _of_folder(service: str, folder: Path) -> Announcement:
 
 
 async def _of_the_past(desk: Desk, service: str, version: str) -> Announcement:
-    async with desk.database(service, reading=True) as connection:
-        cursor = await connection.execute("SELECT version, document, last_at FROM announced ORDER BY last_at DESC")
+    async with desk.database(home(service), reading=True) as connection:
+        cursor = await connection.execute(RAN, (service,))
         rows = await cursor.fetchall()
     found = [document for of, document, _ in rows if of.startswith(version)]
     if len(found) != 1:

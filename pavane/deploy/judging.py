@@ -10,6 +10,7 @@ from typing import NamedTuple
 from contracts.compatibility import why_unreadable
 from contracts.finding import Finding
 from streams.kit.announcing import Announcement, AvroSchema
+from streams.kit.lane import REQUESTS
 
 EventName = tuple[str, str]
 """Topic and name."""
@@ -85,6 +86,7 @@ def judge(candidate: Announcement, live: Live) -> Answer:
         *_unknown_to_us(candidate, live),
         *_not_understanding(candidate, live),
         *_not_understood(candidate, live),
+        *_asked_in_vain(candidate, live),
         *_no_longer_said(candidate, live),
         *_no_longer_heard(candidate, live),
         *_not_remembered(candidate, live),
@@ -144,12 +146,26 @@ def _not_understood(candidate: Announcement, live: Live) -> Iterator[Finding]:
                 yield Finding(_named(other), what, remedy)
 
 
+def _asked_in_vain(candidate: Announcement, live: Live) -> Iterator[Finding]:
+    """A request that its topic's owner does not react to is lost without a word."""
+    for event in _requests(candidate.says):
+        for owner in live.running.get(_owner(event), ()):
+            if event not in _events(owner.said.hears):
+                what = f"does not react to {event[1]} of {event[0]}, which this version asks: it would be lost."
+                yield Finding(_named(owner), what, f"Deploy a {owner.said.service} that does first.")
+    for other in live.others(candidate.service):
+        for event in _requests(other.said.says):
+            if _owner(event) == candidate.service and event not in _events(candidate.hears):
+                what = f"asks {event[1]} on {event[0]}, and this version does not react to it: it would be lost."
+                yield Finding(_named(other), what, f"Deploy a {other.said.service} that does without it first.")
+
+
 def _no_longer_said(candidate: Announcement, live: Live) -> Iterator[Finding]:
-    """Somebody waits for a fact that would not come any more."""
+    """Somebody waits for a fact that would not come any more. Nobody waits for a request."""
     says, said = _events(candidate.says), _said_now(candidate, live)
     for other in live.others(candidate.service):
         for event in _events(other.said.hears):
-            if event in said and event not in says:
+            if event in said and event not in says and not event[0].endswith(REQUESTS):
                 what = f"reacts to {event[1]}, which the version that runs says and this one does not."
                 yield Finding(_named(other), what, f"Deploy a {other.said.service} that does without it first.")
 
@@ -209,6 +225,15 @@ _READ_ON = "Read it as it was written: give new fields a default, and keep the t
 
 def _events(schemas: Mapping[str, Mapping[str, AvroSchema]]) -> dict[EventName, AvroSchema]:
     return {(topic, name): schema for topic, events in schemas.items() for name, schema in events.items()}
+
+
+def _requests(schemas: Mapping[str, Mapping[str, AvroSchema]]) -> list[EventName]:
+    return sorted(event for event in _events(schemas) if event[0].endswith(REQUESTS))
+
+
+def _owner(request: EventName) -> str:
+    """The service that hears it."""
+    return request[0].removesuffix(REQUESTS)
 
 
 def _own(candidate: Announcement, live: Live) -> Iterable[Running]:

@@ -14,6 +14,7 @@ from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import NotAsked
 from pavane.deploy.judging import EventName, Live, Met, Running
 from pavane.deploy.meeting import Meeting, meeting
+from pavane.instance import GATEWAY
 from pavane.lanes.listing import lanes_of
 from streams.kit.announcing import Announcement, AvroSchema
 
@@ -21,7 +22,8 @@ from streams.kit.announcing import Announcement, AvroSchema
 LIVE_SECONDS = 90
 
 ANNOUNCED: LiteralString = """
-SELECT document, first_at, last_at, last_at > now() - make_interval(secs => %s) FROM announced ORDER BY last_at DESC
+SELECT document, first_at, last_at, last_at > now() - make_interval(secs => %s) FROM announced
+ WHERE document->>'service' = %s ORDER BY last_at DESC
 """
 COLUMNS: LiteralString = """
 SELECT table_name, column_name, is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'
@@ -40,10 +42,10 @@ class Found(NamedTuple):
 async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
     """Ask for everything that the candidate is judged by. Raises `NotAsked` when something does not answer."""
     lanes = await lanes_of(desk, ())
-    ran = {name: await _announced(desk, name) for name in desk.databases}
+    ran = {name: await _announced(desk, name) for name in (*desk.databases, GATEWAY)}
     mine = [lane for lane in lanes if lane.service == candidate.service]
     met = await meeting(desk, candidate, mine, ran[candidate.service])
-    async with desk.database(candidate.service, reading=True) as connection:
+    async with desk.database(home(candidate.service), reading=True) as connection:
         columns = await _columns(connection)
     async with desk.database("orders", reading=True) as connection:
         in_flight = (await (await connection.execute(IN_FLIGHT)).fetchall())[0][0]
@@ -60,13 +62,18 @@ async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
     return Found(live, met.left_out)
 
 
+def home(service: str) -> str:
+    """In whose database it announces itself: the gateway has none, and reads the timeline's."""
+    return "timeline" if service == GATEWAY else service
+
+
 async def _announced(desk: Desk, service: str) -> list[Running]:
     """All versions that ever ran, the last one first."""
-    async with desk.database(service, reading=True) as connection:
+    async with desk.database(home(service), reading=True) as connection:
         there = await (await connection.execute("SELECT to_regclass('announced') IS NOT NULL")).fetchall()
         if not there[0][0]:
             return []
-        cursor = await connection.execute(ANNOUNCED, (LIVE_SECONDS,))
+        cursor = await connection.execute(ANNOUNCED, (LIVE_SECONDS, service))
         rows = await cursor.fetchall()
     return [Running(msgspec.convert(document, Announcement), *rest) for document, *rest in rows]
 

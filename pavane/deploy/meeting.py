@@ -82,6 +82,8 @@ class Meeting:
 async def meeting(desk: Desk, candidate: Announcement, lanes: Sequence[Lane], ran: Sequence[Running]) -> Meeting:
     """Everything that `candidate` would meet. `ran`: all versions of its service that ever ran here."""
     met = Meeting()
+    if not candidate.hears:
+        return met
     async with desk.database(candidate.service, reading=True) as connection:
         async for item in items.everything(connection, candidate.service):
             met.note(PARKED, item.parked.record)

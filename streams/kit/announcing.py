@@ -3,13 +3,14 @@
     python -m streams.kit.announcing billing        # that of the code here, as JSON
 
 Every running process writes it into its service's database, in the table `announced`: one row a version, with the time
-at which it last ran. `pavane can-deploy` reads the rows of all services.
+at which it last ran. The gateway, which has no database of its own, writes it into the timeline's (`api/announced.py`).
+`pavane can-deploy` reads the rows of all of them.
 """
 
 import asyncio
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias, get_args, get_type_hints
@@ -25,10 +26,13 @@ from streams.kit.service import Service
 
 ANNOUNCE_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
+KIT = Path(__file__).parent
 
 AvroSchema: TypeAlias = Mapping[str, Any]
 Schemas: TypeAlias = Mapping[str, Mapping[str, AvroSchema]]
 """By topic and event."""
+Columns: TypeAlias = Mapping[str, tuple[str, ...]]
+"""By table."""
 
 _ANNOUNCE = """
 INSERT INTO announced (version, document) VALUES (%s, %s)
@@ -47,7 +51,17 @@ class Announcement(msgspec.Struct, frozen=True):
     version: str
     says: Schemas
     hears: Schemas
-    remembers: Mapping[str, tuple[str, ...]]
+    remembers: Columns
+
+    @classmethod
+    def of(
+        cls, service: str, code: Iterable[Path], *, says: Schemas, hears: Schemas, remembers: Columns
+    ) -> "Announcement":
+        """The version is made of all that is declared and of the text of these files."""
+        mark = hashlib.sha256(msgspec.json.encode((service, says, hears, remembers)))
+        for file in code:
+            mark.update(file.read_bytes())
+        return cls(service, mark.hexdigest()[:12], says, hears, remembers)
 
 
 def announcement(service: Service, language: Language) -> Announcement:
@@ -58,10 +72,13 @@ def announcement(service: Service, language: Language) -> Announcement:
     said = {name: language.latest(service.name, name).raw for name in service.says}
     says = {service.name: said} if said else {}
     remembers = {state.table: state.__struct_fields__ for state in service.states}
-    mark = hashlib.sha256(msgspec.json.encode((service.name, says, hears, remembers)))
-    for file in _code_of(service):
-        mark.update(file.read_bytes())
-    return Announcement(service.name, mark.hexdigest()[:12], says, hears, remembers)
+    code = [*sorted((KIT.parent / service.name).glob("*.py")), *code_of_the_kit()]
+    return Announcement.of(service.name, code, says=says, hears=hears, remembers=remembers)
+
+
+def code_of_the_kit() -> list[Path]:
+    """The files that every process stands on, in a fixed order."""
+    return sorted(KIT.glob("*.py"))
 
 
 async def announce(url: str, said: Announcement) -> None:
@@ -118,13 +135,6 @@ def _members(hint: Any, branch: Any) -> Iterator[Any]:
     """The members of a union of Python types that may be what `branch` becomes."""
     if isinstance(branch, dict):
         yield from (each for each in get_args(hint) if each is not type(None))
-
-
-def _code_of(service: Service) -> Iterator[Path]:
-    """The files of the service and of the kit, in a fixed order."""
-    kit = Path(__file__).parent
-    for folder in (kit.parent / service.name, kit):
-        yield from sorted(folder.glob("*.py"))
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from api.announced import announcement as of_gateway
+from api.events import ALL
 from contracts.compatibility import why_unreadable
 from streams.kit.announcing import announcement
 from streams.kit.events import Heard, State
@@ -32,6 +34,17 @@ def test_every_service_understands_what_all_services_say(name: str) -> None:
         for event, schema in events.items():
             if topic in said:
                 assert why_unreadable(schema, said[topic][event]) == ""
+
+
+def test_the_gateway_announces_every_request_that_it_asks() -> None:
+    said = of_gateway(LANGUAGE)
+    assert {(topic, name) for topic, events in said.says.items() for name in events} == {
+        (request.topic, request.__name__) for request in ALL
+    }
+    for topic, events in said.says.items():
+        heard = announcement(find(topic.removesuffix(".requests")), LANGUAGE).hears[topic]
+        assert [why_unreadable(heard[name], schema) for name, schema in events.items()] == [""] * len(events)
+    assert said == of_gateway(LANGUAGE), "the same code is the same version"
 
 
 def test_a_symbol_that_the_code_does_not_know_cannot_be_read() -> None:

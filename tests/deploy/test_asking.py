@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from confluent_kafka.schema_registry import Schema as Registered
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
+from api.announced import announcement as of_gateway
 from contracts import registry
 from infra import topics
 from infra.stack import Stack
@@ -68,12 +69,12 @@ class Ground:
         with psycopg.connect(self.orders, autocommit=True) as connection:
             connection.execute(query.encode(), values)
 
-    async def run_for_a_moment(self, said: Announcement) -> None:
-        """A version says that it runs, as its process does."""
-        running = asyncio.create_task(announce(self.orders, said))
+    async def run_for_a_moment(self, said: Announcement, url: str = "") -> None:
+        """A version says that it runs, as its process does, in the database at `url` (default: that of orders)."""
+        running = asyncio.create_task(announce(url or self.orders, said))
 
         def is_known() -> bool:
-            with psycopg.connect(self.orders) as connection:
+            with psycopg.connect(url or self.orders) as connection:
                 found = connection.execute("SELECT 1 FROM announced WHERE version = %s", [said.version])
                 return found.fetchone() is not None
 
@@ -113,7 +114,7 @@ async def test_everything_that_a_version_would_meet_is_found(ground: Ground) -> 
         "VALUES (1, 1, 'key', true, 'orders.requests', 7, 'RegistryAway', '', 1, %s)",
         msgspec.msgpack.encode((parked, origin)),
     )
-    further = Announcement("orders", "further", {"orders": {"OrderHeld": HELD}}, {}, {})
+    further = Announcement("orders", "further", {"orders": {"OrderHeld": HELD}}, now.hears, {})
     await ground.run_for_a_moment(further)
     ground.execute("UPDATE announced SET first_at = %s WHERE version = 'further'", datetime(2026, 1, 1, tzinfo=UTC))
     client = SchemaRegistryClient({"url": ground.addresses.registry_url})
@@ -127,11 +128,32 @@ async def test_everything_that_a_version_would_meet_is_found(ground: Ground) -> 
 
     asked = await asyncio.to_thread(ground.ask, "orders", "--as", now.version[:6])
     assert asked.stdout.splitlines()[0] == f"No: orders {now.version} must not run now."
+    await the_gateway_is_judged_by_those_that_it_asks(ground)
     for words, told in {
-        ("nobody",): "there is no service 'nobody'",
+        ("nobody",): "there is no service 'nobody'; there are billing, inventory, orders, shipping, timeline, gateway",
+        ("gateway", "--as", "no-such"): "'no-such' is no folder, and no version of gateway that ran here; there are: ",
         ("orders", "--as", "no-such"): "'no-such' is no folder, and no version of orders that ran here; there are: ",
         ("orders", "--as", "tests"): "no version of orders can be read there",
     }.items():
         answered = await asyncio.to_thread(ground.ask, *words)
         assert (answered.returncode, "Traceback" in answered.stderr) == (2, False)
         assert told in answered.stderr
+
+
+async def the_gateway_is_judged_by_those_that_it_asks(ground: Ground) -> None:
+    """It announces itself in the timeline's database, and is no version of the timeline's for that."""
+    asks = of_gateway(Language.load())
+    first = await asyncio.to_thread(ground.ask, "gateway")
+    assert (first.returncode, first.stdout.splitlines()[0]) == (0, f"Yes: gateway {asks.version} may run now.")
+    await ground.run_for_a_moment(asks, ground.addresses.postgres["timeline"])
+    after = await asyncio.to_thread(ground.ask, "gateway", "--as", asks.version)
+    assert after.returncode == 0, after.stdout
+    assert {f"  gateway: {asks.version}", "  timeline: never ran"} <= set(after.stdout.splitlines())
+
+    holds = asks.says["orders.requests"] | {"HoldOrder": {**HELD, "name": "HoldOrder"}}
+    await ground.run_for_a_moment(
+        msgspec.structs.replace(asks, version="holding", says={**asks.says, "orders.requests": holds}),
+        ground.addresses.postgres["timeline"],
+    )
+    lost = "gateway holding: asks HoldOrder on orders.requests, and this version does not react to it"
+    assert f"{lost}: it would be lost." in await asyncio.to_thread(ground.why_not)

@@ -115,6 +115,36 @@ def test_a_fact_that_others_react_to_may_not_stop_coming() -> None:
     assert told.startswith("billing b1: reacts to OrderPlaced, which the version that runs says and this one does not")
 
 
+def asking(name: str, *events: AvroSchema) -> Announcement:
+    """A version of the gateway that puts these requests on the log."""
+    return Announcement("gateway", name, {"orders.requests": {each["name"]: each for each in events}}, {}, {})
+
+
+def test_a_request_must_be_read_by_the_service_that_it_is_for() -> None:
+    placing = version("v1", hears={"orders.requests": [event("PlaceOrder", ORDER, NOTE)]})
+    told = why_not(judge(asking("g2", event("PlaceOrder", ORDER)), live(placing)))
+    assert told.startswith("orders v1: cannot read PlaceOrder as this version says it: the field 'note'")
+    assert judge(asking("g2", event("PlaceOrder", ORDER, NOTE)), live(placing)).may
+
+
+def test_a_request_that_nobody_reacts_to_would_be_lost() -> None:
+    placing = version("v1", hears={"orders.requests": [event("PlaceOrder", ORDER)]})
+    wider = version("v2", hears={"orders.requests": [event("PlaceOrder", ORDER), event("HoldOrder", ORDER)]})
+    holds = asking("g2", event("PlaceOrder", ORDER), event("HoldOrder", ORDER))
+    told = why_not(judge(holds, live(placing, wider)))
+    assert told.startswith("orders v1: does not react to HoldOrder of orders.requests, which this version asks")
+    assert judge(holds, live(wider)).may
+
+    back = why_not(judge(placing, live(wider, holds)))
+    assert back.startswith("gateway g2: asks HoldOrder on orders.requests, and this version does not react to it")
+
+
+def test_a_request_may_stop_coming() -> None:
+    wider = version("v2", hears={"orders.requests": [event("PlaceOrder", ORDER), event("HoldOrder", ORDER)]})
+    holds = asking("g2", event("PlaceOrder", ORDER), event("HoldOrder", ORDER))
+    assert judge(asking("g1", event("PlaceOrder", ORDER)), live(wider, holds)).may
+
+
 def test_a_reaction_may_go_only_when_nothing_needs_it_any_more() -> None:
     without = version("b2", service="billing", hears={"orders": [event("OrderCancelled", ORDER)]})
     told = why_not(judge(without, live(BILLING, met=[unread(placed(ORDER))])))
