@@ -150,7 +150,7 @@ async def the_gateway_is_judged_by_those_that_it_asks(ground: Ground) -> None:
     assert after.returncode == 0, after.stdout
     assert {f"  gateway: {asks.version}", "  timeline: never ran"} <= set(after.stdout.splitlines())
 
-    holds = asks.says["orders.requests"] | {"HoldOrder": {**HELD, "name": "HoldOrder"}}
+    holds = {**asks.says["orders.requests"], "HoldOrder": {**HELD, "name": "HoldOrder"}}
     await ground.run_for_a_moment(
         msgspec.structs.replace(asks, version="holding", says={**asks.says, "orders.requests": holds}),
         ground.addresses.postgres["timeline"],

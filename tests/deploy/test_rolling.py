@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from infra.stack import Stack
 from pavane.audit.decoding import Decoder
 from pavane.audit.live import Registry
 from pavane.audit.log import LogReader
+from pavane.instance import GATEWAY
 from streams.kit.language import Language
 from tests.deploy import versions
 from tests.faults.harness import ALL, Ground, a_ground, seeds, under_load
@@ -25,6 +27,26 @@ from tests.waiting import eventually
 PLACED_BY_EACH = 60
 ORDERS = 400
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(540)]
+
+
+class Written(NamedTuple):
+    """One event of the log, by which schema it was written, and what it answers."""
+
+    name: str
+    fields: dict[str, Any]
+    schema: str
+    cause: str
+
+    @property
+    def tells_channel(self) -> bool:
+        """It is of the version that is not released."""
+        return '"channel"' in self.schema
+
+    @property
+    def calls_off_what_is_reserved(self) -> bool:
+        """Only the added reaction says so."""
+        why = self.fields.get("reason")
+        return (self.name, why) == ("OrderCancelled", "NOT_SHIPPABLE") and self.cause.startswith("inventory/")
 
 
 class Said(NamedTuple):
@@ -54,41 +76,50 @@ async def ask(ground: Ground, *words: str, code: int) -> Any:
     return json.loads(said) if said else complaint.decode()
 
 
+def code_of(checkout: Path) -> dict[str, str]:
+    """What a process is started with that runs this version."""
+    return {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+
+
 async def roll(ground: Ground, checkout: Path) -> None:
     """One process of the other version comes before the one that runs goes: for a while both are in the group."""
     [before] = ground.running("orders")
-    words = {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
-    after = ground.launch("orders", environment=words)
+    after = ground.launch("orders", environment=code_of(checkout))
     await ground.ready(after)
     epochs = await ground.epochs("orders")
     await before.stop()
     await ground.until_taken_over("orders", epochs)
 
 
-async def said_by(ground: Ground) -> tuple[Said, Said]:
-    """What orders has said in the first version, and in the second."""
-    return await asyncio.to_thread(_said_by, ground)
+async def written(ground: Ground, topic: str) -> list[Written]:
+    """All that is on the topic now."""
+    return await asyncio.to_thread(_written, ground, topic)
 
 
-def _said_by(ground: Ground) -> tuple[Said, Said]:
+def _written(ground: Ground, topic: str) -> list[Written]:
     addresses = ground.stack.addresses
     reader, known = LogReader(addresses.kafka_bootstrap), Registry(addresses.registry_url)
     decoder = Decoder(Language.load(), known.schema_of)
-    placed, rejected = [0, 0], [0, 0]
+    found = []
     try:
-        ends = reader.ends(["orders"], reader.partition_count(["orders"]))
-        for record in reader.records(["orders"], ends):
-            name, fields = decoder.decode("orders", record.value)
-            if name == "OrderPlaced":
-                assert record.value is not None
-                text = known.schema_of(int.from_bytes(record.value[1:5], "big")) or ""
-                placed["channel" in text] += 1
-            elif name == "OrderRejected":
-                rejected[versions.SECOND_DETAIL in fields["detail"]] += 1
+        for record in reader.records([topic], reader.ends([topic], reader.partition_count([topic]))):
+            assert record.value is not None
+            schema = known.schema_of(int.from_bytes(record.value[1:5], "big")) or ""
+            cause = (dict(record.headers).get("cause") or b"").decode()
+            found.append(Written(*decoder.decode(topic, record.value), schema, cause))
     finally:
         reader.close()
-    first, second = zip(placed, rejected, strict=True)
-    return Said(*first), Said(*second)
+    return found
+
+
+async def said_by(ground: Ground) -> tuple[Said, Said]:
+    """What orders has said in the first version, and in the second."""
+    said = await written(ground, "orders")
+    placed = Counter(each.tells_channel for each in said if each.name == "OrderPlaced")
+    rejected = Counter(
+        versions.SECOND_DETAIL in each.fields["detail"] for each in said if each.name == "OrderRejected"
+    )
+    return Said(placed[False], rejected[False]), Said(placed[True], rejected[True])
 
 
 async def until_said(ground: Ground, load: Load, number: int, more_than: Said) -> Said:
@@ -142,3 +173,76 @@ async def test_a_schema_and_a_reaction_are_rolled_out_and_back_under_load(
     assert (await said_by(ground))[1] >= later, "the second version's facts are in the log for ever"
     assert again.placed > before.placed, f"seed {seed}: the first version did not come back"
     assert len(SchemaRegistryClient({"url": url}).get_versions("orders-pavane.orders.OrderPlaced")) == 2
+
+
+async def until_written(ground: Ground, load: Load, topic: str, what: Callable[[Written], bool], more_than: int) -> int:
+    """Wait until the topic has more of this; how many it has."""
+
+    async def enough() -> int:
+        await load.accepted(load.placed + PLACED_BY_EACH)
+        count = sum(map(what, await written(ground, topic)))
+        return count if count > more_than else 0
+
+    found: int = await eventually(enough, 120, f"{topic} has more than {more_than} of {what.__name__}")
+    return found
+
+
+async def roll_the_gateway(ground: Ground, load: Load, checkout: Path, *, tells_channel: bool) -> None:
+    """It is served at one address, so one version ends before the other comes: customers ask again meanwhile."""
+
+    def of_this_version(event: Written) -> bool:
+        return event.name == "PlaceOrder" and event.tells_channel is tells_channel
+
+    before = sum(map(of_this_version, await written(ground, "orders.requests")))
+    await ground.ready(await ground.replace(GATEWAY, environment=code_of(checkout)))
+    await until_written(ground, load, "orders.requests", of_this_version, before + PLACED_BY_EACH)
+
+
+@pytest.mark.skipif(not ALL, reason="long: make faults")
+@pytest.mark.parametrize("seed", seeds())
+async def test_a_gateway_that_asks_more_is_rolled_out_and_back_under_load(
+    ground: Ground, tmp_path: Path, seed: int
+) -> None:
+    asking = versions.asking(tmp_path / "asking")
+    async with under_load(ground, seed, ORDERS) as load:
+        await load.accepted(PLACED_BY_EACH)
+        refused = await ask(ground, GATEWAY, "--as", str(asking), code=1)
+        assert [reason["what"] for reason in refused["reasons"]] == [
+            "the registry does not have PlaceOrder of orders.requests as this version says it: it would not start."
+        ]
+        await asyncio.to_thread(registry.push, ground.stack.addresses.registry_url, Language.load(asking / "schemas"))
+        allowed = await ask(ground, GATEWAY, "--as", str(asking), code=0)
+        first = allowed["running"][GATEWAY][0]["version"]
+        await roll_the_gateway(ground, load, asking, tells_channel=True)
+
+        back = await ask(ground, GATEWAY, "--as", first, code=0)
+        assert allowed["version"] in {each["version"] for each in back["running"][GATEWAY]}
+        await ask(ground, "orders", code=0)
+        await roll_the_gateway(ground, load, versions.ROOT, tells_channel=False)
+
+
+@pytest.mark.skipif(not ALL, reason="long: make faults")
+@pytest.mark.parametrize("seed", seeds())
+async def test_an_added_reaction_is_rolled_out_under_load_and_back_when_no_order_needs_it(
+    ground: Ground, tmp_path: Path, seed: int
+) -> None:
+    reacting = versions.reacting(tmp_path / "reacting")
+    async with under_load(ground, seed, ORDERS) as load:
+        load.allowed_ends = frozenset({"NOT_SHIPPABLE"})
+        await load.accepted(PLACED_BY_EACH)
+        allowed = await ask(ground, "orders", "--as", str(reacting), code=0)
+        assert any("reacts to StockReserved of inventory from now on" in note for note in allowed["notes"])
+        first = allowed["running"]["orders"][0]["version"]
+        await roll(ground, reacting)
+        await until_written(ground, load, "orders", lambda event: event.calls_off_what_is_reserved, 5)
+
+        (reason,) = (await ask(ground, "orders", "--as", first, code=1))["reasons"]
+        assert reason["what"].startswith("does not react to StockReserved of inventory, and the version that runs does")
+        assert reason["remedy"].startswith("Stop taking orders until none is in flight and none is unread")
+    # No order is taken any more, and none is in flight: what the answer asked for.
+    await ask(ground, "orders", "--as", first, code=0)
+    await roll(ground, versions.ROOT)
+    called_off = sum(each.calls_off_what_is_reserved for each in await written(ground, "orders"))
+    async with under_load(ground, seed + 1, ORDERS // 2):
+        pass
+    assert sum(each.calls_off_what_is_reserved for each in await written(ground, "orders")) == called_off > 5

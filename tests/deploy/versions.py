@@ -1,11 +1,12 @@
-"""Other versions of orders and the timeline, as checkouts: what they change stands here, all else is this code."""
+"""Other versions of services and gateway, as checkouts: what they change stands here, all else is this code."""
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+Fields: TypeAlias = list[dict[str, Any]]
 ROOT = Path(__file__).resolve().parents[2]
 EVENTS, SERVICE, PRICING = (f"streams/orders/{name}.py" for name in ("events", "service", "pricing"))
 #: What the second version's decision says of an order that it does not take, and the first one's does not.
@@ -15,7 +16,7 @@ SECOND_DETAIL = "this shop does not sell"
 def second(folder: Path) -> Path:
     """`OrderPlaced` has a field more, with a default; and the reaction to `PlaceOrder` says something else."""
     _copy(folder)
-    _release(folder, "OrderPlaced", {"fields": [*_fields(folder, "OrderPlaced"), CHANNEL]})
+    _release(folder, "orders", "OrderPlaced", lambda fields: [*fields, CHANNEL])
     _edit(folder / EVENTS, {"    deadline: datetime\n": '    deadline: datetime\n    channel: str = "shop"\n'})
     _edit(folder / PRICING, {"no price is set for": SECOND_DETAIL})
     return folder
@@ -24,8 +25,7 @@ def second(folder: Path) -> Path:
 def broken(folder: Path) -> Path:
     """`OrderPlaced` without its lines, which inventory and shipping read."""
     _copy(folder)
-    kept = [field for field in _fields(folder, "OrderPlaced") if field["name"] != "lines"]
-    _release(folder, "OrderPlaced", {"fields": kept})
+    _release(folder, "orders", "OrderPlaced", lambda fields: [each for each in fields if each["name"] != "lines"])
     _edit(folder / EVENTS, {"    lines: tuple[PricedLine, ...]\n": ""})
     _edit(folder / SERVICE, {"                lines=lines,\n": ""})
     return folder
@@ -35,6 +35,24 @@ def deaf(folder: Path) -> Path:
     """It does not react to a carrier's refusal any more."""
     _copy(folder)
     _edit(folder / SERVICE, {"@orders.hears(ShipmentRejected)\n": ""})
+    return folder
+
+
+def reacting(folder: Path) -> Path:
+    """It also reacts to `StockReserved`: it calls off what is more than two pieces of one item."""
+    _copy(folder)
+    _edit(folder / EVENTS, {"class StockRejected(Heard": f'{RESERVED}class StockRejected(Heard'})
+    before = "@orders.hears(PaymentDeclined)\n"
+    imported = "    StockRejected,\n)"
+    _edit(folder / SERVICE, {before: f"{REACTION}{before}", imported: f"    StockReserved,\n{imported}"})
+    return folder
+
+
+def asking(folder: Path) -> Path:
+    """A gateway whose `PlaceOrder` has a field more, with a default, which no service reads yet."""
+    _copy(folder, "api")
+    _release(folder, "orders.requests", "PlaceOrder", lambda fields: [*fields, CHANNEL])
+    _edit(folder / "api" / "events.py", {"    ship_to: Address\n": '    ship_to: Address\n    channel: str = "shop"\n'})
     return folder
 
 
@@ -72,25 +90,35 @@ def downgrade() -> None:
     op.drop_column("stories", "pieces")
 '''
 
+RESERVED = '''class StockReserved(Heard, topic="inventory"):
+    """The goods are set aside."""
+
+    order_id: str
+    lines: tuple[OrderLine, ...]
+
+
+'''
+REACTION = '''@orders.hears(StockReserved)
+def cancel_what_is_too_much(order: Order, reserved: StockReserved) -> Iterator[Said]:
+    """Nobody gets more than two pieces of one item."""
+    if any(line.quantity > 2 for line in reserved.lines):
+        yield from _cancelled(order, CancellationReason.NOT_SHIPPABLE)
+
+
+'''
 CHANNEL = {"name": "channel", "type": "string", "default": "", "doc": "Where the order came from; empty: not known."}
 
 
-def _copy(folder: Path) -> None:
-    for part in ("streams", "schemas"):
+def _copy(folder: Path, *others: str) -> None:
+    for part in ("streams", "schemas", *others):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def _fields(folder: Path, event: str) -> list[dict[str, Any]]:
-    raw = json.loads((folder / "schemas" / "orders" / f"{event}.v1.avsc").read_text())
-    fields: list[dict[str, Any]] = raw["fields"]
-    return fields
-
-
-def _release(folder: Path, event: str, changed: Mapping[str, Any]) -> None:
-    """The next version of an event, as a file."""
-    files = folder / "schemas" / "orders"
+def _release(folder: Path, topic: str, event: str, changed: Callable[[Fields], Fields]) -> None:
+    """The next version of an event, as a file: with other fields."""
+    files = folder / "schemas" / topic
     raw = json.loads((files / f"{event}.v1.avsc").read_text())
-    (files / f"{event}.v2.avsc").write_text(json.dumps({**raw, **changed}))
+    (files / f"{event}.v2.avsc").write_text(json.dumps({**raw, "fields": changed(raw["fields"])}))
 
 
 def _edit(file: Path, changes: Mapping[str, str]) -> None:
