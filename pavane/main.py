@@ -155,9 +155,8 @@ def explore(
     from pavane import console
 
     with console.explained():
-        dancers = list(services())
-        walks = [explored.one_order(dancers), *([explored.two_orders(dancers)] if two else [])]
-        raise typer.Exit(explored.report((one for walk in walks for one in walk), dancers))
+        walked = explored.explore_all(explored.walks(two=two))
+        raise typer.Exit(explored.report(walked, list(services())))
 
 
 @app.command("can-deploy")
