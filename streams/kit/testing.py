@@ -61,11 +61,12 @@ class Story:
         return self
 
     def answered(self, answer: Answer) -> Self:
-        """The world answers the one effect that was asked."""
+        """The world answers the one effect that was asked. What is said then tells a replay the same answer."""
         effects = [said for said in self._said if isinstance(said, Effect)]
         assert len(effects) == 1, f"one effect was to be answered, but the service said {_lines(self._said)}"
         assert self._row is not None
         self._say(self._service.answer(self.row(*self._row), effects[0], answer))
+        self._check_recalled(effects[0], answer)
         return self
 
     def then(self, *expected: Said) -> Self:
@@ -111,6 +112,13 @@ class Story:
                 assert type(each).__name__ in self._service.says, f"{self._service.name} never says {each!r}"
                 assert each.key == self._about, f"{each!r} is not about {self._about!r}, so it is in another partition"
                 self._fold(each)
+
+    def _check_recalled(self, effect: Effect, answer: Answer) -> None:
+        recall = self._service.recalling.get(type(effect))
+        if recall is not None:
+            named = [(type(said).__name__, said) for said in self._said if isinstance(said, Fact)]
+            recalled = [recall[name](fact) for name, fact in named if name in recall]
+            assert recalled == [answer], f"a replay recalls {recalled} for {effect!r}, which was answered by {answer!r}"
 
     def _fold(self, event: Event) -> None:
         evolutions = self._service.evolutions.get(type(event))
