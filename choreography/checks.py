@@ -26,11 +26,22 @@ def one_writer(dance: Dance) -> Iterator[Finding]:
         yield Finding(f"topic {name}", "has two writers: two services bear its name.", "Rename one of them.")
 
 
+def undeclared(dance: Dance) -> Iterator[Finding]:
+    """A service declares every fact that it says: of any other it has neither schema nor fold."""
+    declared = {service.name: service.says.values() for service in dance.services}
+    for reaction in dance.reactions:
+        for fact in reaction.says:
+            if fact not in declared[reaction.service]:
+                what = f"{reaction.service} says {fact.__name__} here, which it does not declare."
+                yield Finding(reaction.where, what, f"Add it to says=[...] of Service({reaction.service!r}).")
+
+
 def unheard(dance: Dance) -> Iterator[Finding]:
     """A fact that nobody hears is said for nothing."""
     for event, fact in dance.facts.items():
         if not dance.hearing(event) and not dance.looking_on(event):
-            yield Finding(where(fact), f"nobody hears {event[1]}.", "Let somebody react, or do not say it.")
+            remedy = "Let somebody react, let timeline tell it, or do not say it."
+            yield Finding(where(fact), f"nobody hears {event[1]}.", remedy)
 
 
 def unsaid(dance: Dance) -> Iterator[Finding]:
@@ -180,6 +191,7 @@ def _told(key: Iterable[str]) -> str:
 
 CHECKS: tuple[Callable[[Dance], Iterator[Finding]], ...] = (
     one_writer,
+    undeclared,
     unheard,
     unsaid,
     failures,

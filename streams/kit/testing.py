@@ -61,7 +61,7 @@ class Story:
         return self
 
     def answered(self, answer: Answer) -> Self:
-        """The world answers the one effect that was asked. What is said then tells a replay the same answer."""
+        """The world answers the one effect that was asked; a service that recalls answers recalls this one."""
         effects = [said for said in self._said if isinstance(said, Effect)]
         assert len(effects) == 1, f"one effect was to be answered, but the service said {_lines(self._said)}"
         assert self._row is not None
@@ -114,8 +114,8 @@ class Story:
                 self._fold(each)
 
     def _check_recalled(self, effect: Effect, answer: Answer) -> None:
-        recall = self._service.recalling.get(type(effect))
-        if recall is not None:
+        if self._service.recalling:
+            recall = self._service.recalling.get(type(effect), {})
             named = [(type(said).__name__, said) for said in self._said if isinstance(said, Fact)]
             recalled = [recall[name](fact) for name, fact in named if name in recall]
             assert recalled == [answer], f"a replay recalls {recalled} for {effect!r}, which was answered by {answer!r}"

@@ -214,6 +214,13 @@ def test_a_fact_that_nobody_hears() -> None:
     assert any("nobody hears Undone" in each for each in found(shop(), depot()))
 
 
+def test_a_fact_that_is_said_and_not_declared() -> None:
+    [wrong, *_] = found(shop(), depot(says=(Done, Failed)), audience())
+
+    assert "depot says Undone here, which it does not declare. Add it to says=[...] of Service('depot')." in wrong
+    assert "test_checks.py:" in wrong
+
+
 class HeardLost(Heard, topic="depot"):
     about: str
 

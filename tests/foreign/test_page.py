@@ -12,7 +12,7 @@ def test_the_page_has_every_topic_and_every_event() -> None:
     told = {named(topic)[0]: set(named(events)) for topic, _, events in rows("Topics")}
     dead = told.pop("<service>.dead-letters")
     assert dead == {"dead_letter_*"}
-    assert told == {topic: set(language.names(topic)) for topic in language.topics}
+    assert told == {topic: set(language.names(topic)) for topic in language.topics}, "the table Topics of docs/log.md"
 
 
 def test_the_page_says_which_topics_others_may_write() -> None:
