@@ -75,5 +75,5 @@ venv:
 	exit 1
 
 clean:
-	@rm -rf .venv .venv-security .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info
+	@rm -rf .venv .venv-security .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage .coverage.* *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
