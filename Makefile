@@ -13,7 +13,7 @@ help:
 	@echo "make test    all tests, on the embedded stack, with the coverage that is asked for"
 	@echo "make faults  every fault on the real stack, with a new seed: SEEDS=5 for as many, SEED=number for a certain one"
 	@echo "make bench   how fast it is, beside what Kafka and PostgreSQL can move at all: minutes; BENCH='drain --quick' for less"
-	@echo "make security  the security tests, then bandit, a scan for secrets, and known weaknesses of what is installed"
+	@echo "make security  the security tests, minutes of schemathesis, then bandit, a scan for secrets, and known weaknesses of what is installed"
 	@echo "make check   style, types and the tests that need no stack: under a minute"
 	@echo "make clean   remove .venv and all caches here (not $${DATA:-.data}: that is yours)"
 
@@ -42,6 +42,7 @@ bench: venv
 SCANS := .venv-security/bin
 security: venv
 	@$(VENV)/python -m pytest tests/security
+	@FUZZ=long $(VENV)/python -m pytest -s tests/stories/test_described.py
 	@cmp -s security.lock .venv-security/security.lock || { \
 		$(VENV)/python -m venv --clear .venv-security && \
 		$(SCANS)/python -m pip install --quiet --no-deps --require-hashes -r security.lock && \

@@ -4,9 +4,9 @@ Every field is bounded, text is NFC without control characters, unknown fields a
 """
 
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 SAFE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -38,9 +38,18 @@ def _is_no_character(code: int) -> bool:
     return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
+def whole(number: Any) -> Any:
+    """`5.0` is the integer 5 (JSON Schema 2020-12, core, 4.2.3); everything else stays as it is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+# No pattern: one that says this is not the same in all dialects, and would bind clients made from it to our Unicode.
+_IN_WORDS = Field(description="Not blank; without control and private characters, and marks of direction.")
+
 Safe = Annotated[str, StringConstraints(pattern=SAFE_PATTERN)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(plain_text)]
-PostalCode = Annotated[str, StringConstraints(min_length=1, max_length=16), AfterValidator(plain_text)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(plain_text), _IN_WORDS]
+PostalCode = Annotated[str, StringConstraints(min_length=1, max_length=16), AfterValidator(plain_text), _IN_WORDS]
+Whole = Annotated[int, BeforeValidator(whole)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
@@ -53,7 +62,7 @@ class OrderLine(Body):
     """How many of one SKU are wanted."""
 
     sku: Safe
-    quantity: int = Field(ge=1, le=MOST_PIECES)
+    quantity: Whole = Field(ge=1, le=MOST_PIECES)
 
 
 class Address(Body):
@@ -78,11 +87,11 @@ class NewOrder(Body):
 class Receipt(Body):
     """Pieces that came in."""
 
-    quantity: int = Field(ge=1, le=MOST_RECEIVED)
+    quantity: Whole = Field(ge=1, le=MOST_RECEIVED)
 
 
 class NewPrice(Body):
     """What one piece costs, in minor units of an ISO 4217 currency; 0 is free."""
 
-    amount_minor: int = Field(ge=0, le=MOST_AMOUNT_MINOR)
+    amount_minor: Whole = Field(ge=0, le=MOST_AMOUNT_MINOR)
     currency: Currency

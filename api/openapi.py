@@ -150,6 +150,19 @@ _SUCCESS_HEADERS = {
     "get /v1/orders": ("Link",),
     "get /v1/orders/{order_id}": ("ETag", "Preference-Applied"),
 }
+_THIS_ORDER = ("order_id", "$response.body#/order_id")
+_THIS_ITEM = ("sku", "$response.body#/sku")
+_FOLLOW = ("order_story", "cancel_order", "events_of_order")
+# What may be asked next about what an answer tells of: its parameter, where that stands, the operations.
+_LINKS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
+    "post /v1/orders": (_THIS_ORDER, _FOLLOW),
+    "get /v1/orders/{order_id}": (_THIS_ORDER, _FOLLOW[1:]),
+    "post /v1/orders/{order_id}/cancellation": (_THIS_ORDER, (_FOLLOW[0], _FOLLOW[2])),
+    "post /v1/stock/{sku}/receipts": (_THIS_ITEM, ("stock_of",)),
+    "get /v1/stock/{sku}": (_THIS_ITEM, ("receive_stock", "price_of")),
+    "put /v1/prices/{sku}": (_THIS_ITEM, ("price_of",)),
+    "get /v1/prices/{sku}": (_THIS_ITEM, ("set_price", "stock_of")),
+}
 
 
 def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
@@ -203,11 +216,9 @@ def _complete(operation: dict[str, Any], name: str, scope: str | None) -> None:
     parameters += [_CORRELATION, _TRACEPARENT]
     if name == "get /v1/orders/{order_id}":
         responses["304"] = {"description": "Not changed.", "headers": _header_refs(["ETag", "X-Correlation-Id"])}
-    if name == "post /v1/orders":
-        responses[success]["links"] = {
-            link: {"operationId": link, "parameters": {"order_id": "$response.body#/order_id"}}
-            for link in ("order_story", "cancel_order", "events_of_order")
-        }
+    if name in _LINKS:
+        found, follow = _LINKS[name]
+        responses[success]["links"] = {link: {"operationId": link, "parameters": dict([found])} for link in follow}
     for status, kinds in _by_status((*_ALL, *_OF[name])).items():
         responses[str(status)] = _refused(kinds)
     # A proxy in between may answer for us.

@@ -1,5 +1,7 @@
 """What the gateway takes and refuses of stock and prices, before any server is asked."""
 
+import pytest
+
 from api.events import ReceiveStock, SetPrice
 from streams.kit.money import Money
 from tests.api.conftest import Door, as_customer, as_operator
@@ -25,6 +27,18 @@ async def test_operators_receive_stock_under_their_own_receipt_id(door: Door):
     assert answer.json() == {"sku": "lamp", "request_id": "r-1", "status_url": "/v1/stock/lamp"}
     assert door.log.last == ReceiveStock(tenant="shop", sku="lamp", quantity=5, request_id="r-1")
     assert door.log.last.key == "shop/lamp"
+
+
+WRITTEN = {"5": 202, "5.0": 202, "5e0": 202, "5.5": 422, "1e400": 422, '"5"': 422}
+
+
+@pytest.mark.parametrize(("written", "status"), WRITTEN.items())
+async def test_an_integer_is_one_however_it_is_written(door: Door, written: str, status: int):
+    headers = {**as_operator(idempotency_key="r-1"), "Content-Type": "application/json"}
+    answer = await door.http.post("/v1/stock/lamp/receipts", content=f'{{"quantity": {written}}}', headers=headers)
+
+    assert answer.status_code == status
+    assert [request.quantity for request, *_ in door.log.requests] == ([5] if status == 202 else [])
 
 
 async def test_operators_set_prices(door: Door):
