@@ -3,7 +3,7 @@
 VENV := .venv/bin
 PYTHON ?=
 
-.PHONY: help run test faults bench security check style types pure clean venv
+.PHONY: help run test faults bench load security check style types pure clean venv
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test    all tests, on the embedded stack, with the coverage that is asked for"
 	@echo "make faults  every fault on the real stack, with a new seed: SEEDS=5 for as many, SEED=number for a certain one"
 	@echo "make bench   how fast it is, beside what Kafka and PostgreSQL can move at all: minutes; BENCH='drain --quick' for less"
+	@echo "make load    a shop's traffic, 500 requests a second for five minutes, then the audit: LOAD=--quick for a short one"
 	@echo "make security  the security tests, minutes of schemathesis, then bandit, a scan for secrets, and known weaknesses of what is installed"
 	@echo "make check   style, types and the tests that need no stack: under a minute"
 	@echo "make clean   remove .venv and all caches here (not $${DATA:-.data}: that is yours)"
@@ -35,6 +36,14 @@ bench: venv
 	@$(VENV)/python -c "import matplotlib" 2>/dev/null || \
 		$(VENV)/python -m pip install --quiet --no-deps --require-hashes -r bench.lock
 	@$(VENV)/pavane bench $(BENCH)
+
+# In an environment of its own: locust brings gevent.
+load: venv
+	@cmp -s load.lock .venv-load/load.lock || { \
+		$(VENV)/python -m venv --clear .venv-load && \
+		.venv-load/bin/python -m pip install --quiet --no-deps --require-hashes -r load.lock && \
+		cp load.lock .venv-load/; }
+	@$(VENV)/pavane bench load $(LOAD)
 
 # In an environment of its own: what looks over the code is nothing that the code needs. What was looked at and is meant
 # stands in infra/security; whatever is new fails, and so does a package of which nobody can say whether it is known to
@@ -76,5 +85,5 @@ venv:
 	exit 1
 
 clean:
-	@rm -rf .venv .venv-security .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage .coverage.* *.egg-info
+	@rm -rf .venv .venv-security .venv-load .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage .coverage.* *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

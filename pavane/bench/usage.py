@@ -82,12 +82,13 @@ class Usage:
         self._last[name] = pid, cpu
         self._looks[name].append((time.time(), self._gone[name] + cpu))
         if at_memory:
-            self._peaks[name] = max(self._peaks[name], sum(map(_memory, family)))
+            self._peaks[name] = max(self._peaks[name], sum(memory(each.pid) for each in family))
 
 
-def _memory(process: psutil.Process) -> int:
+def memory(pid: int) -> int:
+    """The bytes that a process holds now; what it shares is divided among those who do (PSS). 0 when it is gone."""
     try:
-        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
