@@ -19,6 +19,7 @@ from streams.kit.keystore import Connection, KeyStore, Person
 from streams.kit.masters import Masters, NoSuchMaster
 from streams.kit.protection import DataKey
 from streams.kit.settings import Settings
+from streams.kit.together import Together
 
 CACHE_SECONDS = 5.0
 MOST_CACHED = 10_000
@@ -44,6 +45,10 @@ class KeysAway(PavaneError):
     """Keys of persons cannot be had now: the database does not answer, or a master key is missing."""
 
     then = Then.LATER
+
+
+class MasterAway(KeysAway):
+    """A master key is missing: what it wraps cannot be opened, all else can."""
 
 
 class Keys(Protocol):
@@ -72,6 +77,8 @@ class Keyring:
         self._store = store
         self._persons = Lately[Person, DataKey](now)
         self._ids = Lately[str, DataKey | None](now)
+        self._finding = Together(self._found, WAIT_SECONDS, _late, alone_after=MasterAway)
+        self._making = Together(self._made, WAIT_SECONDS, _late, alone_after=MasterAway)
         self._noted_plain: set[str] = set()
 
     @classmethod
@@ -114,17 +121,13 @@ class Keyring:
         await self._pool.close(timeout=1.0)
 
     async def of(self, persons: Collection[Person]) -> dict[Person, DataKey]:
-        return await self._ask(self._persons, persons, self._store.of)
+        found, missing = self._persons.known(persons)
+        return found | await self._finding.answers(missing) if missing else found
 
     async def made_for(self, persons: Collection[Person], *, plain: bool = False) -> dict[Person, DataKey]:
-        found = await self.of(persons)
-        if missing := [person for person in persons if person not in found]:
-            asked_at = self._persons.now()
-            made = await self._asked(lambda connection: self._store.make(connection, missing))
-            self._persons.learn(made, asked_at)
-            found |= made
-            # Somebody else was quicker for the rest.
-            found |= await self.of([person for person in missing if person not in made])
+        found, missing = self._persons.known(persons)
+        if missing:
+            found |= await self._making.answers(missing)
         if plain:
             await self._note_plain({key.id for key in found.values()})
         return found
@@ -135,6 +138,20 @@ class Keyring:
     async def reachable(self) -> None:
         """Raises `KeysAway` when keys cannot be had."""
         await self._asked(lambda connection: self._store.find(connection, ()))
+
+    async def _found(self, persons: Collection[Person]) -> dict[Person, DataKey]:
+        return await self._ask(self._persons, persons, self._store.of)
+
+    async def _made(self, persons: Collection[Person]) -> dict[Person, DataKey]:
+        found = await self._found(persons)
+        if missing := [person for person in persons if person not in found]:
+            asked_at = self._persons.now()
+            made = await self._asked(lambda connection: self._store.make(connection, missing))
+            self._persons.learn(made, asked_at)
+            found |= made
+            # Somebody else was quicker for the rest.
+            found |= await self._found([person for person in missing if person not in made])
+        return found
 
     async def _ask(
         self,
@@ -170,11 +187,15 @@ class Keyring:
         except (psycopg.Error, PoolTimeout) as error:
             raise KeysAway(f"the database of keys (PAVANE_DATABASE_KEYS) does not answer: {error}") from error
         except NoSuchMaster as error:
-            raise KeysAway(str(error)) from error
+            raise MasterAway(str(error)) from error
 
     async def _once(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._pool.connection() as connection:
             return await question(connection)
+
+
+def _late() -> KeysAway:
+    return KeysAway("the database of keys (PAVANE_DATABASE_KEYS) is late with what others asked")
 
 
 class Lately(Generic[K, V]):
