@@ -17,7 +17,7 @@ import uvloop
 
 from api.app import build
 from api.settings import GatewaySettings
-from api.wire import bounded
+from api.wire import bounded, most_by_files
 from streams.kit.errors import PavaneError, WrongSetting
 from streams.kit.logs import set_up
 
@@ -52,7 +52,7 @@ def main() -> None:
         sys.exit(f"gateway: {error}")
     config = uvicorn.Config(
         application,
-        http=bounded(settings.gateway_connections_of_an_address),
+        http=bounded(settings.gateway_connections_of_an_address, most_by_files()),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -6,10 +6,14 @@ uvicorn waits for ever for a head that does not end, and keeps all of it. Here a
     when a head is longer than `MOST_HEAD_BYTES` or has more than `MOST_HEADERS` fields (431),
     when its client takes nothing of an answer for `READER_SECONDS`,
     when there are more connections than the gateway, or one address, may have (503, as soon as it comes).
+
+What the gateway may have is also bounded by the files that this process may open: without one for it, a connection
+would wait unseen until another ends.
 """
 
 import asyncio
 import json
+import resource
 from collections import Counter
 from typing import Any
 
@@ -25,19 +29,32 @@ READER_SECONDS = 30.0
 MOST_HEAD_BYTES = 16 * 1024
 MOST_HEADERS = 64
 MOST_CONNECTIONS = 20_000
+FILES_KEPT = 256
+"""For servers, the log, and connections that are being sent away."""
 
 _HAS: Counter[str] = Counter()
 
 
-def bounded(most_of_an_address: int = 0) -> type["BoundedHttp"]:
-    """The protocol with as many connections of one address; 0 for any number."""
-    return type("BoundedHttp", (BoundedHttp,), {"most_of_an_address": most_of_an_address})
+def bounded(most_of_an_address: int = 0, most: int = MOST_CONNECTIONS) -> type["BoundedHttp"]:
+    """The protocol with as many connections of one address (0: any number), and of all."""
+    return type("BoundedHttp", (BoundedHttp,), {"most_of_an_address": most_of_an_address, "most": most})
+
+
+def most_by_files() -> int:
+    """For how many connections there are files, once this process has raised its limit as far as it is allowed to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + FILES_KEPT
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(1, allowed - FILES_KEPT)
 
 
 class BoundedHttp(HttpToolsProtocol):
     """One connection. `most_of_an_address`: how many connections one address may have; 0 for any number."""
 
     most_of_an_address = 0
+    most = MOST_CONNECTIONS
 
     def __init__(self, config: Config, *more: Any, **named: Any) -> None:
         super().__init__(config, *more, **named)
@@ -53,7 +70,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._address = self.client[0] if self.client else ""
         _HAS[self._address] += 1
         crowded = 0 < self.most_of_an_address < _HAS[self._address]
-        if crowded or len(self.connections) > MOST_CONNECTIONS:
+        if crowded or len(self.connections) > self.most:
             self._cut_off(TooManyConnections())
         else:
             self._await_head()
