@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import OutOfMemoryError, RedisError
 from redis.exceptions import TimeoutError as NoReply
 
 from infra.valkey import Valkey
+from tests.waiting import eventually
 
 Fault = Callable[["FaultyValkey"], Awaitable[None]]
 
@@ -53,8 +54,13 @@ class FaultyValkey:
         if not self.server.is_running:
             await self.server.start()
         self.server.resume()
+        await eventually(self._has_loaded, what="Redis answers")
         await self.redis.config_set("maxmemory", 0)
-        await self.redis.ping()
+
+    async def _has_loaded(self) -> bool:
+        with suppress(BusyLoadingError):
+            return bool(await self.redis.ping())
+        return False
 
     async def commands(self) -> int:
         """How many commands it was ever sent, without those of this question."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -70,7 +70,6 @@ class KafkaLog:
         self._producer: AIOKafkaProducer | None = None
         self._producer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._committing: asyncio.Task[None] | None = None
         self._assigned: dict[int, int] = {}
         self._given = 0
         self._partition_count = 0
@@ -112,8 +111,6 @@ class KafkaLog:
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self._looker.close(), CLOSE_SECONDS)
         self._retire_producer()
-        if self._committing is not None:
-            self._closing.add(asyncio.create_task(_ended(self._committing)))
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
 
@@ -162,28 +159,16 @@ class KafkaLog:
         at = {TopicPartition(*each): position for each, position in positions.items()}
         held = self._consumer.assignment()
         ours = {each: position for each, position in at.items() if each in held}
-        error = await self._commit(ours) if ours else None
-        self.away = None if error is None else f"Kafka at {self._bootstrap} does not take offsets: {error!r}"
+        try:
+            if ours:
+                await asyncio.wait_for(self._consumer.commit(ours), CLOSE_SECONDS)
+            self.away = None
+        except (KafkaError, TimeoutError) as error:
+            self.away = f"Kafka at {self._bootstrap} does not take offsets: {error!r}"
         ends = {each: self._consumer.highwater(each) for each in at if each in held}
         heard = [each for each, end in ends.items() if end is not None and end <= at[each]]
         self._note_answers(heard)
         return {(each.topic, each.partition): max(0, end - at[each]) for each, end in ends.items() if end is not None}
-
-    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> Exception | None:
-        """Commit to the group, or wait on for what was begun before. What went wrong; a `TimeoutError`: nothing yet.
-
-        A commit under way is never cancelled: the client would go on with it, and nobody would hear how it ended.
-        """
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._consumer.commit(dict(offsets)), name="commit-offsets")
-        done, _ = await asyncio.wait({self._committing}, timeout=CLOSE_SECONDS)
-        if not done:
-            return TimeoutError(f"no answer within {CLOSE_SECONDS:.0f} s")
-        committing, self._committing = self._committing, None
-        error = committing.exception()
-        if error is not None and not isinstance(error, KafkaError):
-            raise error
-        return error
 
     def _note_answers(self, heard: Collection[TopicPartition]) -> None:
         """A healthy client asks for more of these twice a second, and is answered even when there is none."""
@@ -254,10 +239,19 @@ class KafkaLog:
         logger().info("revoked", seconds=round(time.monotonic() - begun, 3))
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for its end, whatever that is."""
-    with contextlib.suppress(Exception):
-        await task
+def hear_late_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Log what goes wrong in the client after nobody waits for it any more as a line of its own, without a stack.
+
+    The client goes on with a commit of offsets that was given up, and tells nobody how it ends.
+    """
+
+    def heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), KafkaError):
+            logger().warning("kafka_failed_late", error=repr(context["exception"]))
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(heard)
 
 
 async def _patiently(connect: Callable[[], Awaitable[T]]) -> T:

@@ -21,7 +21,7 @@ from streams.kit.codec import Codec
 from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
 from streams.kit.errors import PavaneError, RegistryAway, WrongSetting
-from streams.kit.kafka import KafkaLog, partition_of
+from streams.kit.kafka import KafkaLog, hear_late_errors, partition_of
 from streams.kit.keyring import Keyring, KeySettings
 from streams.kit.language import Language
 from streams.kit.logs import logger
@@ -156,6 +156,7 @@ async def _main(name: str, ending: Ending, now: Now) -> None:
     service = find(name)
     settings = WorkerSettings.of(name)
     logs.set_up(name, settings.log_level)
+    hear_late_errors(asyncio.get_running_loop())
     stop = asyncio.Event()
     ending.sets(stop)
     await run(service, settings, stop, now)

@@ -2,22 +2,16 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
-from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from infra import topics
-from infra.stack import Stack
-from pavane.instance import Instance
 from streams.kit import management
 from streams.kit.ending import OVERDUE
 from streams.kit.management import Management
@@ -106,38 +100,6 @@ def idle(instance: Working) -> float:
 # -- what is asked to end does -------------------------------------------------------------------------------------
 
 
-def stands_still(pid: int) -> bool:
-    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-
-
-@pytest.mark.parametrize("server", ["kafka", "postgres"])
-async def test_a_service_ends_within_the_bound_though_a_server_stands_still(
-    stack: Stack, tmp_path: Path, server: str
-) -> None:
-    if not stack.kafka or stack.postgres is None:
-        pytest.skip("the servers are not ours to freeze")
-    frozen_server = stack.kafka[0] if server == "kafka" else stack.postgres
-    instance = Instance("orders", 1, {**os.environ, **stack.addresses.environment()}, tmp_path / "orders.log")
-    try:
-        await eventually(lambda: holds_all_lanes(instance), 40)
-        frozen_server.pause()
-        await eventually(lambda: stands_still(frozen_server.pid))
-        begun = time.monotonic()
-        instance.child._process.send_signal(signal.SIGTERM)
-        code = await instance.child.wait(ENDS_WITHIN_SECONDS + 5)
-        took = time.monotonic() - begun
-        assert stands_still(frozen_server.pid)
-    finally:
-        frozen_server.resume()
-        instance.child.kill()
-    assert took < ENDS_WITHIN_SECONDS
-    log = instance.log_file.read_text()
-    assert ('"event": "stopped"' in log, '"event": "stop_overdue"' in log) == (code == 0, code == OVERDUE)
-    if code == OVERDUE:
-        [overdue] = [json.loads(line) for line in log.splitlines() if '"stop_overdue"' in line]
-        assert any("_main > run > " in waits for waits in overdue["waits"].values())
-
-
 BLOCKED = """
 import asyncio, sys, time
 from streams.kit import ending, logs
@@ -189,8 +151,3 @@ async def asked_to_end(how: str, asked_by: signal.Signals) -> tuple[asyncio.subp
         if process.returncode is None:
             process.kill()
     return process, said
-
-
-async def holds_all_lanes(instance: Instance) -> bool:
-    health = await instance.health()
-    return health is not None and len(health["lanes"]) == topics.load()[0].partitions

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, UnknownMemberIdError
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from infra.stack import Stack
 from streams.kit import kafka, outbox
 from streams.kit.errors import PartitionsChanged, WrongSetting
-from streams.kit.kafka import REQUEST_BYTES, KafkaLog, partition_of
+from streams.kit.kafka import REQUEST_BYTES, KafkaLog, hear_late_errors, partition_of
 from streams.kit.log import Extent, ToSay
 from streams.kit.outbox import Outbox
 from tests.conftest import NewTopics
@@ -259,14 +259,12 @@ async def test_what_was_heard_is_reported_to_the_group_and_what_is_to_come_is_co
 # -- a broker that goes away -------------------------------------------------------------------------------------------
 
 
-async def test_a_report_that_is_not_answered_in_time_says_so_and_its_end_is_heard(
+async def test_a_report_that_is_not_answered_in_time_says_so_until_one_is(
     stack: Stack, new_log: NewLog, new_topics: NewTopics, new_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not stack.kafka:
         pytest.skip("the broker is not ours to stop")
     monkeypatch.setattr(kafka, "CLOSE_SECONDS", 0.2)
-    unheard: list[str] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context["message"]))
     await new_topics(new_name)
     log = await new_log(new_name)
     await eventually(lambda: 0 in log.assigned())
@@ -285,9 +283,22 @@ async def test_a_report_that_is_not_answered_in_time_says_so_and_its_end_is_hear
         return log.away is None
 
     await eventually(is_taken, within_seconds=30)
-    gc.collect()
-    asyncio.get_running_loop().set_exception_handler(None)
-    assert unheard == []
+
+
+async def test_what_goes_wrong_after_nobody_waits_for_it_any_more_is_one_line_without_a_stack() -> None:
+    async def fails() -> None:
+        raise UnknownMemberIdError("shipping")
+
+    loop = asyncio.get_running_loop()
+    hear_late_errors(loop)
+    with capture_logs() as logs:
+        late = loop.create_task(fails())
+        await asyncio.wait({late})
+        del late
+        gc.collect()
+    loop.set_exception_handler(None)
+    assert [(each["event"], each["log_level"]) for each in logs] == [("kafka_failed_late", "warning")]
+    assert "UnknownMemberIdError" in logs[0]["error"]
 
 
 async def test_nothing_is_lost_or_reordered_when_the_broker_is_killed_while_facts_are_said(

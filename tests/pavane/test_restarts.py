@@ -1,6 +1,7 @@
-"""Processes of a platform that end, die or stand still are started again, and no order notices."""
+"""Processes that die or stand still are started again, those that are asked to end do, and no order notices."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -13,13 +14,16 @@ from uuid import uuid4
 
 import httpx
 import psutil
+import pytest
 
+from infra import topics
 from infra.processes import Child
 from infra.stack import Stack
 from pavane.audit import audit
 from pavane.console import INTERRUPTED
 from pavane.instance import GATEWAY, Instance
 from pavane.platform import Platform
+from streams.kit.ending import OVERDUE
 from streams.kit.run import services
 from streams.kit.shop import Order, Shop
 from tests.faults.harness import LONG
@@ -31,6 +35,7 @@ ORDERS = 1_000
 TILLS = 8
 #: Orders that are accepted in a round before its processes are asked to end: the others come while they do.
 BEFORE_THE_RESTART = 20
+
 
 @asynccontextmanager
 async def a_shop(platform: Platform) -> AsyncIterator[Shop]:
@@ -155,3 +160,43 @@ async def nothing_is_broken(platform: Platform, stack: Stack) -> None:
     assert {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean} == {}
     assert report.unsettled == 0
     assert report.verdict("orders-end").checked > 0
+
+
+# -- and a service that is asked to end does -------------------------------------------------------------------------
+
+
+def stands_still(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+async def test_a_service_ends_within_the_bound_though_a_server_stands_still(
+    stack: Stack, tmp_path: Path, server: str
+) -> None:
+    if not stack.kafka or stack.postgres is None:
+        pytest.skip("the servers are not ours to freeze")
+    frozen_server = stack.kafka[0] if server == "kafka" else stack.postgres
+    instance = Instance("orders", 1, {**os.environ, **stack.addresses.environment()}, tmp_path / "orders.log")
+    try:
+        await eventually(lambda: holds_all_lanes(instance), 40)
+        frozen_server.pause()
+        await eventually(lambda: stands_still(frozen_server.pid))
+        begun = time.monotonic()
+        instance.child._process.send_signal(signal.SIGTERM)
+        code = await instance.child.wait(ENDS_WITHIN_SECONDS + 5)
+        took = time.monotonic() - begun
+        assert stands_still(frozen_server.pid)
+    finally:
+        frozen_server.resume()
+        instance.child.kill()
+    assert took < ENDS_WITHIN_SECONDS
+    log = instance.log_file.read_text()
+    assert ('"event": "stopped"' in log, '"event": "stop_overdue"' in log) == (code == 0, code == OVERDUE)
+    if code == OVERDUE:
+        [overdue] = [json.loads(line) for line in log.splitlines() if '"stop_overdue"' in line]
+        assert any("_main > run > " in waits for waits in overdue["waits"].values())
+
+
+async def holds_all_lanes(instance: Instance) -> bool:
+    health = await instance.health()
+    return health is not None and len(health["lanes"]) == topics.load()[0].partitions
