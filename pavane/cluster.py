@@ -14,6 +14,7 @@ import typer
 from infra.addresses import KAFKA, REGISTRY
 from infra.errors import InfraError
 from pavane import prepare
+from pavane.dead_letters.words import count as plural
 from pavane.running import environment_of
 from streams.kit.language import Language
 
@@ -56,7 +57,7 @@ def check_schemas() -> int:
     language = Language.load()
     findings = _wrong_with(language)
     count, new = sum(1 for _ in language), len(released.unreleased(language))
-    verdict = f"{count} schemas checked, {_told(findings)} findings" if findings else f"{count} schemas are in order"
+    verdict = f"{count} schemas checked, {_told(findings, 'finding')}" if findings else f"{count} schemas are in order"
     typer.echo(f"{verdict}, {new} not released yet" if new else verdict)
     return 1 if findings else 0
 
@@ -66,7 +67,7 @@ def release_schemas() -> int:
 
     language = Language.load()
     if findings := _wrong_with(language):
-        typer.echo(f"nothing was released: {_told(findings)} findings")
+        typer.echo(f"nothing was released: {_told(findings, 'finding')}")
         return 1
     new = released.release(language)
     for schema in new:
@@ -82,7 +83,7 @@ def diff_schemas(data: Path) -> int:
     with _registry(data) as url:
         findings = registry.diff(url, language)
     same = f"nothing differs: the registry has the {sum(1 for _ in language)} schemas, and no other version of them"
-    typer.echo(f"{_told(findings)} differences" if findings else same)
+    typer.echo(_told(findings, "difference") if findings else same)
     return 1 if findings else 0
 
 
@@ -94,11 +95,11 @@ def _wrong_with(language: Language) -> list[Finding]:
     return findings or agreements.check(language, views.services())
 
 
-def _told(findings: list[Finding]) -> int:
-    """Print them; how many they are."""
+def _told(findings: list[Finding], thing: str) -> str:
+    """Print them; how many they are, as words."""
     for finding in findings:
         typer.echo(f"! {finding}")
-    return len(findings)
+    return plural(len(findings), thing)
 
 
 def push_schemas(data: Path) -> int:

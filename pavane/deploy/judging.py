@@ -211,6 +211,11 @@ def _notes(candidate: Announcement, live: Live) -> Iterator[str]:
     if own:
         for topic, event in sorted(_events(candidate.hears).keys() - known):
             yield f"It reacts to {event} of {topic} from now on; what was heard before is not heard again."
+        for topic, event in sorted(_unheard(candidate, live)):
+            yield (
+                f"It says {event} from now on, and nobody that runs hears it: deploy who shall hear it first, as what "
+                f"is said on {topic} before that is not heard again."
+            )
         declared = (candidate.says, candidate.hears, candidate.remembers)
         if any((mine.said.says, mine.said.hears, mine.said.remembers) == declared for mine in own):
             yield "It declares what runs now, with other code: what it would decide otherwise is not asked here."
@@ -218,6 +223,13 @@ def _notes(candidate: Announcement, live: Live) -> Iterator[str]:
         for each in running:
             if not each.is_live and name != candidate.service:
                 yield f"{name} does not run; it was judged by the version that ran last, {each.said.version}."
+
+
+def _unheard(candidate: Announcement, live: Live) -> set[EventName]:
+    """Facts that it says and the version that runs does not, and that no other service reads."""
+    heard = {event for other in live.others(candidate.service) for event in _events(other.said.hears)}
+    new = _events(candidate.says).keys() - _said_now(candidate, live) - heard
+    return {event for event in new if not event[0].endswith(REQUESTS)}
 
 
 _READ_ON = "Read it as it was written: give new fields a default, and keep the types and symbols."

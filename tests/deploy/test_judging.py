@@ -186,6 +186,17 @@ def test_two_versions_that_hear_different_topics_may_not_share_the_group() -> No
     assert any("reacts to ShipmentBooked of shipping from now on" in note for note in answer.notes)
 
 
+def test_a_fact_that_nobody_hears_yet_is_told() -> None:
+    more = version(says=[placed(ORDER), event("OrderHeld", ORDER)])
+    before = version("v1", says=[placed(ORDER)])
+    answer = judge(more, live(before, BILLING))
+    assert answer.may
+    assert any(note.startswith("It says OrderHeld from now on, and nobody that runs hears it") for note in answer.notes)
+
+    holding = version("b2", service="billing", hears={"orders": [placed(ORDER), event("OrderHeld", ORDER)]})
+    assert judge(more, live(before, holding)).notes == ()
+
+
 def test_other_code_with_the_same_declarations_is_told_apart() -> None:
     (note,) = judge(version("b2", service="billing", hears={"orders": [placed(ORDER)]}), live(BILLING)).notes
     assert "what it would decide otherwise is not asked here" in note
