@@ -114,6 +114,12 @@ class Pauses:
         await asyncio.sleep(seconds)
 
 
+#: How Redis is treated in production, but that it is looked at again soon.
+IMPATIENT = replace(REDIS, open_seconds=0.2)
+#: For what Redis answers, also on a machine that has much else to do.
+PATIENT = replace(REDIS, timeout_seconds=30.0, place_wait_seconds=30.0)
+
+
 @asynccontextmanager
 async def owner(
     redis: str,
@@ -123,10 +129,10 @@ async def owner(
     lease_seconds: float = 5.0,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     service: Service | None = None,
+    redis_policy: Policy = IMPATIENT,
 ) -> AsyncIterator[Guarded]:
     """One process's guard, with connections and breakers of its own."""
     service = service or ringer()
-    impatient = replace(REDIS, open_seconds=0.2)
-    async with Records.at(redis, service.name, 3600.0, lease_seconds, impatient) as records:
+    async with Records.at(redis, service.name, 3600.0, lease_seconds, redis_policy) as records:
         dependency = Dependency("bells", replace(policy, meanwhile="no bell is rung"))
         yield Guarded(service, bells, dependency, records, pause=pause)

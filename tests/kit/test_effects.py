@@ -17,7 +17,7 @@ from streams.kit.events import Answer, Effect, Unanswered
 from streams.kit.records import Records
 from streams.kit.service import Service
 from tests.faulty_valkey import FaultyValkey, faulty_valkey
-from tests.kit.bells import Bells, Cracked, Pauses, Ring, Rung, Silence, Silenced, Tower, owner, ringer
+from tests.kit.bells import PATIENT, Bells, Cracked, Pauses, Ring, Rung, Silence, Silenced, Tower, owner, ringer
 from tests.waiting import eventually
 
 
@@ -77,9 +77,9 @@ async def test_owners_that_race_for_500_effects_ask_for_each_once(redis: str) ->
     shuffled = random.Random(7)
     pauses = Pauses()
     async with (
-        owner(redis, bells, pause=pauses) as first,
-        owner(redis, bells, pause=pauses) as second,
-        owner(redis, bells, pause=pauses) as third,
+        owner(redis, bells, pause=pauses, lease_seconds=60.0, redis_policy=PATIENT) as first,
+        owner(redis, bells, pause=pauses, lease_seconds=60.0, redis_policy=PATIENT) as second,
+        owner(redis, bells, pause=pauses, lease_seconds=60.0, redis_policy=PATIENT) as third,
     ):
         rounds = [effects, effects[:300], effects[200:], shuffled.sample(effects, 400)]
         owners = [first, second, third]
