@@ -1,5 +1,6 @@
 """The worker: records in, batches, facts out, for the lanes that the group gives to this instance.
 
+0. Take the lanes that the group gives (`owning`).
 1. Read records into the lanes (`log`), and take from them what may be heard (`lane`, `clock`).
 2. Open them as events (`opening`), load the rows they need (`rows`), fold them (`fold`), ask the world, commit rows,
    positions, clocks and outbox at once under the lanes' epochs (`batch`, `store`).
@@ -18,25 +19,16 @@ from datetime import UTC, datetime, timedelta
 from streams.kit.batch import Batches
 from streams.kit.codec import Codec
 from streams.kit.envelope import Envelope
-from streams.kit.errors import (
-    DatabaseBehind,
-    LogLost,
-    LogShorter,
-    LogTruncated,
-    PavaneError,
-    RefusedToGuess,
-    StaleEpoch,
-    Then,
-)
+from streams.kit.errors import PavaneError, StaleEpoch, Then
 from streams.kit.events import milliseconds
 from streams.kit.faultpoints import reached
 from streams.kit.fold import Fold
-from streams.kit.lane import DUE, Delivery, Draft, Holding, Lane
+from streams.kit.lane import DUE, Delivery, Draft, Lane
 from streams.kit.liveness import Progress
 from streams.kit.log import Log, Record
 from streams.kit.logs import logger
 from streams.kit.opening import PartitionOf
-from streams.kit.outbox import Outbox
+from streams.kit.owning import Owned
 from streams.kit.protecting import Protector
 from streams.kit.service import Service, World
 from streams.kit.settings import WorkerSettings
@@ -64,9 +56,6 @@ class Worker:
         protector: Protector | None = None,
     ) -> None:
         self.service = service
-        self.lanes: dict[int, Lane] = {}
-        self.outboxes: dict[int, Outbox] = {}
-        self.halted: dict[int, RefusedToGuess] = {}
         self.away: str | None = None
         self.progress = Progress()
         self._log = log
@@ -75,15 +64,23 @@ class Worker:
         self._now = now
         self._batches = Batches(service, codec, store, world, partition_of, now, protector)
         self._telemetry = Telemetry(service.name)
-        self._taken: dict[int, int] = {}
         self._one_at_a_time = asyncio.Lock()
         self._noted: dict[int, int] = {}
-        self._lost: dict[int, datetime] = {}
-        self._halted_under: dict[int, int | None] = {}
-        self._told: set[int] = set()
-        self._reading: set[int] = set()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._owned = Owned(
+            service,
+            log,
+            store,
+            settings,
+            now=now,
+            telemetry=self._telemetry,
+            progress=self.progress,
+            one_at_a_time=self._one_at_a_time,
+            room=self._room.set,
+            forget=self._forget,
+        )
+        self.lanes, self.outboxes, self.halted = self._owned.lanes, self._owned.outboxes, self._owned.halted
         self._one_record_for = 0
         self._stuck: set[tuple[int, str]] = set()
         self._due_at = self._look_after_at = datetime.min.replace(tzinfo=UTC)
@@ -124,7 +121,7 @@ class Worker:
 
     async def step(self, wait_seconds: float = 0.0) -> int:
         """Read, and run one batch if there is anything to hear. How many records were heard."""
-        await self._take_assigned()
+        await self._owned.take_assigned()
         await self._read(wait_seconds)
         async with self._one_at_a_time:
             drafts = self._drafts()
@@ -146,124 +143,23 @@ class Worker:
             # So that the next owner need not say it again. If the database is away now, it will, and nobody minds.
             with contextlib.suppress(DatabaseAway):
                 await self._acknowledge()
-            for partition in tuple(self.lanes):
-                self._drop(partition)
-            for partition in tuple(self.halted):
-                self._drop(partition)
+            self._owned.drop_all()
             if not self._stopping.is_set():
                 self._batches.letting_go.clear()
-
-    # -- owning lanes ------------------------------------------------------------------------------------------------
-
-    async def _take_assigned(self) -> None:
-        assigned = self._log.assigned()
-        for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
-            self._drop(partition)
-        self._claim_lost()
-        for partition, given in assigned.items():
-            if partition not in self._taken:
-                async with self._one_at_a_time:
-                    # While the lanes before it were taken, the group may have given it to somebody else, who would
-                    # lose it to us and not take it again before the next rebalance.
-                    if self._log.assigned().get(partition) == given:
-                        await self._take_over(partition)
-                        self._taken[partition] = given
-        # Only now is anything fetched: the next lane's questions would wait behind this one's long poll.
-        for partition in [p for p in self.lanes if p not in self._reading]:
-            self._log.seek(partition, self.lanes[partition].positions)
-            self._reading.add(partition)
-
-    def _claim_lost(self) -> None:
-        """Drop lanes lost to a higher epoch that the group still gives to us two sessions later, to take them again.
-
-        Who took them was no member of the group any more, and does not work on them.
-        """
-        now = self._now()
-        patience = timedelta(milliseconds=2 * self._settings.session_timeout_ms)
-        for partition in [p for p, since in self._lost.items() if now - since > patience]:
-            self._drop(partition)
-
-    async def _take_over(self, partition: int) -> None:
-        """Become the lane's owner: raise its epoch, then read what the database knows, and go on from there."""
-        epoch: int | None = None
-        try:
-            holding, unsaid = await self._store.take_over(partition, self._log.partition_count)
-            epoch = holding.epoch
-            reached("after-takeover")
-            own = [fact for _, facts in unsaid for fact in facts if fact.topic == self.service.name]
-            await self._agrees(partition, holding, len(own))
-            lane = Lane(self.service.name, partition, self.service.topics, holding)
-            for topic, extent in (await self._log.extents(partition)).items():
-                position = lane.positions[topic]
-                if position < extent.start:
-                    raise LogTruncated(self.service.name, topic, partition, position, extent.start)
-                if position > extent.end:
-                    raise LogShorter(self.service.name, topic, partition, position, extent.end)
-        except RefusedToGuess as refusal:
-            self._halt(partition, refusal, epoch)
-            return
-        self.lanes[partition] = lane
-        self.outboxes[partition] = Outbox(partition, self._log, holding.acknowledged, self._room.set)
-        self.outboxes[partition].add(unsaid)
-        self.progress.note(partition)
-        logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
-        self._telemetry.lanes_held.set(len(self.lanes))
-
-    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> None:
-        """Check that the log and the database know of the same facts of ours, but for those `waiting` to be said.
-
-        A fact is committed before it is said, so the log cannot be further: unless the database was lost, or restored
-        from a backup. What was acknowledged is in the log: unless that has lost its end.
-        """
-        me = self.service.name
-        if self.service.is_projection:
-            return
-        known = holding.clock.get(me, 0)
-        last = await self._log.last_said(me, partition, known - waiting)
-        if last is None:
-            return
-        if last > known:
-            raise DatabaseBehind(me, partition, known, last)
-        if last < known - waiting and known - waiting > await self._store.given_up(partition):
-            raise LogLost(me, partition, known - waiting, last)
-
-    def _drop(self, partition: int) -> None:
-        """Forget everything in memory about a lane; the database has it for the next owner."""
-        self._taken.pop(partition, None)
-        self._noted.pop(partition, None)
-        self._lost.pop(partition, None)
-        self._reading.discard(partition)
-        self._batches.forget(partition)
-        self.progress.forget(partition)
-        self._halted_under.pop(partition, None)
-        self._told.discard(partition)
-        if self.halted.pop(partition, None) is not None:
-            self._telemetry.lanes_halted.set(len(self.halted))
-        if self.lanes.pop(partition, None) is not None:
-            logger().info("lane_dropped", partition=partition)
-        outbox = self.outboxes.pop(partition, None)
-        if outbox is not None:
-            outbox.drop()
-        self._telemetry.lanes_held.set(len(self.lanes))
-
-    def _halt(self, partition: int, refusal: RefusedToGuess, epoch: int | None) -> None:
-        if partition not in self.halted:
-            self.halted[partition] = refusal
-            self._halted_under[partition] = epoch
-            self._look_after_at = self._now()
-            logger().error("lane_halted", partition=partition, reason=type(refusal).__name__, error=str(refusal))
-        self._telemetry.lanes_halted.set(len(self.halted))
 
     async def _wait_for_database(self, error: PavaneError) -> None:
         """It is unknown what was committed, or where the log begins: take all lanes again, once there is an answer."""
         self.away = str(error)
         away = "database_away" if isinstance(error, DatabaseAway) else "kafka_away"
         self._telemetry.again(away)
-        for partition in {*self.lanes, *self._taken}:
-            self._drop(partition)
+        self._owned.drop_all()
         self._pause = min(max(self._pause * 2, 0.1), LONGEST_PAUSE_SECONDS)
         logger().warning(away, error=str(error), again_in_seconds=round(self._pause, 2))
         await self._wait(self._stopping, self._pause * random.uniform(0.5, 1.0))
+
+    def _forget(self, partition: int) -> None:
+        self._noted.pop(partition, None)
+        self._batches.forget(partition)
 
     # -- reading and hearing -----------------------------------------------------------------------------------------
 
@@ -301,7 +197,7 @@ class Worker:
             drafts.append(draft)
             left -= len(draft.deliveries)
             if lane.halted is not None:
-                self._halt(lane.partition, lane.halted, lane.epoch)
+                self._owned.halt(lane.partition, lane.halted, lane.epoch)
             if self._one_record_for and draft.moved:
                 break
         return drafts
@@ -361,13 +257,7 @@ class Worker:
         self._telemetry.again(type(error).__name__)
         if isinstance(error, StaleEpoch):
             logger().warning("stale_epoch", partitions=sorted(error.partitions))
-            for partition in error.partitions:
-                # Taken again only on a new assignment: until then somebody else owns it.
-                given = self._taken.get(partition)
-                self._drop(partition)
-                if given is not None:
-                    self._taken[partition] = given
-                    self._lost[partition] = self._now()
+            self._owned.lose(error.partitions)
         elif isinstance(error, BatchRefused):
             records = sum(len(draft.deliveries) for draft in drafts)
             if records > 1:
@@ -385,10 +275,11 @@ class Worker:
     async def _look_after(self) -> None:
         """Now and then: delete outbox rows that are acknowledged and old enough, and tell how far was heard."""
         now = self._now()
-        if _is_to_come(self._look_after_at, now, LOOK_AFTER_SECONDS) or not (self.lanes or self.halted):
+        early = _is_to_come(self._look_after_at, now, LOOK_AFTER_SECONDS) and not self._owned.has_to_tell
+        if early or not (self.lanes or self.halted):
             return
         self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
-        await self._look_at_halted(now)
+        await self._owned.look_at_halted(now)
         await self._acknowledge()
         before = now - timedelta(seconds=self._settings.outbox_keep_seconds)
         reached("before-forget")
@@ -396,17 +287,6 @@ class Worker:
         heard = {(topic, p): position for p, lane in self.lanes.items() for topic, position in lane.positions.items()}
         for (topic, partition), records in (await self._log.report(heard)).items():
             self._telemetry.lag(topic, partition, records)
-
-    async def _look_at_halted(self, now: datetime) -> None:
-        """Write down why lanes are halted. One whose epoch was raised since is lost: somebody decided about it, or owns
-        it now. If the group still gives it to us a while later, it is taken again."""
-        for partition in self.halted.keys() - self._told:
-            await self._store.note_halted(partition, self._halted_under[partition], str(self.halted[partition]))
-            self._told.add(partition)
-        under = {partition: epoch for partition, epoch in self._halted_under.items() if epoch is not None}
-        for partition, epoch in (await self._store.epochs(under) if under else {}).items():
-            if epoch > under[partition]:
-                self._lost.setdefault(partition, now)
 
     async def _acknowledge(self) -> None:
         """Write down what the log has acknowledged since the lanes' last batches."""

@@ -1,0 +1,201 @@
+"""Which lanes are ours: taken when the group gives them, if log and database agree; halted if not; dropped when lost.
+
+    given by the group ──▶ ours ──────▶ dropped: taken back by the group, or lost to a higher epoch
+                      │      │
+                      ▼      ▼
+                       halted: to go on would be a guess; somebody decides, or owns the lane by now
+
+Whatever is known here of a lane, the database knows too: to drop one is to forget it.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from streams.kit.errors import DatabaseBehind, LogLost, LogShorter, LogTruncated, RefusedToGuess
+from streams.kit.faultpoints import reached
+from streams.kit.lane import Holding, Lane
+from streams.kit.liveness import Progress
+from streams.kit.log import Log
+from streams.kit.logs import logger
+from streams.kit.outbox import Outbox
+from streams.kit.service import Service
+from streams.kit.settings import WorkerSettings
+from streams.kit.store import Store
+from streams.kit.telemetry import Telemetry
+
+
+class Owned:
+    """The lanes of one worker, by partition. `room` is called when facts were acknowledged, `forget` when a lane goes.
+
+    `one_at_a_time` is held while a lane is taken, so that none is let go meanwhile.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        log: Log,
+        store: Store,
+        settings: WorkerSettings,
+        *,
+        now: Callable[[], datetime],
+        telemetry: Telemetry,
+        progress: Progress,
+        one_at_a_time: asyncio.Lock,
+        room: Callable[[], None],
+        forget: Callable[[int], None],
+    ) -> None:
+        self.lanes: dict[int, Lane] = {}
+        self.outboxes: dict[int, Outbox] = {}
+        self.halted: dict[int, RefusedToGuess] = {}
+        self._service = service
+        self._log = log
+        self._store = store
+        self._settings = settings
+        self._now = now
+        self._telemetry = telemetry
+        self._progress = progress
+        self._one_at_a_time = one_at_a_time
+        self._room = room
+        self._forget = forget
+        #: What the group gave, by the number of its assignment.
+        self._taken: dict[int, int] = {}
+        self._lost: dict[int, datetime] = {}
+        self._reading: set[int] = set()
+        self._halted_under: dict[int, int | None] = {}
+        self._told: set[int] = set()
+
+    # -- taking ------------------------------------------------------------------------------------------------------
+
+    async def take_assigned(self) -> None:
+        """Drop what the group took back, take what it gives."""
+        assigned = self._log.assigned()
+        for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
+            self.drop(partition)
+        self._claim_lost()
+        for partition, given in assigned.items():
+            if partition not in self._taken:
+                async with self._one_at_a_time:
+                    # While the lanes before it were taken, the group may have given it to somebody else, who would
+                    # lose it to us and not take it again before the next rebalance.
+                    if self._log.assigned().get(partition) == given:
+                        await self._take_over(partition)
+                        self._taken[partition] = given
+        # Only now is anything fetched: the next lane's questions would wait behind this one's long poll.
+        for partition in [p for p in self.lanes if p not in self._reading]:
+            self._log.seek(partition, self.lanes[partition].positions)
+            self._reading.add(partition)
+
+    def _claim_lost(self) -> None:
+        """Drop lanes lost to a higher epoch that the group still gives to us two sessions later, to take them again.
+
+        Who took them was no member of the group any more, and does not work on them.
+        """
+        now = self._now()
+        patience = timedelta(milliseconds=2 * self._settings.session_timeout_ms)
+        for partition in [p for p, since in self._lost.items() if now - since > patience]:
+            self.drop(partition)
+
+    async def _take_over(self, partition: int) -> None:
+        """Become the lane's owner: raise its epoch, then read what the database knows, and go on from there."""
+        epoch: int | None = None
+        try:
+            holding, unsaid = await self._store.take_over(partition, self._log.partition_count)
+            epoch = holding.epoch
+            reached("after-takeover")
+            own = [fact for _, facts in unsaid for fact in facts if fact.topic == self._service.name]
+            await self._agrees(partition, holding, len(own))
+            lane = Lane(self._service.name, partition, self._service.topics, holding)
+            for topic, extent in (await self._log.extents(partition)).items():
+                position = lane.positions[topic]
+                if position < extent.start:
+                    raise LogTruncated(self._service.name, topic, partition, position, extent.start)
+                if position > extent.end:
+                    raise LogShorter(self._service.name, topic, partition, position, extent.end)
+        except RefusedToGuess as refusal:
+            self.halt(partition, refusal, epoch)
+            return
+        self.lanes[partition] = lane
+        self.outboxes[partition] = Outbox(partition, self._log, holding.acknowledged, self._room)
+        self.outboxes[partition].add(unsaid)
+        self._progress.note(partition)
+        logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
+        self._telemetry.lanes_held.set(len(self.lanes))
+
+    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> None:
+        """Check that the log and the database know of the same facts of ours, but for those `waiting` to be said.
+
+        A fact is committed before it is said, so the log cannot be further: unless the database was lost, or restored
+        from a backup. What was acknowledged is in the log: unless that has lost its end.
+        """
+        me = self._service.name
+        if self._service.is_projection:
+            return
+        known = holding.clock.get(me, 0)
+        last = await self._log.last_said(me, partition, known - waiting)
+        if last is None:
+            return
+        if last > known:
+            raise DatabaseBehind(me, partition, known, last)
+        if last < known - waiting and known - waiting > await self._store.given_up(partition):
+            raise LogLost(me, partition, known - waiting, last)
+
+    # -- halting -----------------------------------------------------------------------------------------------------
+
+    def halt(self, partition: int, refusal: RefusedToGuess, epoch: int | None) -> None:
+        """Do nothing more in the lane. `epoch`: under which; None before it was ours."""
+        if partition not in self.halted:
+            self.halted[partition] = refusal
+            self._halted_under[partition] = epoch
+            logger().error("lane_halted", partition=partition, reason=type(refusal).__name__, error=str(refusal))
+        self._telemetry.lanes_halted.set(len(self.halted))
+
+    @property
+    def has_to_tell(self) -> bool:
+        """Why a lane is halted is not written down yet."""
+        return not self.halted.keys() <= self._told
+
+    async def look_at_halted(self, now: datetime) -> None:
+        """Write down why lanes are halted. One whose epoch was raised since is lost: somebody decided about it, or owns
+        it now. If the group still gives it to us a while later, it is taken again."""
+        for partition in self.halted.keys() - self._told:
+            await self._store.note_halted(partition, self._halted_under[partition], str(self.halted[partition]))
+            self._told.add(partition)
+        under = {partition: epoch for partition, epoch in self._halted_under.items() if epoch is not None}
+        for partition, epoch in (await self._store.epochs(under) if under else {}).items():
+            if epoch > under[partition]:
+                self._lost.setdefault(partition, now)
+
+    # -- letting go --------------------------------------------------------------------------------------------------
+
+    def lose(self, partitions: Collection[int]) -> None:
+        """Somebody else has raised their epochs: they are taken again only on a new assignment, or much later."""
+        for partition in partitions:
+            given = self._taken.get(partition)
+            self.drop(partition)
+            if given is not None:
+                self._taken[partition] = given
+                self._lost[partition] = self._now()
+
+    def drop_all(self) -> None:
+        """Forget every lane, also those that are halted or lost: all are taken again."""
+        for partition in {*self.lanes, *self.halted, *self._taken}:
+            self.drop(partition)
+
+    def drop(self, partition: int) -> None:
+        """Forget everything in memory about a lane; the database has it for the next owner."""
+        self._taken.pop(partition, None)
+        self._lost.pop(partition, None)
+        self._reading.discard(partition)
+        self._halted_under.pop(partition, None)
+        self._told.discard(partition)
+        self._progress.forget(partition)
+        self._forget(partition)
+        if self.halted.pop(partition, None) is not None:
+            self._telemetry.lanes_halted.set(len(self.halted))
+        if self.lanes.pop(partition, None) is not None:
+            logger().info("lane_dropped", partition=partition)
+        outbox = self.outboxes.pop(partition, None)
+        if outbox is not None:
+            outbox.drop()
+        self._telemetry.lanes_held.set(len(self.lanes))
