@@ -210,6 +210,7 @@ async def test_what_nginx_refuses_itself_is_a_problem_like_all_others(front: Fro
         for status, answer in {
             413: await http.post("/v1/orders", content=b" " * 200_000, headers=headers),
             414: await http.get("/" + "a" * 20_000),
+            404: await http.get("/metrics"),
         }.items():
             told: dict[str, Any] = answer.json()
 
