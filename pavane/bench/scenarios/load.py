@@ -8,7 +8,6 @@ accepted is in orders' own table, has ended, and the audit is clean.
 import asyncio
 import json
 import os
-import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +36,7 @@ KNOWN_CUSTOMERS = 2_000
 SHARE_OF_NEW = 0.34
 LOOKS_AT_MEMORY = 10
 ENDED_SECONDS = 120.0
+BETWEEN_LOOKS_SECONDS = 0.5
 MOST_EXAMPLES = 3
 
 
@@ -143,7 +143,7 @@ async def _check_ends(place: Ground, placed: Sequence[str]) -> None:
                 f"{len(missing):,} of {len(placed):,} accepted orders have not ended, {len(lost):,} of them are "
                 f"nowhere; the first is {missing[0]}"
             )
-        await asyncio.sleep(random.uniform(0.5, 1.0))
+        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
 
 def _result(plan: Plan, told: Mapping[str, Any], memory: Sequence[int], watched: Usage, invariants: int) -> Result:
