@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
-from api.app import build
+from api.app import parts, served
+from api.gateway import Gateway
 from api.settings import GatewaySettings
 from api.wire import bounded, most_by_files
 from streams.kit.errors import PavaneError, WrongSetting
@@ -25,7 +26,17 @@ GRACE_SECONDS = 2
 
 
 class Server(uvicorn.Server):
-    """Says where it listens once it does; its signals are handled by the loop, so that it ends with status 0."""
+    """Says where it listens once it does, and lets streams end before it does. Its signals are handled by the loop, so
+    that it ends with status 0."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Before the connections are waited for: a stream would go on until it is cut off.
+        self._gateway.feed.hang_up()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -46,7 +57,8 @@ def main() -> None:
     try:
         settings = GatewaySettings.read()
         set_up("gateway", settings.log_level)
-        application = build(settings)
+        gateway = parts(settings)
+        application = served(gateway, settings)
         listener = _listen(settings.gateway_host, settings.gateway_port)
     except PavaneError as error:
         sys.exit(f"gateway: {error}")
@@ -60,7 +72,7 @@ def main() -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         lifespan="on",
     )
-    uvloop.run(Server(config).serve(sockets=[listener]))
+    uvloop.run(Server(config, gateway).serve(sockets=[listener]))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -139,6 +139,15 @@ class Health(BaseModel):
     missing: dict[str, str]
 
 
+class Deep(BaseModel):
+    """How a round trip went. `status`: ready or unready. `seconds`: how long each part took; the last one counts from
+    the request on, through everything. `missing`: what did not come back in time."""
+
+    status: str
+    seconds: dict[str, float]
+    missing: dict[str, str]
+
+
 def answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
     return json_answer(model.model_dump_json().encode(), status, headers)

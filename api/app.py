@@ -32,34 +32,42 @@ ROUTERS = (live.router, orders.router, items.router, overdue.router, health.rout
 
 def build(settings: GatewaySettings) -> ASGIApp:
     """The application with the parts that `settings` name. Raises `WrongSetting` and `LanguageError`."""
+    return served(parts(settings), settings)
+
+
+def parts(settings: GatewaySettings) -> Gateway:
+    """What the gateway stands on; nothing is connected to yet."""
     language = Language.load()
     keyring = Keyring.on(settings)
 
     async def open_codec() -> Codec:
         return Codec(language, ConfluentRegistry(settings.registry))
 
-    async def keep_announced() -> None:
-        await announce(settings.database_timeline, announcement(language))
-
-    return application(
-        Gateway(
-            verifier=Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience),
-            log=RequestLog(settings.kafka, open_codec),
-            idempotency=Idempotency(settings.redis),
-            timeline=Timeline(settings.database_timeline),
-            keyring=keyring,
-            customers=Customers(keyring, language),
-            limits=Limits(
-                settings.redis,
-                address=settings.limit_address,
-                user=settings.limit_user,
-                tenant=settings.limit_tenant,
-                burst_seconds=settings.limit_burst_seconds,
-            ),
+    return Gateway(
+        verifier=Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience),
+        log=RequestLog(settings.kafka, open_codec),
+        idempotency=Idempotency(settings.redis),
+        timeline=Timeline(settings.database_timeline),
+        keyring=keyring,
+        customers=Customers(keyring, language),
+        limits=Limits(
+            settings.redis,
+            address=settings.limit_address,
+            user=settings.limit_user,
+            tenant=settings.limit_tenant,
+            burst_seconds=settings.limit_burst_seconds,
         ),
-        trusted=networks(settings.trusted_proxies),
-        beside=keep_announced,
     )
+
+
+def served(gateway: Gateway, settings: GatewaySettings) -> ASGIApp:
+    """The application of this gateway, as it is set. Raises `WrongSetting` and `LanguageError`."""
+    said = announcement(Language.load())
+
+    async def keep_announced() -> None:
+        await announce(settings.database_timeline, said)
+
+    return application(gateway, networks(settings.trusted_proxies), keep_announced, docs=settings.gateway_docs)
 
 
 async def _nothing() -> None:
@@ -70,9 +78,11 @@ def application(
     gateway: Gateway,
     trusted: Sequence[Network] = (),
     beside: Callable[[], Coroutine[None, None, None]] = _nothing,
+    *,
+    docs: bool = True,
 ) -> ASGIApp:
     """The routes and the edge around them; the gateway's parts are opened when the server starts the application, and
-    `beside` runs as long as it."""
+    `beside` runs as long as it. `docs`: they are described at /docs and /openapi.json."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -84,24 +94,26 @@ def application(
             running.cancel()
             await gateway.close()
 
-    app = routed(lifespan)
+    app = routed(lifespan, docs=docs)
     app.state.gateway = gateway
     return Edge(Guard(app, gateway.verifier, gateway.limits, trusted))
 
 
-def routed(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def routed(lifespan: Lifespan[FastAPI] | None = None, *, docs: bool = True) -> FastAPI:
     """The routes alone, as they are described and served."""
+    routers = (*ROUTERS, pages.reference_router) if docs else ROUTERS
     app = FastAPI(
         title="Pavane",
         version="1",
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
+        openapi_url="/openapi.json" if docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
-    problems.install(app, ROUTERS)
-    openapi.install(app, ROUTERS)
+    problems.install(app, routers)
+    openapi.install(app, routers)
     return app

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 CORRELATION_HEADER = b"x-correlation-id"
+TRACE_HEADER = b"traceparent"
 _SAFE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -28,7 +29,7 @@ def correlation_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 def traceparent_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """The caller's W3C trace context, if it is one."""
-    given = _header(headers, b"traceparent")
+    given = _header(headers, TRACE_HEADER)
     return given if given is not None and _TRACEPARENT.fullmatch(given) else None
 
 

@@ -7,7 +7,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from api.correlation import CORRELATION_HEADER, correlation_of, traceparent_of
+from api.correlation import CORRELATION_HEADER, TRACE_HEADER, correlation_of, traceparent_of
 from api.errors import BodyTooLarge, BodyTooSlow, Overloaded, Problem, Unexpected
 from api.problems import render
 from api.telemetry import ANSWERED, SECONDS
@@ -50,7 +50,7 @@ class Edge:
         scope["traceparent"] = traceparent_of(scope["headers"])
         clear_contextvars()
         bind_contextvars(correlation=correlation)
-        answer = _Answer(scope, send, correlation)
+        answer = _Answer(scope, send)
         # A stream is open for minutes and bounded by the feed; it takes nobody's place.
         place = 0 if scope["path"].endswith("/events") else 1
         self._under_way += place
@@ -74,10 +74,13 @@ class Edge:
 class _Answer:
     """The answer on its way out: stamped and measured as it starts."""
 
-    def __init__(self, scope: Scope, send: Send, correlation: str) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
-        self._stamp = [(CORRELATION_HEADER, correlation.encode()), *_ALWAYS]
+        self._stamp = [(CORRELATION_HEADER, scope["correlation"].encode()), *_ALWAYS]
+        if scope["traceparent"] is not None:
+            # As it goes into the facts: the gateway adds no span of its own.
+            self._stamp.append((TRACE_HEADER, scope["traceparent"]))
         self._began = time.perf_counter()
         self.started = False
 

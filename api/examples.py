@@ -78,7 +78,12 @@ OF_SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "Stock": {"sku": "lamp", "available": 96, "reserved": 2, "dispatched": 2},
     "Price": {"sku": "lamp", "amount_minor": 600, "currency": "EUR"},
-    "Health": {"status": "degraded", "missing": {"redis": "no answer within 1 s"}},
+    "Health": {"status": "degraded", "missing": {"redis": "does not answer as it should"}},
+    "Deep": {
+        "status": "unready",
+        "seconds": {"redis": 0.0011, "log": 0.0094},
+        "missing": {"orders, timeline and database": "no round trip within 5 s"},
+    },
 }
 EVENT = (
     'id: orders/3/159\nevent: OrderPlaced\ndata: {"id":"orders/3/159","order_id":"' + ORDER_ID + '","ordinal":301}\n\n'

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import Depends, Request
 
 from api.customers import Customer, Customers
+from api.deep import RoundTrip
 from api.errors import Problem, UnsupportedMediaType
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
@@ -47,6 +48,11 @@ class Gateway:
         if self.verifier.published is not None:
             probes |= {"keys": self.verifier.published.known, "key provider": self.verifier.published.reachable}
         return Probes(probes, dispensable={"redis", "key provider"})
+
+    @cached_property
+    def round_trip(self) -> RoundTrip:
+        """Whether a request goes all the way, and how long it takes."""
+        return RoundTrip(self.log, self.timeline, self.idempotency)
 
     async def open(self) -> None:
         """Begin to connect to everything; what is away is waited for in the background."""

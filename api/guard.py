@@ -1,7 +1,7 @@
 """Before anything that a stranger sent is read as what it says: who is it, and does it come too often?
 
-Pure ASGI, around the routes of `/v1/`. It leaves in the scope, as `caller`, whom the token proves, or the problem that
-a route which wants to know must raise. A request with a body that nobody signed for ends here.
+Pure ASGI, around the routes that want to know who asks. It leaves in the scope, as `caller`, whom the token proves, or
+the problem that such a route must raise. A request with a body that nobody signed for ends here.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ WRITE_COST = 5
 REFUSED_COST = 10
 """A token that proves nothing costs its address more than any request that means well."""
 
+_GUARDED = ("/v1/", "/health/deep")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -32,7 +33,7 @@ class Guard:
         self._trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
             await self._app(scope, receive, send)
             return
         caller = scope["caller"] = await self._caller(scope)

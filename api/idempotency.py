@@ -144,6 +144,14 @@ class Idempotency:
         """Raises when Redis does not answer."""
         await self._redis.ping()
 
+    async def round_trip(self) -> None:
+        """Raises when Redis does not give back what was just written."""
+        token = uuid4().hex.encode()
+        key = f"pavane:gateway:probe:{token.decode()}"
+        await self._redis.set(key, token, px=LEASE_MS)
+        if await self._redis.getdel(key) != token:
+            raise ConnectionError("Redis gave back something else than was written")
+
     async def close(self) -> None:
         await self._redis.aclose()
 

@@ -27,8 +27,7 @@ DESCRIPTION = """Orders in, one record each to the log; their stories out.
   still names the same order, which is placed once.
 - **Refusals** are problems (RFC 9457) whose `type` is stable and an address that explains it. `Retry-After` is there
   wherever waiting helps.
-- **`X-Correlation-Id`** and `traceparent` (W3C Trace Context) travel through every fact of the order; the first comes
-  back.
+- **`X-Correlation-Id`** and `traceparent` (W3C Trace Context) travel through every fact of the order, and come back.
 - **Bounds**: a body has 64 KiB and 10 seconds, an order 100 lines, a page 100 orders, a stream 15 minutes (it is taken
   up again by `Last-Event-ID`), a wait 20 seconds.
 - **Versions**: within `/v1` things are only added. What will go is marked by `Deprecation` (RFC 9745) and `Sunset`
@@ -60,7 +59,7 @@ _TRACEPARENT = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "W3C Trace Context; it goes into every fact that follows.",
+    "description": "W3C Trace Context; it goes into every fact that follows, and comes back.",
 }
 _PROBLEM = {
     "type": "object",
@@ -139,6 +138,7 @@ _OF: dict[str, tuple[type[Problem], ...]] = {
     "get /v1/prices/{sku}": (errors.NoSuchItem, errors.Unavailable, errors.InvalidRequest),
     "put /v1/prices/{sku}": (errors.BadIdempotencyKey, *_WRITING, *_BODY),
     "get /v1/overdue": (errors.Unavailable, errors.InvalidRequest),
+    "get /health/deep": (),
 }
 # Which routes take a key, and whether they need it.
 _KEYS = {"post /v1/orders": True, "post /v1/stock/{sku}/receipts": True, "put /v1/prices/{sku}": False}
@@ -220,7 +220,9 @@ def _complete(operation: dict[str, Any], name: str, scope: str | None) -> None:
         found, follow = _LINKS[name]
         responses[success]["links"] = {link: {"operationId": link, "parameters": dict([found])} for link in follow}
     for status, kinds in _by_status((*_ALL, *_OF[name])).items():
+        said = responses.get(str(status), {}).get("content", {})
         responses[str(status)] = _refused(kinds)
+        responses[str(status)]["content"] |= said
     # A proxy in between may answer for us.
     responses["default"] = _refused([Problem])
     operation["responses"] = dict(sorted(responses.items(), key=lambda item: item[0]))

@@ -1,10 +1,14 @@
-"""What the gateway stands on, asked whether it answers: each part within a second, and all at most once a second."""
+"""What the gateway stands on, asked whether it answers: each part within a second, and all at most once a second.
+
+Anybody may ask, so the answer names what is missing and no address; the log says why, whenever that changes.
+"""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Set
 
 from api.answers import Health
+from streams.kit.logs import logger
 
 PROBE_SECONDS = 1.0
 KEEP_SECONDS = 1.0
@@ -19,6 +23,7 @@ class Probes:
         self._probes = probes
         self._dispensable = dispensable
         self._found = Health(status="unready", missing={})
+        self._why: dict[str, str] = {}
         self._at = float("-inf")
         self._asking = asyncio.Lock()
 
@@ -32,7 +37,11 @@ class Probes:
 
     async def _ask(self) -> Health:
         found = await asyncio.gather(*(_missing(probe) for probe in self._probes.values()))
-        missing = {name: why for name, why in zip(self._probes, found, strict=True) if why is not None}
+        why = {name: said for name, said in zip(self._probes, found, strict=True) if said is not None}
+        if why != self._why:
+            logger().warning("health", missing=why)
+        self._why = why
+        missing = dict.fromkeys(why, "does not answer as it should")
         if not missing:
             return Health(status="ready", missing={})
         return Health(status="degraded" if missing.keys() <= self._dispensable else "unready", missing=missing)

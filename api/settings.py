@@ -43,6 +43,9 @@ class GatewaySettings(KeySettings, frozen=True, kw_only=True):
     gateway_connections_of_an_address: Annotated[
         int, Meta(ge=0, description="connections that one address may have; 0, as behind a proxy, for any number")
     ] = 0
+    gateway_docs: Annotated[
+        bool, Meta(description="true: /docs and /openapi.json are there for everybody; false: they are not")
+    ] = False
     gateway_host: Annotated[str, Meta(min_length=1, description="address that the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[
         int, Meta(ge=0, le=65_535, description="port that the gateway listens on, 0 to 65535; 0 takes a free one")

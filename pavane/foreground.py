@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infra.server import HOST, free_ports
 from infra.stack import Stack
+from pavane.given import given
 from pavane.instance import GATEWAY, Instance
 from pavane.lines import Lines
 from pavane.platform import Platform
@@ -89,7 +90,7 @@ def _answering(name: str, number: int, environment: Mapping[str, str], free_port
     chosen = environment.get(f"PAVANE_{what}_PORT", "0")
     port = str(free_port) if chosen in ("", "0") else chosen
     host = environment.get(f"PAVANE_{what}_HOST") or HOST
-    instance = Instance(name, number, {**environment, f"PAVANE_{what}_PORT": port}, STDERR)
+    instance = Instance(name, number, {**given(name, environment), f"PAVANE_{what}_PORT": port}, STDERR)
     instance.url = f"http://{HOST if host in EVERYWHERE else host}:{port}"
     return instance
 

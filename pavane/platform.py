@@ -18,22 +18,18 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from infra import topics
-from infra.addresses import DATABASE, MASTER_KEYS, database_variable
 from infra.errors import NotReady
 from infra.server import first_error
-from infra.stack import KEYS_DATABASE, WORLD_DATABASE, Stack
+from infra.stack import Stack
 from pavane import prepare, settled
+from pavane.given import LOCAL_GATEWAY, given
 from pavane.instance import GATEWAY, Instance
 from pavane.issuer import Issuer
 from pavane.supervisor import Bounds, Say, Supervisor
-from streams.kit.run import find, services
+from streams.kit.run import services
 
-#: All customers of a local platform come from this one address, and a benchmark is meant to come often.
-LOCAL_LIMITS = {"PAVANE_LIMIT_ADDRESS": "0", "PAVANE_LIMIT_USER": "10000", "PAVANE_LIMIT_TENANT": "100000"}
 READY_SECONDS = 60.0
 HEARD_SECONDS = 60.0
-#: Who protects personal text or reveals it; nobody else is given keys.
-KEEPERS = frozenset({GATEWAY, "orders", "shipping"})
 BETWEEN_QUESTIONS_SECONDS = 0.05
 BETWEEN_DEATH_WATCHES_SECONDS = 0.2
 
@@ -189,18 +185,11 @@ class Platform:
         return instance
 
     def _settings(self, name: str) -> dict[str, str]:
-        """What a process is started with: no database but its own; free ports, as several share the machine."""
-        everything = {**os.environ, **self.stack.addresses.environment()}
-        own = {database_variable("timeline" if name == GATEWAY else name)}
-        if name != GATEWAY and find(name).world is not None:
-            own.add(database_variable(WORLD_DATABASE))
-        if name in KEEPERS:
-            own |= {database_variable(KEYS_DATABASE), MASTER_KEYS}
-        secret = (DATABASE, MASTER_KEYS)
+        """What a process is started with: free ports, as several share the machine."""
         return {
-            **{key: value for key, value in everything.items() if key in own or not key.startswith(secret)},
+            **given(name, {**os.environ, **self.stack.addresses.environment()}),
             "PAVANE_JWKS": self.issuer.jwks_url,
-            **LOCAL_LIMITS,
+            **LOCAL_GATEWAY,
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
         }

@@ -11,6 +11,7 @@ import psutil
 from infra.addresses import KAFKA, database_variable
 from infra.errors import InfraError, SettingWrong
 from infra.stack import KEYS_DATABASE
+from pavane.given import LOCAL_GATEWAY
 from streams.kit.run import services
 
 
@@ -34,7 +35,9 @@ def environment_of(data: Path) -> dict[str, str]:
         raise NothingRuns(data) from None
     if not psutil.pid_exists(state["pid"]):
         raise NothingRuns(data)
-    return {"PAVANE_JWKS": str(data.absolute() / "jwks.json"), **os.environ, **state["addresses"]}
+    # A gateway that is started beside the others takes the same tokens at the same limits.
+    local = {"PAVANE_JWKS": str(data.absolute() / "jwks.json"), **LOCAL_GATEWAY}
+    return {**os.environ, **local, **state["addresses"]}
 
 
 def migrated(data: Path) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """For whoever runs the gateway: is it alive, is it ready, what has it counted."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from api.answers import Health, answer
-from api.gateway import Parts
+from api.answers import Deep, Health, answer
+from api.gateway import Parts, caller_with
 from api.telemetry import REGISTRY
+from api.tokens import Caller
 
 router = APIRouter(tags=["health"])
 
@@ -22,6 +25,16 @@ async def ready(parts: Parts) -> Response:
     """Whether orders can be taken and shown. `degraded`: they can, though something is missing."""
     health = await parts.probes.health()
     return answer(health, 503 if health.status == "unready" else 200)
+
+
+@router.get("/health/deep", response_model=Deep, responses={503: {"model": Deep}})
+async def deep(_caller: Annotated[Caller, caller_with("health:read")], parts: Parts) -> Response:
+    """A round trip, as a customer's request takes it: through the log, two services, the timeline's database and Redis.
+
+    At most one every five seconds is made, for all who ask at this gateway; `503` when something did not come back.
+    """
+    found = await parts.round_trip.made()
+    return answer(found, 503 if found.missing else 200)
 
 
 @router.get("/metrics", include_in_schema=False)

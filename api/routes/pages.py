@@ -8,9 +8,10 @@ from api.errors import TYPE_PREFIX, NoSuchRoute
 from api.explained import EXPLAINED, types
 
 router = APIRouter(include_in_schema=False)
+reference_router = APIRouter(include_in_schema=False)
 
 
-@router.get("/docs")
+@reference_router.get("/docs")
 async def reference(request: Request) -> Response:
     return _page(html.reference(request.app.openapi()))
 

@@ -31,7 +31,7 @@ from api.timeline import Timeline
 from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
 from api.wire import BoundedHttp
 from infra.stack import Stack
-from pavane.platform import LOCAL_LIMITS
+from pavane.given import LOCAL_GATEWAY
 from streams.kit.events import Request
 from streams.kit.keyring import Keyring
 from streams.kit.language import Language
@@ -204,7 +204,7 @@ async def environment(
         "PAVANE_DATABASE_KEYS": addresses.postgres["keys"],
         "PAVANE_MASTER_KEYS": addresses.master_keys,
         "PAVANE_JWKS": str(jwks),
-        **LOCAL_LIMITS,
+        **LOCAL_GATEWAY,
     }
 
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from api import edge
+from api.app import application
 from api.versions import Deprecated
-from tests.api.conftest import Door, as_customer, order, serving
+from tests.api.conftest import Door, as_customer, as_operator, order, serving
 
 MEBIBYTE = 1024 * 1024
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -100,6 +101,14 @@ async def test_an_unsafe_correlation_id_is_replaced(door: Door, given: str):
     assert len(answer.headers["x-correlation-id"]) == 36
 
 
+async def test_the_trace_that_a_request_belongs_to_comes_back_with_its_answer(door: Door):
+    answer = await door.http.get("/v1/nowhere", headers={"traceparent": TRACEPARENT})
+    wrong = await door.http.get("/health/live", headers={"traceparent": "nonsense"})
+
+    assert answer.headers["traceparent"] == TRACEPARENT
+    assert "traceparent" not in wrong.headers
+
+
 async def test_a_mistake_of_ours_shows_no_trace(door: Door):
     door.log.refuses_with = ZeroDivisionError("secret detail")
     headers = as_customer(idempotency_key="k1", x_correlation_id="web-43")
@@ -152,6 +161,36 @@ async def test_without_redis_the_gateway_is_degraded_but_ready(door: Door):
 
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert list(answer.json()["missing"]) == ["redis"]
+
+
+async def test_health_tells_strangers_no_address_of_ours(door: Door):
+    answer = await door.http.get("/health/ready")
+
+    assert answer.json()["missing"]
+    assert "127.0.0.1" not in answer.text
+
+
+async def test_a_round_trip_is_for_operators_and_fails_where_nothing_comes_back(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("api.deep.PATIENCE_SECONDS", 0.2)
+
+    answers = [await door.http.get("/health/deep", headers=who) for who in ({}, as_customer(), as_operator())]
+
+    assert [answer.status_code for answer in answers] == [401, 403, 503]
+    assert answers[2].json()["missing"].keys() == {"redis", "orders, timeline and database"}
+    assert answers[2].json()["seconds"].keys() == {"log"}
+    assert [request.tenant for request, _, _ in door.log.requests] == ["_gateway"]
+    assert "127.0.0.1" not in answers[2].text
+
+
+async def test_without_docs_the_api_is_not_described_but_its_problems_are(door: Door):
+    gateway = door.app._app._app.state.gateway
+    app = application(gateway, docs=False)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        found = {path: (await http.get(path)).status_code for path in ("/docs", "/openapi.json", "/problems/")}
+
+    assert found == {"/docs": 404, "/openapi.json": 404, "/problems/": 200}
 
 
 async def test_metrics_count_answers_by_route_and_never_by_id(door: Door):

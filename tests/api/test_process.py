@@ -79,6 +79,26 @@ async def test_a_gateway_says_where_it_listens_takes_orders_and_ends_when_asked(
         assert all(json.loads(line)["service"] == "gateway" for line in said.splitlines())
 
 
+async def test_a_gateway_that_ends_lets_its_streams_end_first(environment: dict[str, str]):
+    async with started(environment) as process, httpx.AsyncClient(base_url=await address_of(process)) as http:
+        await eventually(lambda: is_ready(http))
+        async with http.stream("GET", "/v1/orders/events", headers=as_customer("streaming"), timeout=20) as stream:
+            told = stream.aiter_raw()
+            assert (await anext(told)).startswith(b"retry:")
+
+            process.send_signal(signal.SIGTERM)
+            # To its proper end: one that is cut off would raise.
+            rest = [piece async for piece in told]
+        status, said = await ended(process, within_seconds=5)
+
+    assert (rest, status) == ([], 0)
+    assert "Cancel" not in said
+
+
+async def is_ready(http: httpx.AsyncClient) -> bool:
+    return bool((await http.get("/health/ready")).json()["status"] == "ready")
+
+
 async def test_a_gateway_without_anything_behind_it_answers_that_and_ends_when_asked(environment: dict[str, str]):
     nothing = {
         "PAVANE_KAFKA": "127.0.0.1:1",

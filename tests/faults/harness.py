@@ -24,8 +24,9 @@ import pytest
 from infra.addresses import Addresses
 from infra.stack import Stack
 from pavane.audit import Report, audit
+from pavane.given import LOCAL_GATEWAY
 from pavane.instance import GATEWAY, Instance
-from pavane.platform import LOCAL_LIMITS, Platform
+from pavane.platform import Platform
 from pavane.settled import wait_until_settled
 from streams.kit.faultpoints import VARIABLE
 from streams.kit.run import services
@@ -75,7 +76,7 @@ class Ground:
         given = {**os.environ, **self.stack.addresses.environment(), **SETTINGS, "PAVANE_MANAGEMENT_PORT": "0"}
         if service == GATEWAY:
             # Where the customers know it, and taking the tokens that they have.
-            given |= {"PAVANE_JWKS": str(self.stack.data.path / "jwks.json"), **LOCAL_LIMITS}
+            given |= {"PAVANE_JWKS": str(self.stack.data.path / "jwks.json"), **LOCAL_GATEWAY}
             given |= {"PAVANE_GATEWAY_PORT": str(self.http.base_url.port)}
         instance = Instance(service, number, {**given, **(environment or {}), VARIABLE: point}, log_file, module)
         of_service.append(instance)
