@@ -115,6 +115,58 @@ class Overdue(BaseModel):
     orders: list[LateOrder]
 
 
+class DeadLetter(BaseModel):
+    """An event that a service could not handle, next of its `key`. `reason`: the error's name. `behind`: how many later
+    events about the same key wait for it. `retry_at`: when it is tried again by itself; null: when somebody asks."""
+
+    id: str
+    service: str
+    event: str
+    key: str
+    reason: str
+    attempts: int
+    parked_at: datetime
+    retry_at: datetime | None
+    behind: int
+
+
+class DeadLetters(BaseModel):
+    """Dead letters of the tenant, service by service, the oldest first. `more`: there are others.
+
+    `unreadable`: services that cannot be asked now."""
+
+    dead_letters: list[DeadLetter]
+    more: bool
+    unreadable: list[str]
+
+
+class Operation(BaseModel):
+    """What an operator did. `outcome`: how many events were handled and are left, once it has ended."""
+
+    what: str
+    who: str
+    why: str
+    begun_at: datetime
+    ended_at: datetime | None
+    outcome: str
+
+
+class DeadLetterStory(BaseModel):
+    """A dead letter (null once it was handled or discarded), and what was done about it, the last first."""
+
+    id: str
+    dead_letter: DeadLetter | None
+    operations: list[Operation]
+
+
+class Redriven(BaseModel):
+    """It is being tried again; `status_url` tells what becomes of it. `operation`: its number at the service."""
+
+    id: str
+    operation: int
+    status_url: str
+
+
 class Stock(BaseModel):
     """Pieces of one SKU, as far as the timeline has heard."""
 

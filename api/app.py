@@ -11,13 +11,14 @@ from api import openapi, problems
 from api.addresses import Network, networks
 from api.announced import announcement
 from api.customers import Customers
+from api.desk import Desk
 from api.edge import Edge
 from api.gateway import Gateway
 from api.guard import Guard
 from api.idempotency import Idempotency
 from api.limits import Limits
 from api.log import RequestLog
-from api.routes import health, items, live, orders, overdue, pages
+from api.routes import dead_letters, health, items, live, orders, overdue, pages
 from api.settings import GatewaySettings
 from api.timeline import Timeline
 from api.tokens import Verifier
@@ -27,7 +28,7 @@ from streams.kit.keyring import Keyring
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 
-ROUTERS = (live.router, orders.router, items.router, overdue.router, health.router, pages.router)
+ROUTERS = (live.router, orders.router, items.router, overdue.router, dead_letters.router, health.router, pages.router)
 
 
 def build(settings: GatewaySettings) -> ASGIApp:
@@ -57,6 +58,7 @@ def parts(settings: GatewaySettings) -> Gateway:
             tenant=settings.limit_tenant,
             burst_seconds=settings.limit_burst_seconds,
         ),
+        desk=Desk(settings.desk),
     )
 
 

@@ -84,6 +84,12 @@ class NewOrder(Body):
     ship_to: Address
 
 
+class Redrive(Body):
+    """Why a dead letter is tried again, for the record."""
+
+    why: Text
+
+
 class Receipt(Body):
     """Pieces that came in."""
 

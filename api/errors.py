@@ -7,6 +7,8 @@
     ├── MethodNotAllowed      405  nothing that takes this method
     ├── NoSuchOrder           404  unknown, or somebody else's: the same answer
     ├── NoSuchItem            404  no stock or no price was ever told of the SKU
+    ├── NoSuchDeadLetter      404  handled meanwhile, or another tenant's: the same answer
+    ├── WaitsBehind           409  another dead letter of the same key comes first
     ├── BadIdempotencyKey     400  missing or not usable
     ├── StillRunning          409  the first request with this key has no answer yet
     ├── KeyReused             422  the key was used with another body
@@ -109,6 +111,24 @@ class NoSuchItem(Problem):
     status = 404
     slug = "no-such-item"
     title = "No such item"
+
+
+class NoSuchDeadLetter(Problem):
+    status = 404
+    slug = "no-such-dead-letter"
+    title = "No such dead letter"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing of your tenant waits under this id: it was handled, discarded, or never there.")
+
+
+class WaitsBehind(Problem):
+    status = 409
+    slug = "waits-behind"
+    title = "Another dead letter comes first"
+
+    def __init__(self, head: str) -> None:
+        super().__init__(f"It waits behind {head}, which is about the same key. Redrive that one; this one follows.")
 
 
 class BadIdempotencyKey(Problem):

@@ -30,6 +30,18 @@ _ENTRY = {
     "detail": {"total": {"amount_minor": 1200, "currency": "EUR"}, "deadline": "2026-03-01T12:15:00Z"},
 }
 
+_DEAD_LETTER = {
+    "id": "billing/0/12",
+    "service": "billing",
+    "event": "StockReserved",
+    "key": ORDER_ID,
+    "reason": "KeyError",
+    "attempts": 1,
+    "parked_at": _PLACED,
+    "retry_at": None,
+    "behind": 2,
+}
+
 #: By the name of the schema.
 OF_SCHEMAS: dict[str, dict[str, Any]] = {
     "NewOrder": {
@@ -76,6 +88,24 @@ OF_SCHEMAS: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "Redrive": {"why": "the decision is mended"},
+    "DeadLetter": _DEAD_LETTER,
+    "DeadLetters": {"dead_letters": [_DEAD_LETTER], "more": False, "unreadable": []},
+    "DeadLetterStory": {
+        "id": "billing/0/12",
+        "dead_letter": None,
+        "operations": [
+            {
+                "what": "redrive",
+                "who": "shop/operator",
+                "why": "the decision is mended",
+                "begun_at": _PLACED,
+                "ended_at": _PLACED,
+                "outcome": "3 handled, 0 left",
+            }
+        ],
+    },
+    "Redriven": {"id": "billing/0/12", "operation": 7, "status_url": "/v1/dead-letters/billing/0/12"},
     "Stock": {"sku": "lamp", "available": 96, "reserved": 2, "dispatched": 2},
     "Price": {"sku": "lamp", "amount_minor": 600, "currency": "EUR"},
     "Health": {"status": "degraded", "missing": {"redis": "does not answer as it should"}},
@@ -97,6 +127,7 @@ _GIVEN: dict[type[Problem], tuple[Any, ...]] = {
     errors.NoSuchRoute: ("Check the address against /docs or /openapi.json.",),
     errors.MethodNotAllowed: ("Allowed here: GET.",),
     errors.NoSuchItem: ("No price of this SKU was ever set.",),
+    errors.WaitsBehind: ("billing/0/11",),
     errors.BadIdempotencyKey: ("Send a header Idempotency-Key: a new one for each order, the same one for a retry.",),
     errors.StillRunning: (1,),
     errors.MalformedBody: ("The body cannot be read as JSON.",),

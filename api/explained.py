@@ -40,6 +40,14 @@ EXPLAINED: dict[str, Explained] = {
         "No stock was ever received, or no price was ever set, of this SKU in your shop.",
         "Check the SKU; an operator sends PUT /v1/prices/{sku} and POST /v1/stock/{sku}/receipts.",
     ),
+    "no-such-dead-letter": Explained(
+        "No event of your tenant waits under this id. It was handled or discarded meanwhile, or never there.",
+        "GET /v1/dead-letters shows what waits. Events that do not say whose they are show in 'pavane dead-letters'.",
+    ),
+    "waits-behind": Explained(
+        "Events about one order are handled in their order, and another one of them is before this one.",
+        "Redrive the one that detail names. Those behind it follow by themselves.",
+    ),
     "idempotency-key": Explained(
         "The header Idempotency-Key is missing, or it is not 1 to 255 printable ASCII characters.",
         "Make a new key (a UUID will do) for each thing to be done, and use the same one for every retry of it.",

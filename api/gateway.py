@@ -1,6 +1,6 @@
 """The parts of a running gateway, and what a route may ask of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from api.customers import Customer, Customers
 from api.deep import RoundTrip
+from api.desk import Desk
 from api.errors import Problem, UnsupportedMediaType
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
@@ -30,6 +31,7 @@ class Gateway:
     keyring: Keyring
     customers: Customers
     limits: Limits | None = None
+    desk: Desk = field(default_factory=Desk)
 
     @cached_property
     def feed(self) -> Feed:
@@ -68,6 +70,7 @@ class Gateway:
         await self.keyring.close()
         await self.idempotency.close()
         await self.verifier.close()
+        await self.desk.close()
         if self.limits is not None:
             await self.limits.close()
 

@@ -138,6 +138,13 @@ _OF: dict[str, tuple[type[Problem], ...]] = {
     "get /v1/prices/{sku}": (errors.NoSuchItem, errors.Unavailable, errors.InvalidRequest),
     "put /v1/prices/{sku}": (errors.BadIdempotencyKey, *_WRITING, *_BODY),
     "get /v1/overdue": (errors.Unavailable, errors.InvalidRequest),
+    "get /v1/dead-letters": (errors.Unavailable, errors.InvalidRequest),
+    "get /v1/dead-letters/{service}/{partition}/{number}": (
+        *(errors.NoSuchDeadLetter, errors.Unavailable, errors.InvalidRequest),
+    ),
+    "post /v1/dead-letters/{service}/{partition}/{number}/redrive": (
+        *(errors.NoSuchDeadLetter, errors.WaitsBehind, errors.Unavailable, *_BODY),
+    ),
     "get /health/deep": (),
 }
 # Which routes take a key, and whether they need it.
@@ -147,6 +154,7 @@ _SUCCESS_HEADERS = {
     "post /v1/orders/{order_id}/cancellation": ("Location",),
     "post /v1/stock/{sku}/receipts": ("Location", "Idempotency-Replayed"),
     "put /v1/prices/{sku}": ("Location",),
+    "post /v1/dead-letters/{service}/{partition}/{number}/redrive": ("Location",),
     "get /v1/orders": ("Link",),
     "get /v1/orders/{order_id}": ("ETag", "Preference-Applied"),
 }

@@ -7,6 +7,17 @@ from msgspec import Meta
 from api.tokens import AUDIENCE, ISSUER
 from streams.kit.keyring import KeySettings
 
+Jwks = Annotated[
+    str,
+    Meta(
+        # In clear only on this machine: who can change the keys on their way can be anybody.
+        pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1|\[::1\])[:/].*|(?!https?://).+)$",
+        description="JWKS whose keys sign the callers' tokens: an https address (http on this machine), or a file",
+    ),
+]
+TokenIssuer = Annotated[str, Meta(min_length=1, description="who issues tokens, as their iss says it")]
+TokenAudience = Annotated[str, Meta(min_length=1, description="whom tokens are for, as their aud says")]
+
 
 class GatewaySettings(KeySettings, frozen=True, kw_only=True):
     """The gateway's settings beside those that all processes share, and the keys of persons."""
@@ -15,16 +26,12 @@ class GatewaySettings(KeySettings, frozen=True, kw_only=True):
     database_timeline: Annotated[
         str, Meta(pattern=r"^postgres(ql)?://", description="PostgreSQL URL of the timeline: its tables are only read")
     ]
-    jwks: Annotated[
-        str,
-        Meta(
-            # In clear only on this machine: who can change the keys on their way can be anybody.
-            pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1|\[::1\])[:/].*|(?!https?://).+)$",
-            description="JWKS whose keys sign the callers' tokens: an https address (http on this machine), or a file",
-        ),
-    ]
-    token_issuer: Annotated[str, Meta(min_length=1, description="who issues tokens, as their iss says it")] = ISSUER
-    token_audience: Annotated[str, Meta(min_length=1, description="whom tokens are for, as their aud says")] = AUDIENCE
+    jwks: Jwks
+    token_issuer: TokenIssuer = ISSUER
+    token_audience: TokenAudience = AUDIENCE
+    desk: Annotated[
+        str, Meta(pattern=r"^(https?://.+)?$", description="address of the operators' desk, for dead letters; or none")
+    ] = ""
     trusted_proxies: Annotated[
         str, Meta(description="proxies whose X-Forwarded-For is believed: addresses or networks, comma between them")
     ] = ""

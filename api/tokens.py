@@ -30,7 +30,10 @@ TYPE = "at+jwt"
 LEEWAY_SECONDS = 5
 
 SHOPPER = ("orders:write", "orders:read", "stock:read", "prices:read")
-OPERATOR = (*SHOPPER, "stock:write", "prices:write", "overdue:read", "health:read")
+OPERATOR = (
+    *SHOPPER,
+    *("stock:write", "prices:write", "overdue:read", "dead-letters:read", "dead-letters:redrive", "health:read"),
+)
 
 _MOST_TOKEN_BYTES = 4_096
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")

@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.server import HOST, free_ports
 from infra.stack import Stack
 from pavane.given import given
-from pavane.instance import GATEWAY, Instance
+from pavane.instance import MODULES, Instance
 from pavane.lines import Lines
 from pavane.platform import Platform
 from pavane.running import environment_of
@@ -61,7 +61,7 @@ async def run_services(names: Sequence[str], data: Path) -> int:
 
     Raises `NeverRan` when one ends before it has ever answered: a wrong setting is not made right by a new start.
     """
-    known = [*services(), GATEWAY]
+    known = [*services(), *MODULES]
     if unknown := [name for name in names if name not in known]:
         raise WrongSetting(f"there is no service {unknown[0]!r}; there are {', '.join(known)}")
     environment = environment_of(data)
@@ -86,7 +86,7 @@ async def run_services(names: Sequence[str], data: Path) -> int:
 
 def _answering(name: str, number: int, environment: Mapping[str, str], free_port: int) -> Instance:
     """A process that was started, and where it answers: on the port that the user has set, or else on this free one."""
-    what = "GATEWAY" if name == GATEWAY else "MANAGEMENT"
+    what = name.upper() if name in MODULES else "MANAGEMENT"
     chosen = environment.get(f"PAVANE_{what}_PORT", "0")
     port = str(free_port) if chosen in ("", "0") else chosen
     host = environment.get(f"PAVANE_{what}_HOST") or HOST

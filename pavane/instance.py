@@ -11,6 +11,9 @@ from infra.processes import Child
 from pavane.http import Connection, Unreachable
 
 GATEWAY = "gateway"
+DESK = "desk"
+#: What Python runs for those that are no services.
+MODULES = {GATEWAY: "api", DESK: "pavane.desk"}
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 
@@ -42,7 +45,7 @@ class Instance:
         self.number = number
         self.label = f"{name}-{number}"
         self._log_start = log_file.stat().st_size if log_file.exists() else 0
-        module = module or (["api"] if name == GATEWAY else ["streams.kit.run", name])
+        module = module or ([MODULES[name]] if name in MODULES else ["streams.kit.run", name])
         self.child = Child(self.label, [sys.executable, "-m", *module], environment, log_file)
         #: Where it answers, once it said so: the gateway itself, or a service's management port.
         self.url = ""

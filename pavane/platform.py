@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from infra import topics
 from infra.errors import NotReady
-from infra.server import first_error
+from infra.server import HOST, first_error, free_ports
 from infra.stack import Stack
 from pavane import prepare, settled
-from pavane.given import LOCAL_GATEWAY, given
-from pavane.instance import GATEWAY, Instance
+from pavane.given import DESK_FILE, LOCAL_GATEWAY, given
+from pavane.instance import DESK, GATEWAY, MODULES, Instance
 from pavane.issuer import Issuer
 from pavane.supervisor import Bounds, Say, Supervisor
 from streams.kit.run import services
@@ -67,6 +67,7 @@ class Platform:
         self._environment = environment or {}
         self._on_step = on_step
         self._jwks_file = stack.data.path / "jwks.json"
+        self._desk_port = 0
         self._issuer: Issuer | None = None
         self._told: set[int] = set()
         #: The setting under which a gateway comes back where it was, by its number.
@@ -150,7 +151,10 @@ class Platform:
             group.create_task(self._step("databases", lambda: prepare.migrate_databases(addresses.postgres)))
             group.create_task(self._step("topics", lambda: prepare.apply_topics(addresses.kafka_bootstrap)))
             group.create_task(self._step("schemas", lambda: prepare.push_schemas(addresses.registry_url, note)))
-        names = [*services(), GATEWAY]
+        # Chosen here, since gateways must know it; and the desk comes back where it was.
+        [self._desk_port] = free_ports(1)
+        (self.stack.data.path / DESK_FILE).write_text(f"http://{HOST}:{self._desk_port}\n")
+        names = [*services(), DESK, GATEWAY]
         started = time.monotonic()
         for name in names:
             for _ in range(self._instances.get(name, 1)):
@@ -189,13 +193,15 @@ class Platform:
         return {
             **given(name, {**os.environ, **self.stack.addresses.environment()}),
             "PAVANE_JWKS": self.issuer.jwks_url,
+            "PAVANE_DESK": (self.stack.data.path / DESK_FILE).read_text().strip(),
+            "PAVANE_DESK_PORT": str(self._desk_port),
             **LOCAL_GATEWAY,
             **self._environment,
             "PAVANE_MANAGEMENT_PORT": "0",
         }
 
     async def _tell_when_ready(self, name: str, started: float) -> None:
-        lanes = set() if name == GATEWAY else set(range(topics.load()[0].partitions))
+        lanes = set() if name in MODULES else set(range(topics.load()[0].partitions))
         await self._until_ready(self.children[name], lanes)
         pids = ", ".join(str(each.pid) for each in self.children[name])
         detail = self.gateway_url if name == GATEWAY else f"pid {pids}"

@@ -5,7 +5,7 @@
 | `commands` | `pavane dead-letters list / show / redrive / discard` |
 | `desk` `items` `selection` | where services' databases are, the records parked in them, and which ones are meant |
 | `listing` `showing` `forecast` | for reading: all, one, and what today's code would decide |
-| `redriving` `discarding` | what changes something; `operations` keeps who did what, and how it ended |
+| `redriving` `recorded` `discarding` | what changes something; `operations` keeps who did what, and how it ended |
 | `events` `letters` `words` | what a record says, what the dead-letter topic says about it, and how that is printed |
 
 A record is only ever taken out by the worker that owns its lane: a redrive sets the time at which it is tried again, a

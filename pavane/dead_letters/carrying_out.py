@@ -1,6 +1,5 @@
 """What the commands do, from the words of the command line to an exit code."""
 
-import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -11,13 +10,14 @@ from rich.text import Text
 
 from pavane.dead_letters import discarding, items, listing, operations
 from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Connection, Desk
+from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.forecast import Forecaster, Would
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.progress import progress
-from pavane.dead_letters.redriving import PATIENCE_SECONDS, Outcome, Redrive, Stopped
+from pavane.dead_letters.recorded import Asked, RecordedRedrive
+from pavane.dead_letters.redriving import PATIENCE_SECONDS, Outcome, Stopped
 from pavane.dead_letters.selection import Selected, Selection, select, to_redrive
 from pavane.dead_letters.showing import show, what_discarding_means
 from pavane.dead_letters.words import count
@@ -25,7 +25,6 @@ from pavane.lines import a_console
 
 DONE, STOPPED, NOT_ASKED = 0, 1, 2
 _CODES = {Stopped.NO: DONE, Stopped.FAILED: STOPPED, Stopped.NOT_TAKEN: NOT_ASKED}
-INTERRUPTED = "interrupted: what was not tried yet was taken back"
 
 
 async def list_parked(desk: Desk, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
@@ -134,21 +133,9 @@ class Orders:
         chosen = [each.item for each in heads]
         total = sum(1 + item.behind for item in chosen)
         async with self._desk.database(service) as connection:
-            about = [item.id for item in chosen]
-            number = await operations.begin(connection, self._who, "redrive", about, subject, self._why)
+            recorded = await RecordedRedrive.begin(connection, Asked(self._who, self._why, subject), chosen)
             with progress(a_console(), service, total) as shown:
-                redrive = Redrive(connection, service, chosen, rate=rate, patience_seconds=self._patience, shown=shown)
-                outcome = await self._noted(connection, number, redrive)
-        return outcome
-
-    async def _noted(self, connection: Connection, number: int, redrive: Redrive) -> Outcome:
-        try:
-            outcome = await redrive.run()
-        except asyncio.CancelledError:
-            await operations.end(connection, number, INTERRUPTED)
-            raise
-        await operations.end(connection, number, str(outcome))
-        return outcome
+                return await recorded.run(chosen, rate=rate, patience_seconds=self._patience, shown=shown)
 
     async def _agreed(self, question: str) -> None:
         """Raises `NotAsked` unless somebody says yes."""

@@ -57,6 +57,16 @@ async def end(connection: Connection, number: int, outcome: str) -> None:
     )
 
 
+async def about(connection: Connection, service: str, item: object) -> list[Operation]:
+    """Every operation about this record, the last ones first."""
+    cursor = await connection.execute(
+        "SELECT number, begun_at, ended_at, who, what, items, subject, why, outcome FROM operations "
+        "WHERE items @> %s ORDER BY number DESC",
+        (Jsonb([str(item)]),),
+    )
+    return [Operation(service, *row) for row in await cursor.fetchall()]
+
+
 async def all_of(desk: Desk, services: Sequence[str]) -> list[Operation]:
     """Every operation, the last ones first."""
     found: list[Operation] = []

@@ -27,6 +27,7 @@ EVERYTHING = {
     ("name", "secrets"),
     [
         ("gateway", {"PAVANE_DATABASE_TIMELINE", "PAVANE_DATABASE_KEYS", "PAVANE_MASTER_KEYS"}),
+        ("desk", {"PAVANE_DATABASE_ORDERS", "PAVANE_DATABASE_BILLING", "PAVANE_DATABASE_TIMELINE"}),
         ("orders", {"PAVANE_DATABASE_ORDERS", "PAVANE_DATABASE_KEYS", "PAVANE_MASTER_KEYS"}),
         ("billing", {"PAVANE_DATABASE_BILLING", "PAVANE_DATABASE_WORLD"}),
         ("timeline", {"PAVANE_DATABASE_TIMELINE"}),
@@ -46,10 +47,13 @@ def test_a_gateway_that_is_started_beside_a_running_platform_has_its_tokens_and_
     monkeypatch.setenv("PAVANE_LIMIT_USER", "1")
     (tmp_path / "stack.json").write_text(json.dumps({"pid": os.getpid(), "addresses": EVERYTHING}))
 
+    (tmp_path / "desk.url").write_text("http://127.0.0.1:7\n")
+
     second = given("gateway", environment_of(tmp_path))
 
     assert {name: second[name] for name in LOCAL_GATEWAY} == LOCAL_GATEWAY
     assert second["PAVANE_JWKS"] == str(tmp_path / "jwks.json")
+    assert second["PAVANE_DESK"] == "http://127.0.0.1:7"
 
 
 def test_servers_of_ones_own_come_with_ones_own_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ BODIES = {
     "/v1/orders": order(),
     "/v1/stock/{sku}/receipts": {"quantity": 1},
     "/v1/prices/{sku}": {"amount_minor": 700, "currency": "EUR"},
+    "/v1/dead-letters/{service}/{partition}/{number}/redrive": {"why": "to see"},
 }
 WRITES = {"post", "put", "patch", "delete"}
 FEW_BYTES = 100_000
@@ -92,7 +93,7 @@ async def ask(
     headers = {"Idempotency-Key": new_key()}
     if who is not None:
         headers["Authorization"] = f"Bearer {token(who.user, who.tenant, scopes)}"
-    path = operation.path.format(order_id=order_id, sku=SKU, id=order_id)
+    path = operation.path.format(order_id=order_id, sku=SKU, service="orders", partition=0, number=1)
     body = BODIES.get(operation.path) if operation.method in WRITES else None
     async with shop.stream(operation.method.upper(), path, headers=headers, json=body, timeout=10) as answer:
         if answer.headers["content-type"].startswith("text/event-stream"):

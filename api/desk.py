@@ -1,0 +1,47 @@
+"""The operators' desk, asked over HTTP for what is in services' own databases: dead letters.
+
+The gateway has no service's database, since strangers touch it. The desk (`pavane.desk`) has them, stands where only
+gateways reach it, and believes nobody but the operator's own token, which goes along with each question.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.errors import Unavailable
+from streams.kit.logs import logger
+
+TIMEOUT_SECONDS = 10.0
+_TAKEN_ALONG = ("authorization", "traceparent")
+_BROUGHT_BACK = ("content-type", "link", "location", "retry-after", "www-authenticate")
+
+
+class Desk:
+    """The desk at this address; "": there is none."""
+
+    def __init__(self, url: str = "") -> None:
+        # By nobody's proxy, and never to where an answer sends us: the token goes to the desk alone.
+        self._http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) if url else None
+
+    async def ask(self, request: Request, query: Mapping[str, Any] | None = None) -> Response:
+        """The desk's answer to this request, of which everything was checked here. Raises `Unavailable`."""
+        if self._http is None:
+            raise Unavailable("Dead letters are not shown by this gateway.")
+        headers = {name: request.headers[name] for name in _TAKEN_ALONG if name in request.headers}
+        headers |= {"X-Correlation-Id": request.scope["correlation"], "Content-Type": "application/json"}
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        path, body = request.url.path, await request.body()
+        try:
+            found = await self._http.request(request.method, path, params=given, headers=headers, content=body)
+        except httpx.HTTPError as error:
+            logger().warning("desk_away", error=repr(error))
+            raise Unavailable("The operators' desk does not answer for now. What waits goes on waiting.") from error
+        brought = {name: found.headers[name] for name in _BROUGHT_BACK if name in found.headers}
+        return Response(found.content, found.status_code, brought)
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()

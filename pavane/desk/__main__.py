@@ -1,0 +1,31 @@
+"""`python -m pavane.desk`: the operators' desk as a process (see `api.serving`)."""
+
+import sys
+from pathlib import Path
+
+from api.serving import listen, serve
+from api.tokens import Verifier
+from infra.errors import InfraError
+from pavane.dead_letters.desk import Desk
+from pavane.desk.app import application
+from pavane.desk.settings import DeskSettings
+from streams.kit.errors import PavaneError
+from streams.kit.logs import set_up
+
+DATA = Path(".data")
+
+
+def main() -> None:
+    try:
+        settings = DeskSettings.read()
+        desk = Desk.at(DATA)
+        set_up("desk", settings.log_level)
+        verifier = Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience)
+        listener = listen(settings.desk_host, settings.desk_port, "DESK")
+    except (PavaneError, InfraError) as error:
+        sys.exit(f"desk: {error}")
+    serve(application(desk, verifier), listener)
+
+
+if __name__ == "__main__":
+    main()
