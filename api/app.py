@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Lifespan
 from api import openapi, problems
 from api.addresses import Network, networks
 from api.announced import announcement
+from api.cache import Cache
 from api.customers import Customers
 from api.desk import Desk
 from api.edge import Edge
@@ -58,6 +59,7 @@ def parts(settings: GatewaySettings) -> Gateway:
             tenant=settings.limit_tenant,
             burst_seconds=settings.limit_burst_seconds,
         ),
+        cache=Cache(settings.redis),
         desk=Desk(settings.desk),
     )
 

@@ -11,7 +11,7 @@ above it; they are remembered by id until the lane has passed them, so that noth
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -88,8 +88,10 @@ class Listener:
 class Feed:
     """The one reader. It begins with the first listener and rests when the last one has gone."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, before: Callable[[list[Told]], Awaitable[None]]) -> None:
+        """`before` is given the facts of each round, and waited for, before anybody is told."""
         self._timeline = timeline
+        self._before = before
         self._listeners: dict[tuple[str, ...], set[Listener]] = defaultdict(set)
         self._of_one: Counter[tuple[str, ...]] = Counter()
         self._count = 0
@@ -180,6 +182,8 @@ class Feed:
         # The heads first: what is told after they were read is above them, and is remembered as such.
         heads = await self._timeline.heads()
         found = await self._timeline.told({lane: self._positions.get(lane, 0) for lane in heads}, most=MOST_AT_ONCE)
+        if found:
+            await self._before(found)
         for told in found:
             self._positions[told.lane] = max(self._positions.get(told.lane, 0), min(told.ordinal, heads[told.lane]))
             if told.id not in self._ahead:

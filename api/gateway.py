@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 
+from api.cache import Cache
 from api.customers import Customer, Customers
 from api.deep import RoundTrip
 from api.desk import Desk
@@ -15,6 +16,7 @@ from api.idempotency import Idempotency, read_key
 from api.limits import Limits
 from api.log import RequestLog
 from api.probes import Probe, Probes
+from api.reads import Reads
 from api.timeline import Timeline
 from api.tokens import Caller, Verifier, require
 from streams.kit.keyring import Keyring
@@ -31,19 +33,25 @@ class Gateway:
     keyring: Keyring
     customers: Customers
     limits: Limits | None = None
+    cache: Cache | None = None
     desk: Desk = field(default_factory=Desk)
 
     @cached_property
     def feed(self) -> Feed:
         """What happens to orders, for whoever listens."""
-        return Feed(self.timeline)
+        return Feed(self.timeline, self.reads.told)
+
+    @cached_property
+    def reads(self) -> Reads:
+        """Orders, stock and prices, as they are shown."""
+        return Reads(self.timeline, self.cache)
 
     @cached_property
     def probes(self) -> Probes:
         """Whether everything answers. Without Redis only kept answers are missing; old keys are good for a while."""
         probes: dict[str, Probe] = {
             "kafka": self.log.reachable,
-            "timeline": self.timeline.reachable,
+            "timeline": self.reads.reachable,
             "redis": self.idempotency.reachable,
             "keys of persons": self.keyring.reachable,
         }
@@ -60,12 +68,14 @@ class Gateway:
         """Begin to connect to everything; what is away is waited for in the background."""
         self.log.start()
         await self.timeline.open()
+        self.reads.start()
         await self.keyring.open()
 
     async def close(self) -> None:
         """Send what is under way, then let go of everything, within some seconds."""
         await self.feed.close()
         await self.log.close()
+        await self.reads.close()
         await self.timeline.close()
         await self.keyring.close()
         await self.idempotency.close()

@@ -64,3 +64,10 @@ CUT_OFF = Counter(
     ["why"],
     registry=REGISTRY,
 )
+CACHE = Counter(
+    "pavane_gateway_cache",
+    "Readings of orders, stock and prices, by kind and outcome. Hits: fresh, stale. Queries: loaded, revalidated, "
+    "warmed, none (not there), unwatched (too many at once), away (no Redis).",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)

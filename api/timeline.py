@@ -1,6 +1,6 @@
 """What the gateway reads: the timeline's tables, in the timeline's own database, never written from here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic import TypeAdapter
 
 from api.answers import Due, Entry, Order, Price, Stock, Summary
+from api.cache import Name, Reading, version_of
 from api.due import due
 from api.errors import Unavailable
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Story, late, usual
@@ -26,7 +27,7 @@ _SPEAKERS = ["orders", "inventory", "billing", "shipping"]
 
 _STORY = """
     SELECT s.order_id, s.status, s.stage, s.reason, s.lines, s.total_minor, s.currency,
-           s.placed_at, s.updated_at, s.settled_at,
+           s.placed_at, s.updated_at, s.settled_at, s.length::text AS mark, pg_current_snapshot()::text AS snapshot,
            coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')
                AS story
       FROM stories s
@@ -46,7 +47,8 @@ _HEADS = """
 """
 # `customer` is null for the feed, which wants what everybody was told.
 _TOLD = """
-    SELECT seen.lane, e.ordinal, e.id, e.fact, e.order_id, s.tenant, s.customer, to_json(e)::text AS data
+    SELECT seen.lane, e.ordinal, e.id, e.fact, e.order_id, s.tenant, s.customer, to_json(e)::text AS data,
+           pg_current_snapshot()::text AS snapshot
       FROM unnest(%(lanes)s::text[], %(above)s::bigint[], %(until)s::bigint[]) AS seen (lane, above, until)
      CROSS JOIN LATERAL (
            SELECT * FROM entries
@@ -61,8 +63,28 @@ _TOLD_OF = """
            to_json(e)::text AS data
       FROM entries e JOIN stories s USING (order_id) WHERE order_id = %(order_id)s ORDER BY ordinal
 """
-_SHELF = "SELECT available, reserved, dispatched FROM shelves WHERE item = %(item)s"
-_TAG = "SELECT amount_minor, currency FROM tags WHERE item = %(item)s"
+_SHELF = """
+    SELECT available, reserved, dispatched, concat_ws('/', available, reserved, dispatched) AS mark,
+           pg_current_snapshot()::text AS snapshot
+      FROM shelves WHERE item = %(item)s
+"""
+_TAG = """
+    SELECT amount_minor, currency, concat_ws('/', amount_minor, currency) AS mark,
+           pg_current_snapshot()::text AS snapshot
+      FROM tags WHERE item = %(item)s
+"""
+ORDER, STOCK, PRICE = "order", "stock", "price"
+# By kind: what all that are asked about are like now, in the words of the readings above.
+_MARKS = {
+    ORDER: "SELECT order_id AS which, length::text AS mark FROM stories WHERE order_id = ANY(%(which)s)",
+    STOCK: "SELECT item AS which, concat_ws('/', available, reserved, dispatched) AS mark FROM shelves"
+    " WHERE item = ANY(%(which)s)",
+    PRICE: "SELECT item AS which, concat_ws('/', amount_minor, currency) AS mark FROM tags WHERE item = ANY(%(which)s)",
+}
+_MARKED = """
+    SELECT pg_current_snapshot()::text AS snapshot, coalesce(json_object_agg(which, mark), '{{}}') AS marks
+      FROM ({}) found
+"""
 
 
 _entries = TypeAdapter(list[Entry]).validate_python
@@ -71,7 +93,8 @@ _entries = TypeAdapter(list[Entry]).validate_python
 class Told(NamedTuple):
     """A fact that the timeline has heard, with whose order it is about; `data`: the entry as JSON.
 
-    `ordinal` grows within `lane`; the ordinals of different lanes say nothing about each other.
+    `ordinal` grows within `lane`; the ordinals of different lanes say nothing about each other. `snapshot`: of the
+    database, in which it was seen.
     """
 
     lane: int
@@ -82,6 +105,12 @@ class Told(NamedTuple):
     tenant: str
     customer: str
     data: str
+    snapshot: str = ""
+
+    @property
+    def version(self) -> str:
+        """The fact is in every reading of this version, and of higher ones (see `api.cache`)."""
+        return version_of(self.snapshot)
 
 
 class Timeline:
@@ -117,11 +146,7 @@ class Timeline:
     async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
         """The order's story, if it is that customer's and was heard of."""
         row = await self._row(_STORY, {"order_id": order_id, "tenant": tenant, "customer": customer})
-        if row is None:
-            return None
-        found = Order.model_validate(row)
-        found.due = [Due(**each._asdict()) for each in due(found.story)]
-        return found
+        return None if row is None else _order(row)
 
     async def page(self, tenant: str, customer: str, after: tuple[datetime, str], most: int) -> list[Summary]:
         """That customer's orders, newest first, from behind the one that was placed then and has this id."""
@@ -163,12 +188,39 @@ class Timeline:
     async def stock(self, tenant: str, sku: str) -> Stock | None:
         """What is on the shelf. Never below zero, though the sum may be for a moment (see streams/timeline)."""
         row = await self._row(_SHELF, {"item": item_key(tenant, sku)})
-        return None if row is None else Stock(sku=sku, **{name: max(0, count) for name, count in row.items()})
+        return None if row is None else _stock(sku, row)
 
     async def price(self, tenant: str, sku: str) -> Price | None:
         """What one piece costs."""
         row = await self._row(_TAG, {"item": item_key(tenant, sku)})
-        return None if row is None else Price(sku=sku, **row)
+        return None if row is None else Price(sku=sku, **_shown(row))
+
+    async def reading(self, name: Name) -> Reading | None:
+        """The same, as it may be kept."""
+        shown: Order | Stock | Price
+        touches: tuple[Name, ...] = ()
+        if name.kind == ORDER:
+            order_id, tenant, customer = name.which
+            row = await self._row(_STORY, {"order_id": order_id, "tenant": tenant, "customer": customer})
+            if row is None:
+                return None
+            shown = order = _order(row)
+            touches = tuple(Name(STOCK, (tenant, sku)) for sku in dict.fromkeys(line.sku for line in order.lines))
+        else:
+            tenant, sku = name.which
+            row = await self._row(_SHELF if name.kind == STOCK else _TAG, {"item": item_key(tenant, sku)})
+            if row is None:
+                return None
+            shown = _stock(sku, row) if name.kind == STOCK else Price(sku=sku, **_shown(row))
+        return Reading(shown.model_dump_json().encode(), version_of(row["snapshot"]), row["mark"], touches)
+
+    async def marks(self, kind: str, names: Iterable[Name]) -> tuple[str, dict[Name, str]]:
+        """How these are now, each by a word that changes with it, and the version of this reading."""
+        which = {name: name.which[0] if kind == ORDER else item_key(*name.which) for name in names}
+        row = await self._row(_MARKED.format(_MARKS[kind]), {"which": list(which.values())})
+        assert row is not None
+        marks = row["marks"]
+        return version_of(row["snapshot"]), {name: marks[each] for name, each in which.items() if each in marks}
 
     async def reachable(self) -> None:
         """Raises when the database does not answer or was not migrated."""
@@ -195,3 +247,17 @@ class Timeline:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(query.encode(), values)
             return await cursor.fetchall()
+
+
+def _order(row: Mapping[str, Any]) -> Order:
+    found = Order.model_validate(row)
+    found.due = [Due(**each._asdict()) for each in due(found.story)]
+    return found
+
+
+def _stock(sku: str, row: Mapping[str, Any]) -> Stock:
+    return Stock(sku=sku, **{name: max(0, count) for name, count in _shown(row).items()})
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("mark", "snapshot")}

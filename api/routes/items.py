@@ -29,7 +29,7 @@ PriceWriter = Annotated[Caller, caller_with("prices:write")]
 @router.get("/stock/{sku}", response_model=Stock)
 async def stock_of(caller: StockReader, sku: Sku, parts: Parts) -> Response:
     """How many are there, as far as the timeline has heard."""
-    stock = await parts.timeline.stock(caller.tenant, sku)
+    stock = await parts.reads.stock(caller.tenant, sku)
     if stock is None:
         raise NoSuchItem("No stock of this SKU was ever received.")
     return answer(stock)
@@ -57,7 +57,7 @@ async def receive_stock(
 @router.get("/prices/{sku}", response_model=Price)
 async def price_of(caller: PriceReader, sku: Sku, parts: Parts) -> Response:
     """What one costs, as far as the timeline has heard."""
-    price = await parts.timeline.price(caller.tenant, sku)
+    price = await parts.reads.price(caller.tenant, sku)
     if price is None:
         raise NoSuchItem("No price of this SKU was ever set.")
     return answer(price)

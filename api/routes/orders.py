@@ -123,7 +123,7 @@ async def own_order(order_id: str, caller: Customer, parts: Gateway) -> answers.
     order_id = order_id.lower()
     if not is_uuid(order_id):
         raise NoSuchOrder
-    order = await parts.timeline.order(order_id, caller.tenant, caller.subject)
+    order = await parts.reads.order(order_id, caller.tenant, caller.subject)
     if order is not None:
         return order
     if await parts.idempotency.was_accepted(order_id, _of(caller)):
