@@ -13,7 +13,7 @@ from api.conditions import cursor_of, matches, read_cursor, wait_of
 from api.errors import InvalidRequest
 from api.timeline import _SPEAKERS
 from streams.timeline import service as timeline
-from tests.api.conftest import Door, as_customer, eventually
+from tests.api.conftest import Door, as_customer
 from tests.api.stories import Teller, new_order
 from tests.waiting import eventually
 

@@ -98,7 +98,11 @@ async def test_an_operator_sees_and_redrives_what_is_of_their_tenant_and_nobody_
     assert (shown["dead_letter"], shown["operations"][0]["outcome"]) == (None, "1 handled, 0 left")
     assert shown["operations"][0]["who"] == f"{shop.tenant}/operator"
     assert shown["operations"][0]["why"] == "it is there now"
-    assert "CancellationRefused" in (await shop.settled(order)).facts
+
+    async def refused_too_late() -> bool:
+        return "CancellationRefused" in (await shop.settled(order)).facts
+
+    await eventually(refused_too_late, 30, "the story tells that it was too late")
     assert (await other.get(at)).status_code == 404
 
 
