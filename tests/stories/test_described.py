@@ -19,7 +19,8 @@ import pytest
 from api import streams
 from api.app import build
 from api.settings import GatewaySettings
-from pavane.platform import LOCAL_LIMITS, Platform
+from pavane.given import DESK_FILE, LOCAL_GATEWAY
+from pavane.platform import Platform
 from tests.api.conftest import serving
 
 CONFIGURATION = Path(__file__).with_name("described.toml")
@@ -35,7 +36,8 @@ SECONDS = 1_500 if LONG else 240
 async def gateway(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """One more gateway on the platform. Its streams are short, as whoever asks reads them to their end."""
     monkeypatch.setattr(streams, "LONGEST_SECONDS", 0.2)
-    environment = {**platform.stack.addresses.environment(), "PAVANE_JWKS": platform.issuer.jwks_url, **LOCAL_LIMITS}
+    environment = {**platform.stack.addresses.environment(), "PAVANE_JWKS": platform.issuer.jwks_url, **LOCAL_GATEWAY}
+    environment["PAVANE_DESK"] = (platform.stack.data.path / DESK_FILE).read_text().strip()
     async with serving(build(GatewaySettings.read(environment))) as address:
         yield address
 
