@@ -30,12 +30,17 @@ GATEWAY = "gateway"
 
 
 class Step(NamedTuple):
-    """One event of a saga, who said it, and which services it moved: they said or asked something because of it."""
+    """One event of a saga, who said it, and which services it moved: they said or asked something because of it.
+
+    `value`: the event itself. `cause`: the place in the saga of the event that it answers; -1 for what began it.
+    """
 
     speaker: str
     event: str
     moved: tuple[str, ...]
     asked: tuple[str, ...]
+    value: Event
+    cause: int
 
 
 def listeners(among: Sequence[Service]) -> dict[tuple[str, str], list[str]]:
@@ -57,9 +62,10 @@ def play(place: PlaceOrder, among: Sequence[Service]) -> Iterator[Step]:
         received = StockReceived(tenant=place.tenant, sku=line.sku, quantity=line.quantity, request_id="receipt")
         stories["inventory"].heard(received)
     world = _World()
-    to_hear: deque[tuple[str, Event]] = deque([(GATEWAY, place)])
+    to_hear: deque[tuple[str, Event, int]] = deque([(GATEWAY, place, -1)])
+    number = 0
     while to_hear:
-        speaker, event = to_hear.popleft()
+        speaker, event, cause = to_hear.popleft()
         moved, asked = [], []
         for service in dancers:
             view = _view(service, speaker, event)
@@ -69,8 +75,9 @@ def play(place: PlaceOrder, among: Sequence[Service]) -> Iterator[Step]:
             if facts or effects:
                 moved.append(service.name)
             asked += [type(effect).__name__ for effect in effects]
-            to_hear += [(service.name, fact) for fact in facts]
-        yield Step(speaker, type(event).__name__, tuple(moved), tuple(asked))
+            to_hear += [(service.name, fact, number) for fact in facts]
+        yield Step(speaker, type(event).__name__, tuple(moved), tuple(asked), event, cause)
+        number += 1
 
 
 def example(method: str = "card-ok", country: str = "DE") -> PlaceOrder:

@@ -11,7 +11,7 @@ from pavane.bench.report import Report
 from pavane.bench.scenario import Given, Options
 from pavane.lines import Lines
 
-SCENARIOS = ("drain", "latency", "hot", "big", "poisoned", "growth", "scale")
+SCENARIOS = ("drain", "latency", "hot", "big", "poisoned", "growth", "scale", "rebuild")
 #: Only by name: it needs locust, which 'make load' installs.
 ASKED_FOR = ("load",)
 
