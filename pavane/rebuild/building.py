@@ -34,7 +34,10 @@ from streams.kit.service import Service
 
 BETWEEN_LOOKS_SECONDS = 0.5
 Tell = Callable[[int], None]
-GARBAGE_THRESHOLD = 50_000
+#: Most orders begin and end within so many: their rows are written once. What they take is kept in memory.
+RECORDS_A_TRANSACTION = 30_000
+#: So long a transaction is gathered at most: whoever looks sees it go on, and little is done again.
+SECONDS_A_TRANSACTION = 2.0
 _ends = msgspec.json.Decoder(dict[int, dict[str, int]])
 
 
@@ -53,16 +56,35 @@ class Filling:
         self._connection = connection
         self.stretches = stretches
         self._folding = folding
+        self._unwritten: Stretch | None = None
+        self._written_at = time.monotonic()
 
     async def up_to(self, ends: Ends) -> None:
         """Everything below these offsets."""
         async for stretch in self.stretches.up_to(ends):
-            await self.write(stretch)
+            await self.fold(stretch)
+            if self._is_enough():
+                await self.write()
+        await self.write()
 
-    async def write(self, stretch: Stretch) -> None:
-        """What the stretch makes of rows, and that it is folded."""
-        rows = await self._folding.fold(stretch)
-        await beside.write(self._connection, self._folding.partition, stretch, rows.changes())
+    async def fold(self, stretch: Stretch) -> None:
+        """What the stretch makes of rows, in memory."""
+        await self._folding.fold(stretch)
+        before = self._unwritten.records if self._unwritten is not None else 0
+        self._unwritten = stretch._replace(events=(), records=before + stretch.records)
+
+    def _is_enough(self) -> bool:
+        gathered = time.monotonic() - self._written_at
+        records = self._unwritten.records if self._unwritten is not None else 0
+        return records >= RECORDS_A_TRANSACTION or gathered >= SECONDS_A_TRANSACTION
+
+    async def write(self) -> None:
+        """Write what was folded, and that it is."""
+        if self._unwritten is not None:
+            await beside.write(self._connection, self._folding.partition, self._unwritten, self._folding.made)
+            self._folding.begin()
+            self._unwritten = None
+        self._written_at = time.monotonic()
 
 
 async def build(
@@ -110,9 +132,8 @@ async def _watch(
 async def _main(name: str, ends: Mapping[int, Ends]) -> None:
     service = run.find(name)
     codec = await a_codec(service, os.environ[REGISTRY])
-    # Rows are frozen values without cycles: the collector would look at them for nothing.
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    # Events and rows are frozen values without cycles: the collector would look at all of them for nothing.
+    gc.disable()
     async with beside.connected(name, os.environ[database_variable(name)]) as connection:
         begun = await beside.begun(connection)
         lanes = await beside.lanes(connection)

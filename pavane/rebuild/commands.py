@@ -21,6 +21,9 @@ def rebuild(
     who: Annotated[str, typer.Option("--as", help="Who does it. Default: the user of this process.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is to do.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="From the beginning, though some of it is done.")] = False,
+    backup: Annotated[
+        str, typer.Option("--from-backup", envvar="PAVANE_BACKUP", help="URL of a restored copy: begin with its rows.")
+    ] = "",
     processes: Annotated[int, typer.Option(min=1, max=64, help="How many fold at once.")] = PROCESSES,
     yes: Annotated[bool, typer.Option("--yes", help="Change over without asking, whatever differs.")] = False,
     data: Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")] = DEFAULT_DATA,
@@ -32,7 +35,7 @@ def rebuild(
     from pavane import console
     from pavane.rebuild.operation import Operation, Wish
 
-    wish = Wish(service, swap, reason, who, dry_run, restart, processes, yes)
+    wish = Wish(service, swap, reason, who, dry_run, restart, processes, yes, backup)
     console.run(Operation(wish, data).carry_out(), failed=COULD_NOT_ASK)
 
 

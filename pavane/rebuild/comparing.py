@@ -31,6 +31,7 @@ _DIFFERING: LiteralString = (
     "WHERE ({of_live}) IS DISTINCT FROM ({of_fresh})"
 )
 _COUNT: LiteralString = "SELECT count(*) FROM {}"
+_KEYS: LiteralString = "SELECT {} FROM {} LIMIT {}"
 _SOME: LiteralString = "SELECT to_json(r)::text FROM {} r WHERE {} = ANY(%s)"
 
 Newer = Callable[[beside.Connection], AsyncIterator[tuple[int, Stretch]]]
@@ -95,10 +96,12 @@ async def _expected(
     expected: Expected = {}
     async for partition, stretch in newer:
         folding = foldings.setdefault(partition, Folding(service, partition, connection, on_top=True))
-        for row in (await folding.fold(stretch)).put_rows():
+        await folding.fold(stretch)
+        for row in [*folding.made.rows.put_rows()]:
             rows = expected.setdefault(type(row), {})
             before = rows.get(row.row_key) if row.shared else None
             rows[row.row_key] = _sum(before, row) if before is not None else row
+        folding.begin()
     for state, rows in expected.items():
         if state.shared:
             for before in await _some(connection, beside.SCHEMA, state, [*rows]):
@@ -121,6 +124,9 @@ async def _table(connection: beside.Connection, state: type[State], expected: Ma
     cursor = await connection.execute(sql.SQL(_COUNT).format(sql.Identifier(LIVE, state.table)))
     [found.rows] = await cursor.fetchone() or (0,)
     unseen = dict(expected)
+    if not found.rows:
+        await _all_missing(connection, state, found)
+        return found
     async with connection.cursor(name="differing") as rows:
         rows.itersize = ROWS_AT_ONCE
         await rows.execute(_differing(state))
@@ -136,6 +142,16 @@ async def _table(connection: beside.Connection, state: type[State], expected: Ma
         if same.get(key) != made:
             found.note(key, same.get(key), made)
     return found
+
+
+async def _all_missing(connection: beside.Connection, state: type[State], found: Difference) -> None:
+    """There is no live row, as after a loss: nothing to compare one by one."""
+    fresh, key = sql.Identifier(beside.SCHEMA, state.table), sql.Identifier(state.key)
+    cursor = await connection.execute(sql.SQL(_KEYS).format(key, fresh, sql.Literal(MOST_SHOWN)))
+    for (each,) in await cursor.fetchall():
+        found.note(each, None, state.new(each))
+    cursor = await connection.execute(sql.SQL(_COUNT).format(fresh))
+    [found.missing] = await cursor.fetchone() or (0,)
 
 
 def _differing(state: type[State]) -> sql.Composed:

@@ -1,7 +1,7 @@
 """What stretches of facts make of the rows of one lane, with the fresh tables behind and little in memory."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from psycopg import AsyncConnection, sql
@@ -10,7 +10,7 @@ from pavane.rebuild.errors import CannotFold
 from pavane.rebuild.stretches import Stretch
 from streams.kit.events import Event, State
 from streams.kit.fold import evolve
-from streams.kit.rows import Remembered, Rows
+from streams.kit.rows import Place, Remembered, Rows
 from streams.kit.service import Service
 from streams.kit.statements import select
 
@@ -39,10 +39,27 @@ class Known:
         return bool(bits[low >> 3] >> (low & 7) & 1 and bits[high >> 3] >> (high & 7) & 1)
 
 
-class Folding:
-    """Folds one lane. `connection` sees the tables that its rows are loaded from; what they became is given back.
+class Made(NamedTuple):
+    """What facts have made of rows, and which own rows were in no table before."""
 
-    Shared rows are not loaded: what is given back is what the facts add to them. `on_top`: of tables that are full.
+    rows: Rows
+    new: set[Place]
+
+    def parted(self) -> tuple[dict[type[State], list[State]], dict[type[State], list[State]]]:
+        """The rows to write that nobody has written yet, and the others: those that replace or add."""
+        new: dict[type[State], list[State]] = {}
+        others: dict[type[State], list[State]] = {}
+        for state, rows in self.rows.changed().items():
+            for row in rows:
+                is_new = state.append_only or (state, row.row_key) in self.new
+                (new if is_new else others).setdefault(state, []).append(row)
+        return new, others
+
+
+class Folding:
+    """Folds one lane. `connection` sees the tables that its rows are loaded from; what they became is in `made`.
+
+    Shared rows are not loaded: what is made of them is what the facts add to them. `on_top`: of tables that are full.
     """
 
     def __init__(
@@ -54,6 +71,7 @@ class Folding:
         self._own = tuple(state for state in service.states if not (state.shared or state.append_only))
         self._known = {state: None if on_top else Known() for state in self._own}
         self._remembered = Remembered(MOST_REMEMBERED_ROWS)
+        self.made = Made(Rows(), set())
 
     async def prepare(self) -> None:
         """Learn which rows there are already, of a rebuild that was interrupted."""
@@ -69,23 +87,27 @@ class Folding:
             while found := await cursor.fetchmany(KEYS_AT_ONCE):
                 yield [str(key) for (key,) in found]
 
-    async def fold(self, stretch: Stretch) -> Rows:
-        """The rows that these facts changed, as they are then. Raises `CannotFold`."""
-        rows, partition = Rows(), self.partition
-        await self._give(rows, stretch.events)
+    async def fold(self, stretch: Stretch) -> None:
+        """Fold these facts into what is made. Raises `CannotFold`."""
+        await self._give(stretch.events)
+        rows, partition = self.made.rows, self.partition
         for event, key in stretch.events:
             try:
                 evolve(self._service, rows, event, key, partition)
             except Exception as error:
                 # Whatever a fold makes of a fact that it cannot take: then the rows cannot be made from the log.
                 raise CannotFold(f"{type(event).__name__} about {key}", error) from error
-        for row in rows.own():
-            self._remembered.note(partition, row)
-        return rows
 
-    async def _give(self, rows: Rows, events: Sequence[tuple[Event, str]]) -> None:
+    def begin(self) -> None:
+        """What was made is in the tables now: make something new."""
+        for row in self.made.rows.own():
+            self._remembered.note(self.partition, row)
+        self.made = Made(Rows(), set())
+
+    async def _give(self, events: Sequence[tuple[Event, str]]) -> None:
         """Put the own rows in that these facts change: remembered ones, those of the tables, and new ones."""
-        for state, keys in self._wanted(events).items():
+        rows = self.made.rows
+        for state, keys in rows.missing(self._wanted(events)).items():
             known = self._known[state]
             absent, found = [], []
             for key in keys:
@@ -94,7 +116,10 @@ class Folding:
                     found.append(row)
                 elif known is None or known.may_hold(key):
                     absent.append(key)
-            rows.give(state, [*found, *(await self._load(state, absent))], keys, dict.fromkeys(keys, self.partition))
+            found += await self._load(state, absent)
+            rows.give(state, found, keys, dict.fromkeys(keys, self.partition))
+            there = {row.row_key for row in found}
+            self.made.new.update((state, key) for key in keys if key not in there)
             if known is not None:
                 known.add(keys)
 

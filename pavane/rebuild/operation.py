@@ -38,6 +38,7 @@ class Wish(NamedTuple):
     restart: bool
     processes: int
     yes: bool
+    backup: str = ""
 
 
 class Operation:
@@ -75,9 +76,11 @@ class Operation:
 
     async def _fill(self, rebuild: Rebuild) -> None:
         wish = self._wish
-        went_on = await rebuild.begin(restart=wish.restart)
+        went_on = await rebuild.begin(restart=wish.restart, backup=wish.backup)
         size = await rebuild.size()
-        if went_on and size.folded:
+        if wish.backup and not went_on:
+            self._say(f"The rows of the backup are there: {count(size.folded, 'record')} need not be folded.")
+        elif went_on and size.folded:
             self._say(f"Going on behind {count(size.folded, 'record')} that are folded (--restart begins again).")
         begun = time.monotonic()
         with _progress(self._console, f"{wish.service}: records", size) as tell:

@@ -9,6 +9,8 @@ from typing import NamedTuple, Self
 
 from infra.addresses import KAFKA, REGISTRY, database_variable
 from pavane.audit.log import LogReader
+from pavane.lanes.reading import LogView
+from pavane.rebuild import backup as taken
 from pavane.rebuild import beside, building, comparing, standing
 from pavane.rebuild.building import Filling
 from pavane.rebuild.comparing import Difference
@@ -16,7 +18,7 @@ from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.folding import Folding
 from pavane.rebuild.stretches import Ends, HeardFacts, OwnFacts, Stretch, stretches_of, topics_of
 from pavane.running import environment_of
-from streams.kit import kafka, run
+from streams.kit import envelope, kafka, run
 from streams.kit.codec import Codec
 from streams.kit.language import Language
 from streams.kit.service import Service
@@ -24,6 +26,7 @@ from streams.kit.service import Service
 #: So few records are folded in this process: to start others takes longer.
 FEW_RECORDS = 20_000
 MOST_ROUNDS = 20
+LOOK_BACK_RECORDS = 100
 NEAR_SECONDS = 0.5
 
 
@@ -70,19 +73,43 @@ class Rebuild:
 
     # -- filling -----------------------------------------------------------------------------------------------------
 
-    async def begin(self, *, restart: bool) -> bool:
-        """Make the fresh tables. True: those of a rebuild by the same code are there, and are gone on with."""
+    async def begin(self, *, restart: bool, backup: str = "") -> bool:
+        """Make the fresh tables, with the rows of a `backup` (its URL) in them if there is one.
+
+        True: those of a rebuild by the same code are there, and are gone on with.
+        """
         code = beside.code_of(self.service, Language.load())
+        said = await asyncio.to_thread(self.said) if backup else {}
         async with beside.connected(self.service.name, self.url) as connection:
             found = await beside.begun(connection)
             live = await standing.look(connection)
             parked = live.parked if self.service.is_projection else frozenset()
-            if not restart and found == beside.Begun(code, parked):
+            if not restart and found is not None and (found.code, found.parked) == (code, parked):
                 return True
             await beside.forget(connection)
             await asyncio.to_thread(beside.make_tables, self.service.name, self.url)
-            await beside.begin(connection, code, parked, self.partitions)
+            # All of it or nothing: whoever is interrupted here begins again.
+            async with connection.transaction():
+                await beside.begin(connection, self.service, code, parked, self.partitions)
+                if backup:
+                    await taken.take(self.service, backup, connection, parked, said)
             return False
+
+    def said(self) -> dict[int, int]:
+        """The last sequence of each lane that the service's topic holds; of a view, which says nothing, none."""
+        me = self.service.name
+        if self.service.is_projection:
+            return {}
+        said = dict.fromkeys(range(self.partitions), 0)
+        with LogView.at(self.environment[KAFKA]) as log:
+            for (_, p), extent in log.extents([(me, p) for p in said]).items():
+                first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
+                for record in log.records(me, p, first, extent.end, LOOK_BACK_RECORDS):
+                    try:
+                        said[p] = max(said[p], envelope.read(record.headers).sequence)
+                    except ValueError:
+                        continue  # somebody else wrote it
+        return said
 
     async def ends(self, live: standing.Standing | None = None) -> dict[int, Ends]:
         """Where each lane's facts end now, by topic; of a projection, where its live rows are (`live`, if known)."""
@@ -124,6 +151,7 @@ class Rebuild:
         """Fold in this process; what that needs is kept open for the next time."""
         if not self._fillings:
             connection = await self._stack.enter_async_context(beside.connected(self.service.name, self.url))
+            await beside.complete(connection)
             for partition, lane in (await beside.lanes(connection)).items():
                 stretches = await self._stretches(connection, lane, self._stack)
                 folding = Folding(self.service, partition, connection, on_top=True)
@@ -155,7 +183,8 @@ class Rebuild:
             filling = self._fillings[partition]
             assert isinstance(filling.stretches, OwnFacts)
             async for stretch in filling.stretches.unsaid(await standing.unsaid(connection, partition)):
-                await filling.write(stretch)
+                await filling.fold(stretch)
+            await filling.write()
         return await self.lanes()
 
     # -- comparing ---------------------------------------------------------------------------------------------------

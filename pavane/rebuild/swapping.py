@@ -19,19 +19,15 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from infra.addresses import KAFKA
 from pavane.dead_letters import operations
-from pavane.lanes.reading import LogView
 from pavane.rebuild import beside, standing
 from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.owed import Owed, owed_of
 from pavane.rebuild.rebuilding import Rebuild
-from streams.kit import envelope
 from streams.kit.postgres import park
 
 LOCK_TRIES = 60
 BETWEEN_TRIES_SECONDS = 0.5
-LOOK_BACK_RECORDS = 100
 SWAP = "rebuild"
 #: Whatever happens to this process, the lanes do not stand still for longer.
 _CHANGING = "-c jit=off -c transaction_timeout=30s -c idle_in_transaction_session_timeout=30s"
@@ -59,24 +55,11 @@ class Swap:
 
     async def behind(self) -> dict[int, int]:
         """By how many facts the live lanes are behind what the log holds: those of an older database, or of none."""
-        said = {} if self._service.is_projection else await asyncio.to_thread(self._said)
+        said = await asyncio.to_thread(self._rebuild.said)
         async with beside.connected(self._service.name, self._rebuild.url) as connection:
             live = await standing.look(connection)
         missing = {p: sequence - live.said(self._service, p) for p, sequence in said.items()}
         return {partition: facts for partition, facts in missing.items() if facts > 0}
-
-    def _said(self) -> dict[int, int]:
-        """The last sequence of each lane that its topic holds."""
-        me, said = self._service.name, dict.fromkeys(range(self._rebuild.partitions), 0)
-        with LogView.at(self._rebuild.environment[KAFKA]) as log:
-            for (_, p), extent in log.extents([(me, p) for p in said]).items():
-                first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
-                for record in log.records(me, p, first, extent.end, LOOK_BACK_RECORDS):
-                    try:
-                        said[p] = max(said[p], envelope.read(record.headers).sequence)
-                    except ValueError:
-                        continue  # somebody else wrote it
-        return said
 
     async def carry_out(self, who: str, why: str) -> list[str]:
         """Change over; what was done, in words."""

@@ -132,20 +132,32 @@ class Rows:
 
     def own(self) -> Iterable[State]:
         """The rows that only the lane's owner changes, as they are now."""
-        now = {**self._loaded, **self._now}
-        return (row for (state, _), row in now.items() if not (state.shared or state.append_only))
+        now = self._now
+        return (
+            now.get(place) or row
+            for place, row in self._loaded.items()
+            if not (place[0].shared or place[0].append_only)
+        )
 
     def put_rows(self) -> Iterable[State]:
         """The rows that were put, as they are now."""
         return self._now.values()
 
-    def changes(self) -> list[Changes]:
-        """What to write back, one entry a table, own rows before shared ones."""
+    def changed(self) -> dict[type[State], list[State]]:
+        """The rows that are not as they were loaded, by kind."""
         by_state: dict[type[State], list[State]] = {}
         for place, row in self._now.items():
             if row != self._loaded.get(place):
                 by_state.setdefault(place[0], []).append(row)
-        ordered = sorted(by_state.items(), key=lambda item: (item[0].shared, item[0].table))
+        return by_state
+
+    def changes(self) -> list[Changes]:
+        """What to write back, one entry a table, own rows before shared ones."""
+        return self.written(self.changed())
+
+    def written(self, changed: Mapping[type[State], Collection[State]]) -> list[Changes]:
+        """These rows as they are written back."""
+        ordered = sorted(changed.items(), key=lambda item: (item[0].shared, item[0].table))
         return [self._written(state, sorted(rows, key=lambda row: row.row_key)) for state, rows in ordered]
 
     def _written(self, state: type[State], rows: list[State]) -> Changes:

@@ -1,0 +1,91 @@
+"""A backup as the beginning of a rebuild: its rows, and in each lane the facts that came after it.
+
+A backup is a database of the service as it was, restored beside the live one by whatever means (`pg_restore`, a file
+system's snapshot, point-in-time recovery): at one moment its rows were the fold of the facts that its lanes know.
+
+The limits: rows are taken as they are, so their folds must not have changed since. A backup that knows facts which the
+log has lost is refused: it is what can say them again.
+"""
+
+from collections.abc import Mapping
+from typing import LiteralString
+
+from psycopg import IsolationLevel, sql
+from psycopg.types.json import Jsonb
+
+from pavane.rebuild import beside, standing
+from pavane.rebuild.copying import copied
+from pavane.rebuild.errors import CannotRebuild
+from pavane.rebuild.standing import LiveLane, Standing
+from pavane.rebuild.stretches import Origin, topics_of
+from streams.kit.events import State
+from streams.kit.service import Service
+
+BACKUP = "--from-backup"
+_COLUMNS: LiteralString = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
+_MOVE: LiteralString = "UPDATE lanes SET positions = %s, clock = %s, outbox_row = %s WHERE partition = %s"
+
+
+async def take(
+    service: Service, url: str, into: beside.Connection, parked: frozenset[Origin], said: Mapping[int, int]
+) -> None:
+    """Copy the backup's rows into the fresh tables that `into` sees, and have each lane go on where it was.
+
+    `parked`: the records without which a view is made. `said`: the last sequence of each lane that the log has. All of
+    it happens in the transaction of `into`. Raises `CannotRebuild`, `DatabaseUnreadable`.
+    """
+    async with beside.connected(service.name, url, "-c jit=off", BACKUP) as backup:
+        await backup.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+        await backup.set_read_only(True)
+        async with backup.transaction():
+            found = await standing.look(backup)
+            _judge(service, found, parked, said)
+            for state in service.states:
+                await _copy(service, state, backup, into)
+            for lane in found.lanes.values():
+                positions = _positions(service, lane)
+                moved = Jsonb(positions), Jsonb(dict(lane.clock)), sum(positions.values()), lane.partition
+                await into.execute(_MOVE, moved)
+
+
+def _judge(service: Service, found: Standing, parked: frozenset[Origin], said: Mapping[int, int]) -> None:
+    name = service.name
+    if not found.lanes:
+        raise CannotRebuild(f"{BACKUP}: that database holds no lanes of {name}")
+    if service.is_projection and found.parked != parked:
+        raise CannotRebuild(f"{BACKUP}: {name} had put aside other records then: rebuild it from the log alone")
+    for partition in found.lanes:
+        known = found.said(service, partition)
+        if partition not in said and not service.is_projection:
+            raise CannotRebuild(f"{BACKUP}: {name} had a lane {partition} then, and its topic has none")
+        if known > said.get(partition, known):
+            raise CannotRebuild(
+                f"{BACKUP}: in lane {partition} the backup knows {known:,} facts of {name}, and the log has "
+                f"{said[partition]:,}: the backup is ahead. Put it in place of the live database as it is: its outbox "
+                f"says the rest, and 'pavane log restore {name}' what it cannot."
+            )
+
+
+def _positions(service: Service, lane: LiveLane) -> dict[str, int]:
+    """From where on the lane's facts are read. A service's own fact number n stands at offset n - 1 or later."""
+    if service.is_projection:
+        return {topic: lane.positions.get(topic, 0) for topic in topics_of(service)}
+    return {service.name: lane.clock.get(service.name, 0)}
+
+
+async def _copy(service: Service, state: type[State], backup: beside.Connection, into: beside.Connection) -> None:
+    table = f"{standing.LIVE}.{state.table}"
+    cursor = await backup.execute(_COLUMNS, (table,))
+    columns = {name for (name,) in await cursor.fetchall()}
+    if missing := [name for name in state.__struct_fields__ if name not in columns]:
+        raise CannotRebuild(
+            f"{BACKUP}: {state.table} has no {', '.join(missing)} there: bring the backup to the tables of this code "
+            f"('pavane migrate', with the variable of {service.name} naming it)"
+        )
+    out, takes = copied(state, sql.Identifier(standing.LIVE, state.table)), copied(state)
+    async with (
+        backup.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(out)) as source,
+        into.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(takes)) as target,
+    ):
+        async for block in source:
+            await target.write(block)

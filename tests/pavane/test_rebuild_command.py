@@ -1,0 +1,115 @@
+"""`pavane rebuild` on a log of some thousand orders: killed in the middle, from a backup, from one that is ahead."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from infra.stack import Stack
+from pavane import prepare
+from pavane.bench.history import CONFIRMED_OF_TEN, Writing
+from streams.kit.migrations import check
+from tests.waiting import eventually
+
+ORDERS, MORE_ORDERS = 6_000, 500
+KILLED_SECONDS = 120.0
+#: So much is folded while it goes on; none: there are no fresh tables yet.
+FOLDED = "SELECT sum(outbox_row)::bigint FROM rebuilt.lanes"
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(540)]
+
+
+@pytest.fixture(scope="module")
+async def written(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Stack, Writing]]:
+    """A stack of its own, with the orders in its log and nothing in its databases."""
+    async with Stack(tmp_path_factory.mktemp("history") / "stack") as stack:
+        await asyncio.to_thread(prepare.apply_topics, stack.addresses.kafka_bootstrap)
+        await asyncio.to_thread(prepare.push_schemas, stack.addresses.registry_url)
+        await asyncio.to_thread(prepare.migrate_databases, stack.addresses.postgres)
+        writing = Writing(stack.addresses)
+        await writing.write(ORDERS, 1, lambda _: None)
+        yield stack, writing
+
+
+async def begin(stack: Stack, *words: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pavane", "rebuild", *words),
+        env={**os.environ, **stack.addresses.environment()},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def rebuild(stack: Stack, *words: str, code: int = 0) -> str:
+    process = await begin(stack, *words)
+    said = (await process.communicate())[0].decode()
+    assert process.returncode == code, said
+    return said
+
+
+async def ask(url: str, query: str) -> list[tuple[object, ...]]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        return await (await connection.execute(query.encode())).fetchall()
+
+
+async def test_a_rebuild_that_is_killed_goes_on_where_it_was(written: tuple[Stack, Writing]) -> None:
+    stack, _ = written
+    url = stack.addresses.postgres["timeline"]
+    process = await begin(stack, "timeline", "--processes", "1")
+
+    async def is_in_the_middle() -> bool:
+        assert process.returncode is None, "it ended before it could be killed"
+        try:
+            return bool((await ask(url, FOLDED))[0][0])
+        except psycopg.Error:
+            return False
+
+    await eventually(is_in_the_middle, KILLED_SECONDS, "some records are folded")
+    process.send_signal(signal.SIGKILL)
+    assert await process.wait() == -signal.SIGKILL
+    [(folded,)] = await ask(url, FOLDED)
+    records = 9 * ORDERS + 2_000
+    assert isinstance(folded, int) and 0 < folded < records
+
+    said = await rebuild(stack, "timeline", "--swap", "--yes", "--reason", "killed")
+    [(of_before, rest)] = re.findall(r"Going on behind ([\d,]+) records[^\n]*\n(?:.*\n)*?([\d,]+) records folded", said)
+    assert int(of_before.replace(",", "")) + int(rest.replace(",", "")) == records
+    confirmed = ORDERS * CONFIRMED_OF_TEN // 10
+    stories = await ask(url, "SELECT status, count(*) FROM stories GROUP BY 1 ORDER BY 1")
+    assert stories == [("cancelled", ORDERS - confirmed), ("confirmed", confirmed)]
+    assert await ask(url, "SELECT count(*) FROM entries") == [(9 * ORDERS,)]
+    assert check("timeline", url) == [], "every index is there again"
+    assert "Every row of timeline is right." in await rebuild(stack, "timeline")
+
+
+async def test_a_backup_is_the_beginning_of_a_rebuild_unless_the_log_is_behind_it(
+    written: tuple[Stack, Writing],
+) -> None:
+    stack, writing = written
+    admin, url = stack.addresses.postgres_admin, stack.addresses.postgres["billing"]
+    await rebuild(stack, "billing", "--swap", "--yes", "--reason", "lost")
+    await ask_to(admin, "CREATE DATABASE billing_backup TEMPLATE billing OWNER billing")
+    backup = f"{url.rpartition('/')[0]}/billing_backup"
+    await writing.write(MORE_ORDERS, 2, lambda _: None)
+    await ask_to(admin, "DROP DATABASE billing WITH (FORCE)")
+
+    said = await rebuild(stack, "billing", "--from-backup", backup, "--swap", "--yes", "--reason", "restored")
+    assert f"The rows of the backup are there: {3 * ORDERS:,} records need not be folded." in said
+    assert f"{3 * MORE_ORDERS:,} records folded" in said
+    assert await ask(url, "SELECT count(*) FROM invoices") == [(ORDERS + MORE_ORDERS,)]
+    assert "Every row of billing is right." in await rebuild(stack, "billing", "--restart")
+
+    # As if facts had been committed then that the log has lost since.
+    await ask_to(backup, "UPDATE lanes SET clock = clock || '{\"billing\": 1000000}' WHERE partition = 0")
+    said = await rebuild(stack, "billing", "--from-backup", backup, "--restart", code=2)
+    assert "the backup is ahead" in said and "in lane 0" in said
+
+
+async def ask_to(url: str, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(statement.encode())
