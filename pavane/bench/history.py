@@ -35,6 +35,8 @@ GOODS = 1_000
 #: As many characters as the SKU of `example` has, so that its bytes can be exchanged.
 SKU = b"lamp"
 ORDERS_AT_ONCE = 500
+#: Of a lane: a thousand orders a second in four lanes.
+MILLISECONDS_AN_ORDER = 4
 #: So many orders of ten are confirmed; the others' payment is declined.
 CONFIRMED_OF_TEN = 9
 _producing = {
@@ -151,7 +153,7 @@ class _Lane:
                         ("correlation", b"%s/%d" % (key, self._partition)),
                     ]
                 self._append(line.topic, key, line.value.replace(ORDER.encode(), key).replace(SKU, sku), headers)
-        self._at += 1
+        self._at += len(batch) * MILLISECONDS_AN_ORDER
 
     def _heard(self, line: Line) -> Headers:
         """The speaker hears all that there is; what all its facts then have in common."""

@@ -9,7 +9,6 @@ parked records do. What waits at the end is a difference, unless the service's d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from pavane.replay.deciding import Decider, Read
@@ -18,7 +17,8 @@ from pavane.replay.history import Origin
 from pavane.replay.outcome import Outcome
 from pavane.replay.report import Report
 from pavane.replay.states import WINDOW_MILLISECONDS, Change, States
-from streams.kit.events import Fact, State
+from pavane.replay.undecided import AllUndecided, Undecided
+from streams.kit.events import Fact
 from streams.kit.fold import is_request
 from streams.kit.lane import Delivery, Lane
 from streams.kit.log import Record
@@ -34,24 +34,6 @@ class Waiting(NamedTuple):
 
     opened: Opened
     would: Outcome | None
-
-
-@dataclass
-class Undecided:
-    """A decision that differs, but reads rows that other lanes changed at about that time.
-
-    `row`: its own row then; `read`: the others, with what other lanes have done to them since.
-    """
-
-    lane: Lane
-    opened: Opened
-    facts: tuple[Fact, ...]
-    was: Outcome
-    would: Outcome
-    until: float
-    row: State | None
-    read: dict[str, State]
-    tried: int = 0
 
 
 class Judge:
@@ -73,7 +55,7 @@ class Judge:
         self._dead_letters = dead_letters
         self._unhandled = unhandled
         self._waiting: dict[tuple[int, str], list[Waiting]] = {}
-        self._undecided: list[Undecided] = []
+        self._undecided = AllUndecided()
         #: What nothing is said to now, and nothing was yet: the last ones of all lanes, by id.
         self._silent: dict[str, Opened] = {}
         self._count = 0
@@ -200,7 +182,7 @@ class Judge:
         if any(self._is_same_upon(undecided, rows) for rows in self._states.earlier(read, lane.partition)):
             self._report.settled_by_order += 1
         elif read:
-            self._undecided.append(undecided)
+            self._undecided.add(undecided)
         else:
             self._differs(undecided)
 
@@ -214,12 +196,9 @@ class Judge:
 
     def _try_newer(self, change: Change) -> None:
         """A row that others read has changed: perhaps it had changed before those decisions that differ."""
-        state, key = change.place
-        for undecided in list(self._undecided):
-            row = undecided.read.get(key)
-            if type(row) is not state or undecided.lane.partition == change.partition:
-                continue
-            undecided.read[key] = change.done(row)
+        key = change.place[1]
+        for undecided in self._undecided.touched_by(change):
+            undecided.read[key] = change.done(undecided.read[key])
             if self._is_same_upon(undecided, undecided.read):
                 self._undecided.remove(undecided)
                 self._report.settled_by_order += 1
@@ -227,8 +206,7 @@ class Judge:
     def _expire(self, now: float) -> None:
         """Nothing that changes from now on can have been changed before these."""
         self._now = now
-        for undecided in [each for each in self._undecided if each.until <= now]:
-            self._undecided.remove(undecided)
+        for undecided in self._undecided.take_until(now):
             self._differs(undecided)
 
     def _differs(self, found: Undecided) -> None:

@@ -5,6 +5,7 @@ orders. Changes of rows that other lanes read are remembered for a while: in whi
 read it is not recorded, but nobody's transaction was open for longer than that.
 """
 
+import heapq
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +22,9 @@ Place = tuple[type[State], str]
 
 
 class Change(NamedTuple):
-    """What a lane made of a row that other lanes read."""
+    """What a lane made of a row that other lanes read. `number`: grows with every change."""
 
+    number: int
     timestamp: float
     partition: int
     place: Place
@@ -49,7 +51,10 @@ class States:
         self._read_by_others = {
             reaction.reads.state for reaction in service.reactions.values() if reaction.reads is not None
         }
+        #: The same changes twice: by time, to forget them, and by row, to find them.
         self._recent: deque[Change] = deque()
+        self._recent_of: dict[Place, deque[Change]] = {}
+        self._changes = 0
         # An empty name is SQLite's for a file that nobody sees and that goes with the connection.
         self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._file.execute("PRAGMA journal_mode = OFF")
@@ -83,20 +88,30 @@ class States:
                 place = (evolution.state, row_key)
                 after = self._rows[place] = evolution.evolve(before, fact)
                 if evolution.state in self._read_by_others:
-                    change = Change(timestamp, partition, place, before, after)
+                    self._changes += 1
+                    change = Change(self._changes, timestamp, partition, place, before, after)
                     self._recent.append(change)
+                    self._recent_of.setdefault(place, deque()).append(change)
                     self.changed(change)
         while self._recent and self._recent[0].timestamp < timestamp - WINDOW_MILLISECONDS:
-            self._recent.popleft()
+            self._forget(self._recent.popleft())
 
     def earlier(self, rows: Mapping[str, State], partition: int) -> Iterator[Mapping[str, State]]:
         """What these rows would have been without what other lanes than `partition` did of late, going backwards."""
         now = dict(rows)
-        for change in reversed(self._recent):
-            state, key = change.place
-            if change.partition != partition and type(now.get(key)) is state:
+        places = [(type(row), key) for key, row in rows.items()]
+        of_rows = (reversed(self._recent_of.get(place, ())) for place in places)
+        for change in heapq.merge(*of_rows, key=lambda change: -change.number):
+            key = change.place[1]
+            if change.partition != partition:
                 now[key] = change.undone(now[key])
                 yield dict(now)
+
+    def _forget(self, change: Change) -> None:
+        of_row = self._recent_of[change.place]
+        of_row.popleft()
+        if not of_row:
+            del self._recent_of[change.place]
 
     def _filed(self, state: type[State], key: str) -> State | None:
         found = self._file.execute("SELECT value FROM rows WHERE state = ? AND key = ?", (state.table, key)).fetchone()
