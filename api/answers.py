@@ -30,7 +30,8 @@ class Line(BaseModel):
 
 
 class Entry(BaseModel):
-    """One fact: said by `speaker` at that time (UTC), in answer to the event `cause`."""
+    """One fact: said by `speaker` at that time (UTC), in answer to the event `cause`. `took_seconds`: since that was
+    said, to the millisecond; null where it is no fact of the same story (a request, a deadline)."""
 
     id: str
     ordinal: int
@@ -40,6 +41,7 @@ class Entry(BaseModel):
     cause: str
     correlation: str
     detail: dict[str, Any]
+    took_seconds: float | None = None
 
 
 class Due(BaseModel):

@@ -28,6 +28,7 @@ _ENTRY = {
     "cause": "orders.requests/3/157",
     "correlation": "web-42",
     "detail": {"total": {"amount_minor": 1200, "currency": "EUR"}, "deadline": "2026-03-01T12:15:00Z"},
+    "took_seconds": None,
 }
 
 _DEAD_LETTER = {

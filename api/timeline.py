@@ -251,6 +251,11 @@ class Timeline:
 
 def _order(row: Mapping[str, Any]) -> Order:
     found = Order.model_validate(row)
+    said_at = {entry.id: entry.at for entry in found.story}
+    for entry in found.story:
+        if entry.cause in said_at:
+            # Speakers' clocks differ: an answer may be stamped before its question.
+            entry.took_seconds = max(0.0, (entry.at - said_at[entry.cause]).total_seconds())
     found.due = [Due(**each._asdict()) for each in due(found.story)]
     return found
 

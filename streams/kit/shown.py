@@ -29,13 +29,15 @@ CLOSING: Mapping[str, tuple[frozenset[str], ...]] = {
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One fact of a story. `id`: speaker/partition/sequence; `cause`: the id of the event that it answers."""
+    """One fact of a story. `id`: speaker/partition/sequence; `cause`: the id of the event that it answers, and
+    `took_seconds` after that, if that is in the story."""
 
     id: str
     fact: str
     speaker: str
     cause: str
     detail: dict[str, Any]
+    took_seconds: float | None = None
 
 
 class Shown(msgspec.Struct, frozen=True):

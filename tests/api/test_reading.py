@@ -47,10 +47,15 @@ async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncCli
             " NULL, 2)",
             (order_id, customer, lines),
         )
-        for ordinal, fact, speaker in ((9, "OrderPlaced", "orders"), (12, "StockReserved", "inventory")):
+        placed = f"orders/0/{uuid4()}"
+        said = (
+            (placed, 9, "OrderPlaced", "orders", "12:00:00", "orders.requests/0/1"),
+            (f"inventory/0/{uuid4()}", 12, "StockReserved", "inventory", "12:00:00.250", placed),
+        )
+        for entry, ordinal, fact, speaker, at, cause in said:
             await database.execute(
-                "INSERT INTO entries VALUES (%s, %s, %s, %s, %s, now(), 'cause', 'c-1', '{}')",
-                (f"{speaker}/0/{uuid4()}", order_id, ordinal, fact, speaker),
+                "INSERT INTO entries VALUES (%s, %s, %s, %s, %s, %s, %s, 'c-1', '{}')",
+                (entry, order_id, ordinal, fact, speaker, f"2026-03-01T{at}Z", cause),
             )
 
     mine = (await shop.get(f"/v1/orders/{order_id}", headers=as_customer("c7"))).json()
@@ -59,6 +64,7 @@ async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncCli
     assert (mine["status"], mine["stage"], mine["total_minor"], mine["currency"]) == ("placed", "reserved", 1200, "EUR")
     assert mine["lines"] == [{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}]
     assert [entry["fact"] for entry in mine["story"]] == ["OrderPlaced", "StockReserved"]
+    assert [entry["took_seconds"] for entry in mine["story"]] == [None, 0.25]
     assert theirs.status_code == 404
 
 

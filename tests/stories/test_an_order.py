@@ -30,6 +30,7 @@ async def test_the_gateway_shows_every_fact_once_and_after_its_cause(shop: Shop)
     places = {told.id: place for place, told in enumerate(shown.story)}
     caused = [told for told in shown.story if told.cause in places]
     assert len(caused) == len(CONFIRMED) - 1, "all but OrderPlaced answer a fact of the story"
+    assert [told.fact for told in shown.story if told.took_seconds is None] == ["OrderPlaced"]
     assert all(places[told.cause] < places[told.id] for told in caused)
 
 
