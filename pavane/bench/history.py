@@ -16,6 +16,7 @@ from api.events import Address, OrderLine, PlaceOrder, ReceiveStock, SetPrice
 from contracts.choreography import GATEWAY, ORDER, Step, example, play
 from infra import topics
 from infra.addresses import Addresses
+from pavane.bench.proof import NotProven
 from pavane.bench.workload import CURRENCY, PLENTY, PRICE_MINOR
 from streams.inventory.events import StockReceived
 from streams.kit import envelope
@@ -35,6 +36,8 @@ GOODS = 1_000
 #: As many characters as the SKU of `example` has, so that its bytes can be exchanged.
 SKU = b"lamp"
 ORDERS_AT_ONCE = 500
+#: Kafka takes no time that is far ahead, so the log begins a day ago.
+DAY_MILLISECONDS = 86_400_000
 #: Of a lane: a thousand orders a second in four lanes.
 MILLISECONDS_AN_ORDER = 4
 #: So many orders of ten are confirmed; the others' payment is declined.
@@ -45,6 +48,7 @@ _producing = {
     "batch.size": 1_000_000,
     "queue.buffering.max.kbytes": 262_144,
     "queue.buffering.max.messages": 1_000_000,
+    "delivery.report.only.error": True,
     "log_level": 0,
 }
 Headers = list[tuple[str, str | bytes | None]]
@@ -64,7 +68,9 @@ class Writing:
 
     def __init__(self, addresses: Addresses) -> None:
         self._codec = Codec(Language.load(), ConfluentRegistry(addresses.registry_url))
-        self._producer = Producer({**_producing, "bootstrap.servers": addresses.kafka_bootstrap})
+        self._refused: list[str] = []
+        told = {"on_delivery": lambda error, _: self._refused.append(str(error))}
+        self._producer = Producer({**_producing, **told, "bootstrap.servers": addresses.kafka_bootstrap})
         self._lanes = [_Lane(partition, self._producer) for partition in range(topics.load()[0].partitions)]
 
     @property
@@ -73,7 +79,7 @@ class Writing:
         return {name: sum(lane.said.get(name, 0) for lane in self._lanes) for name in names}
 
     async def write(self, orders: int, seed: int, tell: Callable[[int], None]) -> None:
-        """Goods, then so many orders. `tell` is told how many are written."""
+        """Goods, then so many orders. `tell` is told how many are written. Raises `NotProven`."""
         dancers = [find(name) for name in services()]
         for service in dancers:
             await self._codec.prepare(service.name, service.says.values())
@@ -93,6 +99,8 @@ class Writing:
         for (partition, ends_well), batch in waiting.items():
             self._lanes[partition].say(sagas[ends_well], batch)
         self._producer.flush()
+        if self._refused:
+            raise NotProven(f"Kafka did not take {len(self._refused):,} records: {self._refused[0]}")
 
     def _goods(self) -> None:
         """A price and plenty of every item."""
@@ -134,7 +142,7 @@ class _Lane:
         self._producer = producer
         self._hears = {name: find(name).topics for name in services() if find(name).says}
         self._clocks: dict[str, dict[str, int]] = {name: {} for name in self._hears}
-        self._at = int(time.time() * 1000)
+        self._at = int(time.time() * 1000) - DAY_MILLISECONDS
 
     def say(self, lines: Sequence[Line], batch: Sequence[tuple[bytes, bytes]]) -> None:
         """Every event of these orders (key, SKU): the first event of all of them, then the second, and so on."""
