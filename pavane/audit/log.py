@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.ledger import Where
+from pavane.audit.side_by_side import SideBySide
 from streams.kit.envelope import with_values
 from streams.kit.lane import REQUESTS
 from streams.kit.log import Record
@@ -17,7 +18,6 @@ TIMEOUT_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
 RECORDS_AT_ONCE = 5_000
 PAUSE_SECONDS = 0.05
-READ_AHEAD_RECORDS = 2_000
 
 _reading = {
     # A group is only named because the client wants one: partitions are assigned by hand and no offset is committed.
@@ -89,38 +89,12 @@ class LogReader:
     def side_by_side(self, ends: Mapping[Where, int]) -> Mapping[Where, Iterator[Record]]:
         """Every record below `ends`, each partition in order; all of them can be read along in any rhythm.
 
-        Of each partition up to `READ_AHEAD_RECORDS` are in memory. Nothing else may be read here meanwhile.
+        Of each partition some thousands are in memory. Nothing else may be read here meanwhile.
         """
-        return {where: self._in_pieces(where, end) for where, end in ends.items()}
-
-    def _in_pieces(self, where: Where, end: int) -> Iterator[Record]:
-        """The records of one partition, fetched some thousand at a time: between that others may be fetched."""
-        start = OFFSET_BEGINNING
-        while end > 0 and start < end:
-            piece, start = self._piece(where, start, end)
-            yield from piece
-
-    def _piece(self, where: Where, start: int, end: int) -> tuple[list[Record], int]:
-        """Some records from `start` on, and where the next ones begin."""
-        topic, partition = where
-        piece: list[Record] = []
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        self._consumer.assign([TopicPartition(topic, partition, start)])
-        while start < end and len(piece) < READ_AHEAD_RECORDS:
-            for message in self._consumer.consume(READ_AHEAD_RECORDS, timeout=PAUSE_SECONDS):
-                offset, error = message.offset(), message.error()
-                if (message.topic(), message.partition()) != where or offset is None or offset < start:
-                    continue
-                deadline = time.monotonic() + PATIENCE_SECONDS
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise EvidenceMissing(f"{topic}/{partition} cannot be read: {error}")
-                if error is None and offset < end:
-                    piece.append(record_of(topic, partition, offset, message))
-                start = offset + 1
-            if time.monotonic() > deadline:
-                raise EvidenceMissing(f"Kafka at {self._bootstrap} gives no more records of {topic}, but it has some")
-        self._consumer.unassign()
-        return piece, start
+        reading = SideBySide(
+            self._consumer, ends, record_of, PATIENCE_SECONDS, f"Kafka at {self._bootstrap}"
+        )
+        return {where: reading.records(where) for where in ends}
 
     def _topic(self, topic: str, ends: dict[int, int], starts: Mapping[Where, int]) -> Iterator[Record]:
         if not ends:
