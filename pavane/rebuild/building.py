@@ -84,6 +84,7 @@ class Filling:
             await beside.write(self._connection, self._folding.partition, self._unwritten, self._folding.made)
             self._folding.begin()
             self._unwritten = None
+            gc.collect(0)
         self._written_at = time.monotonic()
 
 
@@ -132,7 +133,8 @@ async def _watch(
 async def _main(name: str, ends: Mapping[int, Ends]) -> None:
     service = run.find(name)
     codec = await a_codec(service, os.environ[REGISTRY])
-    # Events and rows are frozen values without cycles: the collector would look at all of them for nothing.
+    # Events and rows are frozen values without cycles: the collector would look at all of them for nothing, again and
+    # again. What little there is of cycles is collected after each transaction.
     gc.disable()
     async with beside.connected(name, os.environ[database_variable(name)]) as connection:
         begun = await beside.begun(connection)
