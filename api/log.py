@@ -16,9 +16,12 @@ from api.correlation import new_id
 from api.errors import NotAccepted, OutcomeUnknown
 from api.events import by_topic
 from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
+from streams.kit.closed import tell_closed_connections
 from streams.kit.codec import Codec
 from streams.kit.events import Request
 from streams.kit.logs import logger
+
+tell_closed_connections()
 
 PATIENCE_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0

@@ -17,12 +17,15 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.partitioner import murmur2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from streams.kit.closed import tell_closed_connections
 from streams.kit.errors import PartitionsChanged, WrongSetting
 from streams.kit.faultpoints import halfway
 from streams.kit.log import Extent, LogAway, Record, ToSay
 from streams.kit.logs import logger
 from streams.kit.looking import Looker
 from streams.kit.reading import Reader
+
+tell_closed_connections()
 
 REQUEST_BYTES = 1_000_000
 CLOSE_SECONDS = 5.0

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError, UnknownMemberIdError
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, UnknownMemberIdError
+from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
@@ -283,6 +285,22 @@ async def test_a_report_that_is_not_answered_in_time_says_so_until_one_is(
         return log.away is None
 
     await eventually(is_taken, within_seconds=30)
+
+
+async def test_a_connection_that_was_closed_is_told_as_that_on_uvloop_too(bootstrap: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    host, _, port = bootstrap.rpartition(":")
+
+    async def sends_on_a_closed_connection() -> None:
+        connection = await create_conn(host, int(port))
+        writer = connection._writer
+        await connection.close()
+        # As it is until the reading side has noticed.
+        connection._writer = writer
+        with pytest.raises(KafkaConnectionError, match="was closed"):
+            await connection.send(MetadataRequest([]))
+
+    await asyncio.to_thread(uvloop.run, sends_on_a_closed_connection())
 
 
 async def test_what_goes_wrong_after_nobody_waits_for_it_any_more_is_one_line_without_a_stack() -> None:
