@@ -86,7 +86,12 @@ async def _redis(url: str) -> dict[str, bytes]:
         async for key in redis.scan_iter():
             held += [key, await redis.dump(key) or b""]
             kind = await redis.type(key)
-            held += [await redis.get(key)] if kind == b"string" else (await redis.hgetall(key)).values()
+            if kind == b"string":
+                held.append(await redis.get(key))
+            elif kind == b"zset":
+                held += await redis.zrange(key, 0, -1)
+            else:
+                held += (await redis.hgetall(key)).values()
     return {"redis": b"\n".join(held)}
 
 
