@@ -27,7 +27,7 @@ run: venv
 test: venv
 	@$(VENV)/python -m pytest -m "not stack and slow" -n 2
 	@$(VENV)/python -m pytest -m "not stack and not slow" -n 2 --cov --cov-report= --cov-fail-under=0
-	@$(VENV)/python -m pytest -m stack --cov --cov-append --cov-report=term:skip-covered
+	@$(VENV)/python -m pytest -m stack --durations=25 --durations-min=10 --cov --cov-append --cov-report=term:skip-covered
 
 faults: venv
 	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy tests/pavane/test_restarts.py \

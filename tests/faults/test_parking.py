@@ -13,6 +13,7 @@ from pavane.dead_letters import carrying_out
 from pavane.dead_letters.carrying_out import Orders, foretell
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
+from pavane.dead_letters.recorded import INTERRUPTED
 from pavane.dead_letters.selection import Selection
 from pavane.dead_letters.showing import show
 from streams.kit import envelope
@@ -373,7 +374,7 @@ async def test_a_redrive_that_is_interrupted_takes_back_what_was_not_tried(count
 
     assert await counting.rows("SELECT 1 FROM parked WHERE retry_at IS NOT NULL") == []
     [(_, _, _, outcome, ended)] = await operations(counting)
-    assert (outcome, ended) == (carrying_out.INTERRUPTED, True)
+    assert (outcome, ended) == (INTERRUPTED, True)
 
 
 async def test_a_parked_record_is_shown_with_its_event_its_stack_and_what_waits_behind_it(counting: Counting) -> None:

@@ -20,7 +20,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from pavane.audit import log
+from pavane.audit import side_by_side
 from pavane.http import Connection
 from pavane.replay.live import past_of
 from pavane.replay.replaying import replay
@@ -137,7 +137,7 @@ async def a_planted_change_is_the_only_difference(ground: Ground, monkeypatch: p
         planted.setitem(inventory.reactions, OrderPlaced, reaction._replace(decide=sells_no_leaflets))
 
         # As of a log that is longer than what is in memory of it.
-        planted.setattr(log, "READ_AHEAD_RECORDS", 50)
+        planted.setattr(side_by_side, "READ_AHEAD_RECORDS", 50)
 
         def replay_live() -> Any:
             with past_of(inventory, environment(ground)) as past:
