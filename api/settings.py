@@ -24,7 +24,11 @@ class GatewaySettings(KeySettings, frozen=True, kw_only=True):
 
     redis: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://", description="Redis URL, for idempotency keys")]
     database_timeline: Annotated[
-        str, Meta(pattern=r"^postgres(ql)?://", description="PostgreSQL URL of the timeline: its tables are only read")
+        str,
+        Meta(
+            pattern=r"^postgres(ql)?://",
+            description="PostgreSQL URL of the timeline: it is read; the gateway announces itself there",
+        ),
     ]
     jwks: Jwks
     token_issuer: TokenIssuer = ISSUER

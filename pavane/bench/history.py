@@ -1,4 +1,4 @@
-"""A log of very many orders, as the services would have said it, written in a minute: what a rebuild is measured on.
+"""A log of very many orders, as the services would have said it, but without them: what a rebuild is measured on.
 
 One order of each kind is played through the real decisions; its facts are then said of every order, with the order's
 own id and goods, in sequences, clocks and causes as workers give them that hear a batch at a time. What is written is

@@ -14,7 +14,7 @@ import pytest
 
 from infra.stack import Stack
 from tests.deploy import versions
-from tests.faults.harness import ALL, Ground, a_ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, a_ground, seeds, under_load
 
 ORDERS = 300
 SOME = 150
@@ -43,7 +43,7 @@ async def pavane(ground: Ground, version: Mapping[str, str], *words: str, code: 
     return said.decode()
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_view_that_keeps_more_is_filled_beside_the_live_one_and_takes_over_while_orders_flow(
     ground: Ground, tmp_path: Path, seed: int

@@ -20,7 +20,7 @@ from pavane.audit.log import LogReader
 from pavane.instance import GATEWAY
 from streams.kit.language import Language
 from tests.deploy import versions
-from tests.faults.harness import ALL, Ground, a_ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, a_ground, seeds, under_load
 from tests.faults.load import Load
 from tests.waiting import eventually
 
@@ -134,7 +134,7 @@ async def until_said(ground: Ground, load: Load, number: int, more_than: Said) -
     return found
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_schema_and_a_reaction_are_rolled_out_and_back_under_load(
     ground: Ground, tmp_path: Path, seed: int
@@ -198,7 +198,7 @@ async def roll_the_gateway(ground: Ground, load: Load, checkout: Path, *, tells_
     await until_written(ground, load, "orders.requests", of_this_version, before + PLACED_BY_EACH)
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_gateway_that_asks_more_is_rolled_out_and_back_under_load(
     ground: Ground, tmp_path: Path, seed: int
@@ -221,7 +221,7 @@ async def test_a_gateway_that_asks_more_is_rolled_out_and_back_under_load(
         await roll_the_gateway(ground, load, versions.ROOT, tells_channel=False)
 
 
-@pytest.mark.skipif(not ALL, reason="long: make faults")
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_an_added_reaction_is_rolled_out_under_load_and_back_when_no_order_needs_it(
     ground: Ground, tmp_path: Path, seed: int

@@ -1,6 +1,5 @@
 """The tokens of a real identity provider are believed, and only those that are meant for us."""
 
-import os
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -10,10 +9,10 @@ import pytest
 from api.app import build
 from api.settings import GatewaySettings
 from tests.api.conftest import eventually, new_key, order, serving
+from tests.faults.harness import LONG
 from tests.security.keycloak import OTHER_CLIENT, Keycloak, keycloak
 
-ALL = os.environ.get("FAULTS") == "all"
-pytestmark = [pytest.mark.skipif(not ALL, reason="long: make faults"), pytest.mark.timeout(600)]
+pytestmark = [LONG, pytest.mark.timeout(600)]
 
 
 class Trusting(NamedTuple):

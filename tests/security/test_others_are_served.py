@@ -17,8 +17,8 @@ import pytest
 
 from tests.api.conftest import as_customer, eventually, new_key, order
 from tests.api.test_process import address_of, resident_kib
+from tests.faults.harness import LONG
 
-ALL = os.environ.get("FAULTS") == "all"
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 MIB = 1024 * 1024
 LARGE = 100 * MIB
@@ -128,7 +128,6 @@ async def serves(http: httpx.AsyncClient) -> None:
     assert shown.status_code == 200, shown.text
 
 
-LONG = pytest.mark.skipif(not ALL, reason="long: make faults")
 
 
 @pytest.mark.parametrize(
