@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError
 from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.exceptions import TimeoutError as NoReply
 
 from infra.valkey import Valkey
@@ -54,11 +54,12 @@ class FaultyValkey:
         if not self.server.is_running:
             await self.server.start()
         self.server.resume()
-        await eventually(self._has_loaded, what="Redis answers")
+        await eventually(self._answers, what="Redis answers")
         await self.redis.config_set("maxmemory", 0)
 
-    async def _has_loaded(self) -> bool:
-        with suppress(BusyLoadingError):
+    async def _answers(self) -> bool:
+        """Not while it comes up: who started it may have been interrupted before it listened, or had loaded."""
+        with suppress(RedisError):
             return bool(await self.redis.ping())
         return False
 

@@ -9,7 +9,6 @@
 
 import asyncio
 import os
-import random
 import signal
 import time
 from collections import Counter
@@ -47,9 +46,13 @@ ALL = os.environ.get("FAULTS") == "all"
 LONG = pytest.mark.skipif(not ALL, reason="not in the short set: make faults")
 
 
+#: One for the whole run: the processes of a run must collect the same tests.
+FRESH_SEED = int(os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid4().hex, 16) % 10**6
+
+
 def seeds() -> list[int]:
     """As many as SEEDS= says (default 1), the first of them SEED= or a new one; pytest prints it as the test's name."""
-    first = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+    first = int(os.environ.get("SEED") or FRESH_SEED)
     return [first + number for number in range(int(os.environ.get("SEEDS") or 1))]
 
 
