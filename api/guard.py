@@ -1,7 +1,8 @@
 """Before anything that a stranger sent is read as what it says: who is it, and does it come too often?
 
 Pure ASGI, around the routes that want to know who asks. It leaves in the scope, as `caller`, whom the token proves, or
-the problem that such a route must raise. A request with a body that nobody signed for ends here.
+the problem that such a route must raise, and as `address` where it came from. A request with a body that nobody signed
+for ends here. Who is refused, here or by a route, is written down.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.addresses import Network, address_of
 from api.errors import LimitReached, Problem, Unauthenticated
 from api.limits import Kind, Limits, Verdict
+from api.refusals import Refusals
 from api.tokens import Caller, Verifier, bearer_token
 
 READ_COST = 1
@@ -31,11 +33,23 @@ class Guard:
         self._verifier = verifier
         self._limits = limits
         self._trusted = trusted
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
             await self._app(scope, receive, send)
             return
+        try:
+            await self._guarded(scope, receive, send)
+        except Problem as problem:
+            self._refusals.note(scope, problem)
+            raise
+        if "problem" in scope:
+            self._refusals.note(scope, scope["problem"])
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer = scope.get("client")
+        scope["address"] = address_of(peer[0] if peer else None, scope["headers"], self._trusted)
         caller = scope["caller"] = await self._caller(scope)
         kind = Kind.READ if scope["method"] in _READING else Kind.WRITE
         verdict = await self._take(scope, caller, kind)
@@ -55,8 +69,7 @@ class Guard:
     async def _take(self, scope: Scope, caller: Caller | Problem, kind: Kind) -> Verdict:
         if self._limits is None:
             return Verdict(0, ())
-        peer = scope.get("client")
-        address = address_of(peer[0] if peer else None, scope["headers"], self._trusted)
+        address = scope["address"]
         if isinstance(caller, Caller):
             return await self._limits.take(address, caller, kind, READ_COST if kind is Kind.READ else WRITE_COST)
         cost = REFUSED_COST if isinstance(caller, Unauthenticated) else READ_COST

@@ -20,12 +20,13 @@ _IN_WORDS = {
 
 
 def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Make `app`, which has these routers, answer all its errors as problems."""
+    """Make `app`, which has these routers, answer all its errors as problems, and leave each in its scope."""
 
     async def refuse(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
             error = _not_allowed(_methods_at(request.scope["path"], routers))
-        return render(problem_of(error), str(request.scope.get("correlation", "")))
+        problem = request.scope["problem"] = problem_of(error)
+        return render(problem, str(request.scope.get("correlation", "")))
 
     for kind in (Problem, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)
