@@ -219,8 +219,11 @@ async def test_three_brokers_survive_the_loss_of_one(tmp_path: Path, eventually:
         client = AdminClient({"bootstrap.servers": stack.addresses.kafka_bootstrap, "log_level": 0})
 
         def lanes() -> list[Any]:
-            return list(client.list_topics(timeout=10).topics["orders"].partitions.values())
+            found = client.list_topics(timeout=10).topics.get("orders")
+            return list(found.partitions.values()) if found else []
 
+        # A topic that one broker has made is news to the others.
+        await asyncio.to_thread(eventually, lambda: len(lanes()) == 4)
         assert [len(lane.replicas) for lane in lanes()] == [3, 3, 3, 3]
 
         stack.kafka[0].kill()
