@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 from psycopg import sql
 from redis.asyncio import Redis
 
@@ -52,19 +52,23 @@ async def everything(addresses: Addresses, folder: Path) -> Everything:
 
 
 def _records(bootstrap: str) -> Iterator[tuple[str, bytes]]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
+    settings = {"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False}
+    consumer = Consumer({**settings, "enable.partition.eof": True})
     try:
-        for topic, known in consumer.list_topics(timeout=SECONDS).topics.items():
-            held: list[bytes] = []
-            for number in known.partitions:
-                first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), SECONDS)
-                consumer.assign([TopicPartition(topic, number, first)])
-                while first < end and (record := consumer.poll(SECONDS)) is not None:
-                    headers = [value for _, value in record.headers() or () if isinstance(value, bytes)]
-                    held += [bytes(record.key() or b""), bytes(record.value() or b""), *headers]
-                    first = (record.offset() or 0) + 1
-                assert first >= end, f"{topic}/{number} was not read to its end"
-            yield f"log {topic}", b"\n".join(held)
+        topics = consumer.list_topics(timeout=SECONDS).topics
+        unread = {(topic, number) for topic, known in topics.items() for number in known.partitions}
+        held: dict[str, list[bytes]] = {topic: [] for topic in topics}
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for topic, number in unread])
+        while unread and (record := consumer.poll(SECONDS)) is not None:
+            topic = str(record.topic())
+            if (error := record.error()) is None:
+                headers = [value for _, value in record.headers() or () if isinstance(value, bytes)]
+                held[topic] += [bytes(record.key() or b""), bytes(record.value() or b""), *headers]
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                unread.discard((topic, record.partition()))
+        assert not unread, f"not read to their ends: {unread}"
+        yield from ((f"log {topic}", b"\n".join(values)) for topic, values in held.items())
     finally:
         consumer.close()
 
