@@ -1,5 +1,5 @@
 """A base backup of the whole PostgreSQL server and its write-ahead log since, by PostgreSQL's own programs, and a
-server brought up from them as it was at a named point."""
+server brought up from them as it was at some time."""
 
 import asyncio
 import os
@@ -45,22 +45,24 @@ class Archive:
     async def _start(self, name: str, *words: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(str(program(name, self._user)), "-d", self._admin, *words)
 
-    async def mark(self, point: str) -> None:
-        """Name this moment, and wait until the log up to it is kept."""
+    async def now(self) -> str:
+        """The server's time; returns when the log is kept up to some commit after it, where a recovery may stop."""
         async with await psycopg.AsyncConnection.connect(self._admin, autocommit=True) as connection:
-            segment = "SELECT pg_walfile_name(pg_create_restore_point(%s))"
-            [(name,)] = await (await connection.execute(segment, (point,))).fetchall()
+            [(now,)] = await (await connection.execute("SELECT clock_timestamp()::text")).fetchall()
+            await connection.execute("SELECT pg_current_xact_id()")
+            [(name,)] = await (await connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())")).fetchall()
             await connection.execute("SELECT pg_switch_wal()")
         await eventually((self._wal / str(name)).exists, SECONDS, f"{name} is kept")
+        return str(now)
 
     @asynccontextmanager
-    async def restored(self, point: str) -> AsyncIterator[str]:
-        """A server beside the live one, as everything was at that point; its address as administrator."""
+    async def restored(self, at: str) -> AsyncIterator[str]:
+        """A server beside the live one, as everything was at that time; its address as administrator."""
         folder = self._folder / "restored"
         await asyncio.to_thread(shutil.copytree, self._base, folder / "cluster")
         with (folder / "cluster" / "postgresql.auto.conf").open("a") as settings:
             settings.write(
-                f"restore_command = 'cp ../wal/%f %p'\nrecovery_target_name = '{point}'\n"
+                f"restore_command = 'cp ../wal/%f %p'\nrecovery_target_time = '{at}'\n"
                 "recovery_target_action = 'promote'\n"
             )
         (folder / "cluster" / "recovery.signal").touch()

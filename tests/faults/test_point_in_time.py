@@ -12,7 +12,6 @@ from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.faults.test_lost_database import FIRST_ORDERS, MORE_ORDERS, REBUILDS, pavane
 from tests.waiting import eventually
 
-POINT = "before-the-mistake"
 SECONDS = 60.0
 pytestmark = [LONG, pytest.mark.timeout(540)]
 
@@ -27,14 +26,14 @@ async def test_a_database_of_a_point_in_time_is_brought_up_to_date_by_what_was_s
         async with archive.kept():
             ended = len(load.ended)
             await eventually(lambda: len(load.ended) > ended + MORE_ORDERS, SECONDS, "orders end after the backup")
-            await archive.mark(POINT)
+            moment = await archive.now()
         ended = len(load.ended)
-        await eventually(lambda: len(load.ended) > ended + MORE_ORDERS, SECONDS, "orders end after the point")
+        await eventually(lambda: len(load.ended) > ended + MORE_ORDERS, SECONDS, "orders end after the moment")
         # Of orders that are over: no decision needs them any more, so nothing but a proof would ever tell.
         lost = await ground.rows("billing", "DELETE FROM invoices WHERE status = 'captured' RETURNING 1, 1")
         assert len(lost) > 2 * MORE_ORDERS
 
-        async with archive.restored(POINT) as restored:
+        async with archive.restored(moment) as restored:
             backup = _at(ground.stack.addresses.postgres["billing"], restored)
             assert 0 < await _captured(backup) < len(lost), "it is older than the mistake, and not empty"
             code, said = await pavane(ground, "rebuild", "billing")
