@@ -7,6 +7,7 @@ from types import ModuleType
 
 from infra.errors import SettingWrong
 from pavane.bench.picture import draw
+from pavane.bench.proof import NotProven
 from pavane.bench.report import Report
 from pavane.bench.scenario import Given, Options
 from pavane.lines import Lines
@@ -17,16 +18,23 @@ ASKED_FOR = ("load",)
 
 
 async def bench(names: Sequence[str], options: Options, out: Path) -> int:
-    """Measure, and return 0. Raises `NotProven` when something did not come out right: then there is no figure."""
+    """Measure. 0: every figure is there; 1: of some scenario there is none, since something did not come out right."""
     chosen = [scenario(name) for name in names or SCENARIOS]
     lines = Lines()
     report = Report(out, lines)
     report.begin()
+    without: list[str] = []
     for name, module in zip(names or SCENARIOS, chosen, strict=True):
         lines.heading(module.TITLE)
-        report.add(name, await module.run(Given(options, report.progress)))
+        try:
+            report.add(name, await module.run(Given(options, report.progress)))
+        except NotProven as error:
+            lines.say(f"  No figure: {error}")
+            without.append(name)
     lines.say(f"\nEverything is in {out / 'bench.json'}. {draw(report.document, out)}")
-    return 0
+    if without:
+        lines.say(f"Not proven, and so not in it: {', '.join(without)}.")
+    return 1 if without else 0
 
 
 def scenario(name: str) -> ModuleType:
