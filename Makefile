@@ -23,13 +23,14 @@ run: venv
 	@$(VENV)/pavane demo
 
 # What needs no stack runs on two cores; walks of many states without a look at their lines, which would take most of
-# their time. The report is of everything else. What needs the stack runs on two of them, file by file in their order: a
-# fault is mostly waiting for something to notice it.
+# their time. The report is of everything else. Faults have the machine for themselves; what else needs the stack runs on
+# two of them, file by file.
 test: venv
 	@$(VENV)/python -m pytest -m "not stack and slow" -n 2
 	@$(VENV)/python -m pytest -m "not stack and not slow" -n 2 --cov --cov-report= --cov-fail-under=0
-	@$(VENV)/python -m pytest -m stack -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=10 \
-		--cov --cov-append --cov-report=term:skip-covered
+	@$(VENV)/python -m pytest -m stack tests/faults --durations=10 --cov --cov-append --cov-report= --cov-fail-under=0
+	@$(VENV)/python -m pytest -m stack --ignore=tests/faults -n 2 --dist loadfile --no-loadscope-reorder \
+		--durations=15 --durations-min=10 --cov --cov-append --cov-report=term:skip-covered
 
 faults: venv
 	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy tests/pavane/test_restarts.py \

@@ -20,6 +20,7 @@ from infra.addresses import Addresses
 from infra.errors import DataFolderForeign, DataFolderInUse, ExitedEarly, TopicsDiffer
 from infra.kafka import Kafka
 from infra.stack import Part, Stack
+from tests.waiting import eventually as soon
 
 pytestmark = pytest.mark.stack
 
@@ -137,6 +138,8 @@ async def test_topics_are_made_once_and_differences_are_set(stack: Stack) -> Non
     assert len(made.missing) == len(wanted)
     assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [])
     assert [each.what for each in topics.apply(bootstrap, changed).differing] == ["retention.ms"]
+    # A setting is known a moment after it was taken.
+    await soon(lambda: topics.plan(bootstrap, wanted).differing, what="the setting is changed")
     assert [each.what for each in topics.apply(bootstrap, wanted).differing] == ["retention.ms"]
     assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [])
 

@@ -82,7 +82,7 @@ async def order_id(environment: dict[str, str]) -> str:
         )
         item = f"shop/{SKU}"
         await database.execute("INSERT INTO shelves VALUES (%s, 77, 0, 0) ON CONFLICT DO NOTHING", (item,))
-        await database.execute("INSERT INTO tags VALUES (%s, 7755, 'EUR') ON CONFLICT DO NOTHING", (item,))
+        await database.execute("INSERT INTO tags VALUES (%s, 7755775577, 'EUR') ON CONFLICT DO NOTHING", (item,))
     return made
 
 
@@ -118,7 +118,7 @@ async def test_nobody_sees_or_moves_what_is_anothers(
             if who != ADA:
                 assert order_id not in told, name
             if who.tenant != ADA.tenant and operation.method == "get":
-                assert "7755" not in told, name
+                assert "7755775577" not in told, name
                 assert '"available":77' not in told, name
 
     about_it = await records_of(environment["PAVANE_KAFKA"], "orders.requests", order_id)
