@@ -7,11 +7,13 @@ once in ten seconds, with the number of lines left out.
 import logging
 import sys
 import time
+from collections.abc import Hashable
 from typing import Any, cast
 
 import structlog
 
 QUIET_SECONDS = 10.0
+MOST_REMEMBERED = 1_000
 EXPECTED = ("GroupCoordinatorNotAvailableError",)
 """What a client calls an error though it is every new cluster's first answer, and asked again."""
 
@@ -55,23 +57,40 @@ def logger(**bound: Any) -> structlog.typing.FilteringBoundLogger:
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**bound))
 
 
+class Seldom:
+    """Tells of each key whether it is to be said now: once in `QUIET_SECONDS`. The oldest of very many is forgotten."""
+
+    def __init__(self) -> None:
+        # When it was last said, and how often it was held back since. Oldest first.
+        self._said: dict[Hashable, tuple[float, int]] = {}
+
+    def held_back(self, key: Hashable) -> int | None:
+        """How often it was held back since it was last said; None: it is held back now."""
+        now = time.monotonic()
+        since, held = self._said.get(key, (float("-inf"), 0))
+        if now - since < QUIET_SECONDS:
+            self._said[key] = (since, held + 1)
+            return None
+        self._said.pop(key, None)
+        if len(self._said) >= MOST_REMEMBERED:
+            del self._said[next(iter(self._said))]
+        self._said[key] = (now, 0)
+        return held
+
+
 class Quieter(logging.Filter):
     """Lets one line of each message template pass in `QUIET_SECONDS`, and says how many it held back."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+        self._seldom = Seldom()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if any(expected in record.getMessage() for expected in EXPECTED):
             return False
-        key = (record.name, str(record.msg))
-        now = time.monotonic()
-        since, held = self._seen.get(key, (float("-inf"), 0))
-        if now - since < QUIET_SECONDS:
-            self._seen[key] = (since, held + 1)
+        held = self._seldom.held_back((record.name, str(record.msg)))
+        if held is None:
             return False
-        self._seen[key] = (now, 0)
         if held:
             record.msg = f"{record.msg} (and {held} more like this)"
         return True

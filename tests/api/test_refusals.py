@@ -1,13 +1,15 @@
 """Who was refused is in the log, in words that tell nothing of a person, and a thousand times is one line."""
 
+import time
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from api.errors import Forbidden, InvalidRequest, LimitReached, Unauthenticated
-from api.refusals import MOST_REMEMBERED, QUIET_SECONDS, Refusals
+from api.refusals import Refusals
 from api.tokens import Caller
+from streams.kit.logs import MOST_REMEMBERED, QUIET_SECONDS
 from tests.api.conftest import Door, as_customer, order, token
 
 ADA = Caller("shop", "ada-lovelace", frozenset())
@@ -42,9 +44,12 @@ async def test_what_is_wrong_with_a_request_that_was_let_in_is_nobodys_secret_an
 
 
 @pytest.mark.parametrize("problem", [Unauthenticated("No."), Forbidden("orders:read"), LimitReached(3, {})])
-def test_one_address_is_heard_once_in_a_while_with_how_many_more_there_were(problem: Any) -> None:
+def test_one_address_is_heard_once_in_a_while_with_how_many_more_there_were(
+    problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
-    refusals = Refusals(lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    refusals = Refusals()
     with capture_logs() as lines:
         for _ in range(1_000):
             refusals.note(asked(), problem)
@@ -73,7 +78,7 @@ def test_each_tenant_and_each_reason_of_one_address_is_heard() -> None:
 
 
 def test_however_many_addresses_there_are_only_some_are_remembered() -> None:
-    refusals = Refusals(lambda: 0.0)
+    refusals = Refusals()
     with capture_logs() as lines:
         for number in [*range(MOST_REMEMBERED + 1), 0, MOST_REMEMBERED]:
             refusals.note(asked(str(number)), Unauthenticated("No."))

@@ -44,8 +44,6 @@ SETTLED_SECONDS = 90.0
 ALL = os.environ.get("FAULTS") == "all"
 """Every fault, and not only the short set."""
 LONG = pytest.mark.skipif(not ALL, reason="not in the short set: make faults")
-
-
 #: One for the whole run: the processes of a run must collect the same tests.
 FRESH_SEED = int(os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid4().hex, 16) % 10**6
 

@@ -20,7 +20,6 @@ from infra.addresses import Addresses
 from infra.errors import DataFolderForeign, DataFolderInUse, ExitedEarly, TopicsDiffer
 from infra.kafka import Kafka
 from infra.stack import Part, Stack
-from tests.waiting import eventually as soon
 
 pytestmark = pytest.mark.stack
 
@@ -129,7 +128,7 @@ async def test_a_killed_part_comes_back_on_its_port(stack: Stack) -> None:
         assert server.ask() is None
 
 
-async def test_topics_are_made_once_and_differences_are_set(stack: Stack) -> None:
+async def test_topics_are_made_once_and_differences_are_set(stack: Stack, eventually: Callable[..., None]) -> None:
     bootstrap = stack.addresses.kafka_bootstrap
     wanted = topics.load(environment={})
     made = topics.apply(bootstrap, wanted)
@@ -139,7 +138,7 @@ async def test_topics_are_made_once_and_differences_are_set(stack: Stack) -> Non
     assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [])
     assert [each.what for each in topics.apply(bootstrap, changed).differing] == ["retention.ms"]
     # A setting is known a moment after it was taken.
-    await soon(lambda: topics.plan(bootstrap, wanted).differing, what="the setting is changed")
+    await asyncio.to_thread(eventually, lambda: topics.plan(bootstrap, wanted).differing)
     assert [each.what for each in topics.apply(bootstrap, wanted).differing] == ["retention.ms"]
     assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [])
 

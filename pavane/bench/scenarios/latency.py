@@ -77,8 +77,8 @@ class Steady(NamedTuple):
 
 
 class NotKeptUp(NamedTuple):
-    """One rate that was too high: how many orders were sent, accepted, refused, and neither, and the ids of the
-    accepted."""
+    """One rate, in orders a second, that was too high: how many orders were due and sent, the ids of those that were
+    accepted, and how many were refused for now (429, 503) or got no answer."""
 
     rate: float
     due: int
@@ -88,14 +88,16 @@ class NotKeptUp(NamedTuple):
     unanswered: int
 
     def told(self) -> str:
+        stopped = f" before {generator.MOST_WAITING:,} waited for an answer at once" if self.sent < self.due else ""
         return (
-            f"{self.rate:,.0f}/s was not kept up with: of {self.due:,} orders {self.sent:,} were sent before "
-            f"{generator.MOST_WAITING:,} waited for an answer at once; {len(self.accepted):,} were accepted, "
-            f"{self.refused:,} refused for now, {self.unanswered:,} not answered. Higher rates were left out."
+            f"{self.rate:,.0f}/s was not kept up with: of {self.due:,} orders {self.sent:,} were sent{stopped}; "
+            f"{len(self.accepted):,} were accepted, {self.refused:,} refused for now, {self.unanswered:,} not answered."
+            " Higher rates were left out. Try again when nothing else runs here, or with more cores."
         )
 
     def document(self) -> dict[str, Any]:
-        return {"orders_a_second": self.rate, **self._asdict(), "accepted": len(self.accepted)}
+        counts = {"due": self.due, "sent": self.sent, "refused": self.refused, "unanswered": self.unanswered}
+        return {"orders_a_second": self.rate, **counts, "accepted": len(self.accepted)}
 
 
 async def run(given: Given) -> Result:
@@ -159,14 +161,18 @@ async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: s
         if listener.returncode is None:
             listener.terminate()
         await listener.wait()
-    if (too_high := _not_kept_up(rate, orders, document)) is not None:
+    if (too_high := not_kept_up(rate, orders, document)) is not None:
         return too_high
     facts = await asyncio.to_thread(_facts, place.addresses.kafka_bootstrap, begin, looker.ends())
     cpu = usage.cpu_seconds(begun, ended)
     return _measured(rate, document, _confirmed_at(heard_file), facts, cpu)
 
 
-def _not_kept_up(rate: float, orders: int, document: Mapping[str, Any]) -> NotKeptUp | None:
+def not_kept_up(rate: float, orders: int, document: Mapping[str, Any]) -> NotKeptUp | None:
+    """What became of the orders, from the generator's document; None when every one was accepted.
+
+    Raises `NotProven` for a refusal that is no question of speed.
+    """
     noted: Sequence[tuple[float, float, int, str]] = document["noted"]
     accepted = [order for *_, status, order in noted if status == 202]
     unanswered = sum(status == 0 for *_, status, _ in noted)
