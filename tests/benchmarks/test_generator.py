@@ -75,9 +75,11 @@ async def test_when_too_many_orders_wait_no_more_are_sent_and_the_rate_is_told_a
     too_high = not_kept_up(RATE, ORDERS, found)
 
     assert too_high is not None
-    assert (len(too_high.accepted), too_high.unanswered) == (10, 20)
-    assert too_high.sent == 30 == ORDERS - int(str(found["unsent"]))
-    assert "1,000/s was not kept up with: of 50 orders 30 were sent" in too_high.told()
+    # Orders whose answer is on its way count among those that wait, so a busy machine sends fewer.
+    assert len(too_high.accepted) == 10
+    assert 20 - 10 <= too_high.unanswered <= 20
+    assert too_high.sent == 10 + too_high.unanswered == ORDERS - int(str(found["unsent"])) < ORDERS
+    assert f"1,000/s was not kept up with: of 50 orders {too_high.sent} were sent" in too_high.told()
 
 
 async def test_orders_that_are_refused_for_now_are_no_accepted_ones() -> None:
