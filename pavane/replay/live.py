@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 
+from msgspec.structs import replace
+
 from pavane.audit import databases
 from pavane.audit.live import Registry, setting
 from pavane.audit.log import LogReader
@@ -51,5 +53,5 @@ def _by_place(records: Iterator[Record]) -> dict[tuple[str, int], list[Record]]:
     found: dict[tuple[str, int], list[Record]] = {}
     for record in records:
         # Its bytes are those of a record that is read where it came from.
-        found.setdefault((record.topic, record.partition), []).append(record._replace(value=None))
+        found.setdefault((record.topic, record.partition), []).append(replace(record, value=None))
     return found

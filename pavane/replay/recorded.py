@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+from msgspec.structs import asdict
 
 from pavane.audit import databases
 from pavane.audit.live import Registry, setting, topics_of
@@ -132,7 +133,7 @@ def _schema_id(record: Record) -> int | None:
 
 def _write(file: Path, records: Iterable[Record]) -> None:
     documents = (
-        {**each._asdict(), "headers": [{"name": name, "value": value} for name, value in each.headers]}
+        {**asdict(each), "headers": [{"name": name, "value": value} for name, value in each.headers]}
         for each in records
     )
     with file.open("wb") as out:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from streams.kit.codec import Codec
 from streams.kit.errors import PavaneError, Then, Undecidable, WorldUnavailable
 from streams.kit.events import Answer, Effect, milliseconds
@@ -112,7 +114,7 @@ class Batches:
         if not self._refused:
             return opened
         return [
-            one._replace(event=None, problem=problem) if (problem := self._refused.get(_origin(one))) else one
+            replace(one, event=None, problem=problem) if (problem := self._refused.get(_origin(one))) else one
             for one in opened
         ]
 

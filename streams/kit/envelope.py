@@ -12,7 +12,7 @@ The time is the record's own timestamp. Requests from outside need no header at 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -26,7 +26,7 @@ _ENCODER = msgspec.json.Encoder()
 _CLOCK = msgspec.json.Decoder(dict[str, int])
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Who said an event, as which one (`sequence`), knowing what (`heard`), and in which correlation."""
 
     id: str

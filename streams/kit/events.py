@@ -11,6 +11,7 @@ Subclasses need no decorator: every one is a frozen, keyword-only `msgspec.Struc
 """
 
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, ClassVar, Self, dataclass_transform
 
 import msgspec
@@ -26,6 +27,9 @@ class _Frozen(msgspec.StructMeta):
             if key not in cls._declares:
                 raise TypeError(f"{name}: {key!r} is not something a {bases[0].__name__} declares")
             setattr(cls, key, value)
+        if "table" in declared:
+            # The same as the property that it stands for, without a call into Python for each row.
+            cls.row_key = property(attrgetter(cls.key))
         return cls
 
 

@@ -65,7 +65,9 @@ class Fold:
                 return
             if one.delivery.is_new:
                 draft.hear(one.delivery)
-            if self._must_wait(draft, one):
+            if draft.parking.held and self._must_wait(draft, one):
+                continue
+            if one.event is None and one.problem is None and one.delivery.parked is None:
                 continue
             asked = self._hear(draft, one, reaction)
             if asked and place is not None:
@@ -222,7 +224,8 @@ def wanted(service: Service, opened: Iterable[Opened], *, shared: bool, rows: Ro
             elif not shared:
                 # A projection's shared rows need no reading: they are added to.
                 for evolution in service.evolutions.get(type(one.event), ()):
-                    want(evolution.state, evolution.keys_of(one.event, one.key))
+                    if not (evolution.state.shared or evolution.state.append_only):
+                        want(evolution.state, evolution.keys_of(one.event, one.key))
         except RowMissing:
             raise
         except Exception:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from streams.kit import clock as causal
 from streams.kit import envelope
 from streams.kit.clock import Clock, Verdict
@@ -26,7 +28,7 @@ MOST_DEAD_LETTER_BYTES = 800_000
 MOST_HEADER_BYTES = 32_000
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """One record that may be heard now, and who said it, knowing what. `parked`: it was heard, and is tried again."""
 
     record: Record
@@ -36,7 +38,7 @@ class Delivery(NamedTuple):
     @property
     def is_new(self) -> bool:
         """It comes from the log: the clock has to move over it."""
-        return self.parked is None and not self.record.topic.endswith(DUE)
+        return self.parked is None and self.envelope.sequence > 0
 
 
 class Holding(NamedTuple):
@@ -63,12 +65,15 @@ class Draft:
         self.lane = lane
         self.deliveries = deliveries
         self.taken = taken
+        #: How many records were taken that had been heard before.
+        self.passed_over = sum(map(len, taken.values())) - len(deliveries)
         self.positions = {**lane.positions, **{topic: t[-1].record.offset + 1 for topic, t in taken.items() if t}}
         self.begin()
 
     def begin(self) -> None:
         """Hear nothing and say nothing yet: the start of a fold, and of one that is folded again."""
-        self.clock: Clock = dict(self.lane.clock)
+        self._clock: Clock = dict(self.lane.clock)
+        self._through: dict[str, Mapping[str, int]] = {}
         self.said: list[ToSay] = []
         self.names: list[str] = []
         self.parking = Parking(self.lane.held, self.lane.parked)
@@ -76,27 +81,40 @@ class Draft:
     def hear(self, delivery: Delivery) -> None:
         """Move the clock over the delivery. Facts said from now on tell that it was heard."""
         said = delivery.envelope
-        causal.hear(self.clock, self.lane.knows_itself, said.speaker, said.sequence, said.heard)
+        self._clock[said.speaker] = said.sequence
+        self._through[said.speaker] = said.heard
+
+    @property
+    def clock(self) -> Clock:
+        """The lane's clock after what was heard and said so far.
+
+        What is known through others is looked at only here: a speaker's clock never goes back, so its last one tells all.
+        """
+        if self._through:
+            for heard in self._through.values():
+                causal.learn(self._clock, self.lane.knows_itself, heard)
+            self._through.clear()
+        return self._clock
 
     def say(self, name: str, key: str, value: bytes, timestamp: int, cause: Envelope) -> None:
         """Say a fact: give it the next sequence, and the clock as it is now."""
-        me = self.lane.me
-        sequence = self.clock[me] = self.clock.get(me, 0) + 1
+        me, clock = self.lane.me, self.clock
+        sequence = clock[me] = clock.get(me, 0) + 1
         headers = envelope.write(me, self.lane.partition, sequence, name, self.spoken_clock(), cause)
         self.said.append(ToSay(me, timestamp, key.encode(), value, headers))
         self.names.append(name)
 
     def mark(self) -> tuple[int, int]:
         """A point within the fold to go back to."""
-        return len(self.names), self.clock.get(self.lane.me, 0)
+        return len(self.names), self._clock.get(self.lane.me, 0)
 
     def undo(self, mark: tuple[int, int]) -> None:
         """Take back what was said since the mark."""
         undone = len(self.names) - mark[0]
         if undone:
             del self.said[-undone:], self.names[-undone:]
-        if mark[1] or self.lane.me in self.clock:
-            self.clock[self.lane.me] = mark[1]
+        if mark[1] or self.lane.me in self._clock:
+            self._clock[self.lane.me] = mark[1]
 
     def spoken_clock(self) -> Clock:
         """The clock as others are told it: without the count of dead letters, which concerns nobody else."""
@@ -108,8 +126,8 @@ class Draft:
         A record as large as the broker takes would not fit any more with the reasons added: it is cut, and says so; the
         database keeps it whole.
         """
-        topic = self.lane.me + DEAD_LETTERS
-        number = self.clock[topic] = self.clock.get(topic, 0) + 1
+        topic, clock = self.lane.me + DEAD_LETTERS, self.clock
+        number = clock[topic] = clock.get(topic, 0) + 1
         record = delivery.record
         value = record.value or b""
         headers = _within(
@@ -121,17 +139,11 @@ class Draft:
         headers += [
             ("dead_letter_id", f"{topic}/{self.lane.partition}/{number}".encode()),
             ("dead_letter_origin", f"{record.topic}/{record.partition}/{record.offset}".encode()),
-            ("dead_letter_clock", envelope.write_clock(self.clock)),
+            ("dead_letter_clock", envelope.write_clock(clock)),
             *why,
         ]
         key = record.key[:MOST_HEADER_BYTES] if record.key else record.key
         self.said.append(ToSay(topic, timestamp, key, value[:MOST_DEAD_LETTER_BYTES], headers))
-
-    @property
-    def passed_over(self) -> int:
-        """How many records were taken that had been heard before."""
-        taken = sum(map(len, self.taken.values()))
-        return taken - sum(delivery.is_new for delivery in self.deliveries)
 
     @property
     def moved(self) -> bool:
@@ -159,6 +171,7 @@ class Lane:
         self.held = dict(holding.held)
         self.parked = holding.parked
         self.hears = frozenset(topics)
+        self._requests = frozenset(topic for topic in topics if topic.endswith(REQUESTS))
         #: Of these speakers the clock follows what came here, and not what others have heard of them.
         self.knows_itself = self.hears | {me}
         self.halted: RefusedToGuess | None = None
@@ -191,7 +204,7 @@ class Lane:
         return sum(map(len, self._queues.values()))
 
     def _opened(self, record: Record) -> "Delivery | ForeignWriter":
-        if record.topic.endswith(REQUESTS):
+        if record.topic in self._requests:
             about = envelope.of_request(record.topic, record.partition, record.offset, record.headers)
             return Delivery(record, about)
         try:
@@ -246,7 +259,11 @@ class Lane:
             self.halted = first
             return Verdict.GAP
         said = first.envelope
-        verdict = self._judge(topic, clock, said)
+        if topic in self._requests:
+            # Offsets may have holes (a foreign producer's transactions leave markers), so there is no gap to see.
+            verdict = Verdict.NEXT if said.sequence > clock.get(topic, 0) else Verdict.KNOWN
+        else:
+            verdict = causal.judge(clock, self.hears, said.speaker, said.sequence, said.heard)
         if verdict is Verdict.EARLY:
             return verdict
         if verdict is Verdict.GAP:
@@ -257,15 +274,10 @@ class Lane:
         queue.popleft()
         taken[topic].append(first)
         if verdict is Verdict.NEXT:
-            causal.hear(clock, self.knows_itself, said.speaker, said.sequence, said.heard)
+            # What is known through it of others is no matter here: only what is listened to can hold something up.
+            clock[said.speaker] = said.sequence
             deliveries.append(first)
         return verdict
-
-    def _judge(self, topic: str, clock: Clock, said: Envelope) -> Verdict:
-        if topic.endswith(REQUESTS):
-            # Offsets may have holes (a foreign producer's transactions leave markers), so there is no gap to see.
-            return Verdict.NEXT if said.sequence > clock.get(topic, 0) else Verdict.KNOWN
-        return causal.judge(clock, self.hears, said.speaker, said.sequence, said.heard)
 
     # -- what becomes of a draft ---------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """From records to events: each delivery decoded into the view that the service declares, or the reason why not."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from streams.kit.codec import Codec
 from streams.kit.errors import RegistryAway, Undecidable, Undecodable
@@ -13,7 +15,7 @@ MOST_KEY_BYTES = 512
 PartitionOf = Callable[[bytes], int]
 
 
-class Opened(NamedTuple):
+class Opened(Struct, frozen=True):
     """A delivery as the service sees it. Without an `event` there is nothing to decide: not read here, or a `problem`,
     for good or until the registry answers.
 
@@ -105,9 +107,10 @@ def _without_event(delivery: Delivery, problem: Undecidable) -> Opened:
 def _given(view: type[Heard], name: str, delivery: Delivery, ordinal: int) -> dict[str, Any]:
     """The fields that a view may declare besides those of the event."""
     given: dict[str, Any] = {}
-    if "at" in view.__struct_fields__:
+    fields = view.__struct_fields__
+    if "at" in fields:
         given["at"] = from_milliseconds(delivery.record.timestamp)
-    if "about" in view.__struct_fields__:
+    if "about" in fields:
         said = delivery.envelope
         given["about"] = About(
             id=said.id,

@@ -15,7 +15,9 @@ one marks it; when its turn comes, the owner lets go of it without a decision.
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from streams.kit.envelope import Envelope, with_values
 from streams.kit.errors import RegistryAway
@@ -31,7 +33,7 @@ DISCARDED = "Discarded"
 """The reason of a record that an operator discarded: it is let go of as soon as nothing of its key is before it."""
 
 
-class Parked(NamedTuple):
+class Parked(msgspec.Struct, frozen=True, gc=False):
     """One parked record. `retry_at`: when it is tried next; None until an operator asks, or its turn comes."""
 
     number: int
@@ -77,7 +79,7 @@ class Parking:
     ) -> None:
         """Park a record that was heard; with `holds`, what comes after it of its key will wait."""
         self.last += 1
-        record = record._replace(headers=with_values(record.headers))
+        record = replace(record, headers=with_values(record.headers))
         self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, 1, retry_at))
         if holds:
             self.held[key] = self.held.get(key, 0) + 1
@@ -85,7 +87,7 @@ class Parking:
     def try_later(self, parked: Parked, reason: str, message: str, retry_at: datetime | None) -> None:
         """It failed again: it stays at the head of its key."""
         self.tried.append(
-            parked._replace(reason=reason, message=message, attempts=parked.attempts + 1, retry_at=retry_at)
+            replace(parked, reason=reason, message=message, attempts=parked.attempts + 1, retry_at=retry_at)
         )
 
     def release(self, parked: Parked) -> None:

@@ -7,6 +7,8 @@ that is heard again is the same event.
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from streams.kit.errors import Refused
 from streams.kit.events import Event, Heard
 from streams.kit.keyring import Keys
@@ -50,7 +52,7 @@ class Protector:
             # What no field may hold is left for the service to refuse; it says so without repeating it.
             return key.protect(field, text) if is_plain(text) else text
 
-        return one._replace(event=self._marks[type(one.event)].changed(one.event, protect))
+        return replace(one, event=self._marks[type(one.event)].changed(one.event, protect))
 
     def _refused_if_mixed(self, one: Opened) -> Opened:
         """Whose the plain part of a half protected request is, nobody can tell."""
@@ -59,4 +61,4 @@ class Protector:
         if len({is_protected(text) for text in marks.texts(one.event)}) < 2:
             return one
         problem = Refused("some of its personal texts are protected and some are not: protect all of them, or none")
-        return one._replace(event=None, problem=problem)
+        return replace(one, event=None, problem=problem)

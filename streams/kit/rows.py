@@ -108,7 +108,7 @@ class Rows:
 
     def put(self, row: State) -> None:
         """The row has become this."""
-        place = (type(row), row.row_key)
+        place = type(row), row.row_key
         self._log.append((place, self._now.get(place)))
         self._now[place] = row
 

@@ -91,8 +91,8 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
         logger().info(
             "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
         )
-        # What was imported and connected stays; the collector need not look at it again with every batch. Nor at what is
-        # queued: that goes without being part of a cycle, and took a fifth of a busy worker's time to look at.
+        # What was imported and connected stays; the collector need not look at it again with every batch. What is
+        # queued is part of no cycle, and looking at it took a fifth of a busy worker's time.
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER_OBJECTS)
         await _until(stop, worker)

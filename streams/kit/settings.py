@@ -66,10 +66,10 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     effects_keep_days: Annotated[
         float, msgspec.Meta(gt=0, le=365, description="how long the outcome of an effect is kept in Redis")
     ] = 2.0
-    batch_records: Annotated[int, msgspec.Meta(ge=1, le=10_000, description="most records in one transaction")] = 500
+    batch_records: Annotated[int, msgspec.Meta(ge=1, le=10_000, description="most records in one transaction")] = 2_000
     queue_records: Annotated[
         int, msgspec.Meta(ge=1, description="records of one partition read ahead before its topic pauses")
-    ] = 500
+    ] = 1_000
     unacknowledged_facts: Annotated[
         int, msgspec.Meta(ge=1, description="facts not acknowledged by the log before no more are decided")
     ] = 20_000

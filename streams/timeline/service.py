@@ -130,6 +130,7 @@ def _later(known: datetime | None, at: datetime) -> datetime:
 # -- entries -------------------------------------------------------------------------------------------------------
 
 COLUMNS = frozenset({"tenant", "order_id", "customer", "at", "about"})
+DETAILS = {fact: tuple(name for name in fact.__struct_fields__ if name not in COLUMNS) for fact in OF_ORDERS}
 
 
 def _id_of(fact: OrderFact) -> str:
@@ -138,7 +139,6 @@ def _id_of(fact: OrderFact) -> str:
 
 @timeline.evolves(*OF_ORDERS, key=_id_of)
 def noted(entry: Entry, fact: OrderFact) -> Entry:
-    detail = {name: getattr(fact, name) for name in fact.__struct_fields__ if name not in COLUMNS}
     return replace(
         entry,
         order_id=fact.order_id,
@@ -148,7 +148,7 @@ def noted(entry: Entry, fact: OrderFact) -> Entry:
         at=fact.at,
         cause=fact.about.cause,
         correlation=fact.about.correlation,
-        detail=msgspec.json.decode(msgspec.json.encode(detail)),
+        detail=msgspec.json.decode(msgspec.json.encode({name: getattr(fact, name) for name in DETAILS[type(fact)]})),
     )
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.errors import StaleEpoch, WorldUnavailable
@@ -246,7 +247,7 @@ class Database:
             followers = [n for n, other in lane.parked.items() if other.holds and other.key == parked.key]
             if parked.holds and followers:
                 head = lane.parked[min(followers)]
-                lane.parked[head.number] = head._replace(retry_at=EPOCH)
+                lane.parked[head.number] = replace(head, retry_at=EPOCH)
 
 
 class SimulatedStore:

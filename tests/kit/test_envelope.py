@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.envelope import MOST_BYTES, Envelope
@@ -24,7 +25,7 @@ def test_what_is_written_is_read_back(
     correlation: str,
     trace: bytes | None,
 ) -> None:
-    answered = CAUSE._replace(id=cause, correlation=correlation, traceparent=trace)
+    answered = replace(CAUSE, id=cause, correlation=correlation, traceparent=trace)
 
     read = envelope.read(envelope.write(speaker, partition, sequence, "Said", clock, answered))
 

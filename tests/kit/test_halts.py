@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
+from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.log import Record
@@ -109,7 +110,7 @@ async def test_a_record_of_somebody_else_on_a_single_writer_topic_halts_its_lane
     counting: Counting, headers: Sequence[tuple[str, bytes]], words: str
 ) -> None:
     instance = await counting.start()
-    await counting.send(told(counting, 1), told(counting, 2)._replace(headers=headers))
+    await counting.send(told(counting, 1), replace(told(counting, 2), headers=headers))
     why = await halted(counting, instance)
     assert words in why
     assert f"Only the service {counting.counter.left} may write here" in why

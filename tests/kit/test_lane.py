@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.errors import ForeignWriter, SequenceGap
@@ -198,7 +199,7 @@ def test_undoing_everything_said_leaves_no_trace() -> None:
 
 
 def test_a_dead_letter_has_the_records_bytes_and_why_and_is_counted_for_its_speaker_alone() -> None:
-    record = request(0)._replace(headers=[("correlation", b"c"), ("dead_letter_reason", b"an earlier one")])
+    record = replace(request(0), headers=[("correlation", b"c"), ("dead_letter_reason", b"an earlier one")])
     draft = push(lane(), record).order(10)
     draft.put_aside(draft.deliveries[0], 5, [("dead_letter_reason", b"Refused")])
     [letter] = draft.said

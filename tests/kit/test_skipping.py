@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
+from msgspec.structs import replace
 
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.errors import NotAsked
@@ -69,7 +70,7 @@ async def test_a_running_worker_goes_on_behind_what_halted_its_lane(
     counting: Counting, capsys: pytest.CaptureFixture[str], sent: Sequence[int | None], lost: str, total: int
 ) -> None:
     instance = await counting.start()
-    await counting.send(*(told(counting, n) if n else told(counting, 1)._replace(headers=()) for n in sent))
+    await counting.send(*(told(counting, n) if n else replace(told(counting, 1), headers=()) for n in sent))
     why = await halted(counting)
     epoch = (await counting.epochs())[0]
 

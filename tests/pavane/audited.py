@@ -21,6 +21,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import fastavro
 import msgspec
+from msgspec import structs
 
 from pavane.audit import snapshot as seen_by_audit
 from pavane.audit.decoding import Decoder
@@ -140,7 +141,7 @@ class Database:
             del parked[released.number]
             behind = [number for number, each in parked.items() if each.holds and each.key == released.key]
             if behind:
-                parked[min(behind)] = parked[min(behind)]._replace(retry_at=NOW)
+                parked[min(behind)] = structs.replace(parked[min(behind)], retry_at=NOW)
 
 
 def _sum(before: State, added: State) -> State:
@@ -434,6 +435,6 @@ def said_by(look: Look, speaker: str, key: str, name: str, **fields: Any) -> Rec
 
 def headed(record: Record, **headers: str) -> Record:
     """The record with other values in some headers."""
-    return record._replace(
-        headers=[(name, headers[name].encode() if name in headers else value) for name, value in record.headers]
+    return structs.replace(
+        record, headers=[(name, headers[name].encode() if name in headers else value) for name, value in record.headers]
     )

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from pavane.audit.snapshot import Parked
 from streams.billing.model import Invoice
 from streams.billing.model import Status as Paid
@@ -129,7 +131,7 @@ class Run:
             clock=envelope.write_clock(last.heard).decode(),
             cause=f"{where[0]}.due/{where[1]}/{about}",
         ).headers
-        said = like._replace(partition=where[1], offset=records[-1].offset + 1, key=about.encode(), headers=headers)
+        said = replace(like, partition=where[1], offset=records[-1].offset + 1, key=about.encode(), headers=headers)
         records.append(said)
 
     def commit(self, name: str, value: bytes) -> None:
@@ -143,4 +145,4 @@ class Run:
         records = self.look.log[self.letter.topic, self.letter.partition]
         last = max(int(dict(each.headers)["dead_letter_id"].rpartition(b"/")[2]) for each in records)
         own_id = f"{LETTERS}/{self.letter.partition}/{last + 1}"
-        records.append(headed(self.letter, dead_letter_id=own_id)._replace(offset=records[-1].offset + 1))
+        records.append(replace(headed(self.letter, dead_letter_id=own_id), offset=records[-1].offset + 1))

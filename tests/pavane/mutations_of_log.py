@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from streams.billing.model import Invoice
 from streams.kit import envelope
 from streams.kit.log import Record
@@ -21,14 +23,14 @@ def elsewhere(run: Run) -> None:
     """A fact stands in another partition than it says."""
     fact = run.fact("ShipmentPlanned")
     partition = (fact.partition + 1) % run.look.partitions
-    run.look.log.setdefault((fact.topic, partition), []).append(fact._replace(partition=partition))
+    run.look.log.setdefault((fact.topic, partition), []).append(replace(fact, partition=partition))
 
 
 def another_key(run: Run) -> None:
     """A fact has a key that belongs elsewhere."""
     fact = run.fact("ShipmentPlanned")
     key = next(key for key in map(str.encode, map(str, range(1000))) if run.look.home(key) != fact.partition)
-    run.instead(fact, fact._replace(key=key))
+    run.instead(fact, replace(fact, key=key))
 
 
 def question_last(run: Run) -> None:
@@ -54,7 +56,7 @@ def entry(run: Run) -> str:
 
 def again(name: str, **values: Any) -> Callable[[Run], None]:
     """A fact about the confirmed order stands in the log once more, with other values."""
-    return lambda run: run.instead(run.fact(name), run.fact(name), run.fact(name)._replace(**values))
+    return lambda run: run.instead(run.fact(name), run.fact(name), replace(run.fact(name), **values))
 
 
 def foreign(topic: str) -> Callable[[Run], None]:
@@ -93,7 +95,7 @@ OF_THE_LOG: Sequence[Mutation] = [
     Mutation("a key that belongs elsewhere", another_key, SEQUENCES, "which belongs in partition"),
     Mutation(
         "a fact without a key",
-        lambda run: run.instead(run.fact("ShipmentPlanned"), run.fact("ShipmentPlanned")._replace(key=None)),
+        lambda run: run.instead(run.fact("ShipmentPlanned"), replace(run.fact("ShipmentPlanned"), key=None)),
         SEQUENCES,
         "has no key",
     ),
@@ -119,13 +121,13 @@ OF_THE_LOG: Sequence[Mutation] = [
     ),
     Mutation(
         "a duplicate dead letter with other bytes",
-        lambda run: run.instead(run.letter, run.letter, run.letter._replace(value=b"other")),
+        lambda run: run.instead(run.letter, run.letter, replace(run.letter, value=b"other")),
         SEQUENCES,
         "but with other bytes than the first time",
     ),
     Mutation(
         "bytes that are no event",
-        lambda run: run.instead(run.fact("InvoiceOpened"), run.fact("InvoiceOpened")._replace(value=b"\0")),
+        lambda run: run.instead(run.fact("InvoiceOpened"), replace(run.fact("InvoiceOpened"), value=b"\0")),
         SEQUENCES,
         "cannot be read",
     ),

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from pavane.audit.world import Charge, Parcel
 from streams.billing.model import Invoice
 from streams.billing.model import Status as Paid
@@ -20,8 +22,8 @@ CONFIRMED, UNDONE, STOCK = "confirmed-paid-and-sent", "cancelled-undone", "stock
 def end_first(run: Run) -> None:
     """The order's end stands where its beginning stood."""
     placed, confirmed = run.fact("OrderPlaced"), run.fact("OrderConfirmed")
-    run.instead(placed, placed._replace(value=confirmed.value))
-    run.instead(confirmed, confirmed._replace(value=placed.value))
+    run.instead(placed, replace(placed, value=confirmed.value))
+    run.instead(confirmed, replace(confirmed, value=placed.value))
 
 
 def years_later(run: Run) -> None:

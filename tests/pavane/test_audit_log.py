@@ -1,6 +1,7 @@
 """The audit names every fact that was lost, doubled, displaced or said before its causes."""
 
 import pytest
+from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.lane import Holding
@@ -67,7 +68,7 @@ def test_facts_in_another_order_than_they_were_said_are_named(case: Case):
 
 def test_a_fact_that_is_said_again_with_other_bytes_is_named(case: Case):
     fact = case.fact("shipping")
-    case.look.replace(fact, fact, fact._replace(value=(fact.value or b"") + b"\0"))
+    case.look.replace(fact, fact, replace(fact, value=(fact.value or b"") + b"\0"))
 
     assert "is said again, but with other bytes than the first time" in case.words(SEQUENCES)
 
@@ -75,7 +76,7 @@ def test_a_fact_that_is_said_again_with_other_bytes_is_named(case: Case):
 def test_a_fact_in_the_wrong_partition_is_named(case: Case):
     fact = case.fact("shipping")
     elsewhere = (fact.partition + 1) % PARTITIONS
-    case.look.log.setdefault(("shipping", elsewhere), []).append(fact._replace(partition=elsewhere))
+    case.look.log.setdefault(("shipping", elsewhere), []).append(replace(fact, partition=elsewhere))
 
     assert "it was written to the wrong topic or partition" in case.words(SEQUENCES)
 
@@ -83,7 +84,7 @@ def test_a_fact_in_the_wrong_partition_is_named(case: Case):
 def test_a_fact_whose_key_belongs_elsewhere_is_named(case: Case):
     fact = case.fact("shipping")
     key = next(key for key in map(str, range(100)) if case.shop.home(key) != fact.partition)
-    case.look.replace(fact, fact._replace(key=key.encode()))
+    case.look.replace(fact, replace(fact, key=key.encode()))
 
     assert f"is about '{key}', which belongs in partition {case.shop.home(key)}" in case.words(SEQUENCES)
 
@@ -97,14 +98,14 @@ def test_a_clock_that_goes_back_is_named(case: Case):
 
 def test_a_foreign_writer_is_named(case: Case):
     fact = case.fact("billing")
-    case.look.replace(fact, fact, fact._replace(headers=()))
+    case.look.replace(fact, fact, replace(fact, headers=()))
 
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
 
 def test_a_header_without_a_value_is_no_envelope(case: Case):
     fact = case.fact("billing")
-    case.look.replace(fact, fact, fact._replace(headers=[("ce_id", None)]))  # type: ignore[list-item]
+    case.look.replace(fact, fact, replace(fact, headers=[("ce_id", None)]))  # type: ignore[list-item]
 
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
@@ -117,7 +118,7 @@ def test_a_foreign_record_among_the_dead_letters_is_named(case: Case):
 
 def test_bytes_that_are_no_event_are_named(case: Case):
     fact = case.fact("billing")
-    case.look.replace(fact, fact._replace(value=b"\0\0\0\0\xffx"))
+    case.look.replace(fact, replace(fact, value=b"\0\0\0\0\xffx"))
 
     assert "cannot be read" in case.words(SEQUENCES)
 
@@ -198,7 +199,7 @@ def test_a_cause_beyond_the_clock_is_named(case: Case):
 def test_a_cause_about_something_else_is_named(case: Case):
     priced = next(record for records in case.look.log.values() for record in records if record.key == b"shop/lamp")
     fact = case.fact("orders")
-    case.look.replace(fact, fact._replace(key=b"shop/lamp"))
+    case.look.replace(fact, replace(fact, key=b"shop/lamp"))
 
     assert priced.key == b"shop/lamp"
     assert f"is about {case.order}" in case.words(CAUSES)
