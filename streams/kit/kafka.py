@@ -23,7 +23,7 @@ from streams.kit.faultpoints import halfway
 from streams.kit.log import Extent, LogAway, Record, ToSay
 from streams.kit.logs import logger
 from streams.kit.looking import Looker
-from streams.kit.reading import Reader
+from streams.kit.reading import LONG_POLL_MILLISECONDS, Reader
 
 tell_closed_connections()
 
@@ -38,7 +38,7 @@ _fetching = {
     "enable_auto_commit": False,
     "partition_assignment_strategy": (RangePartitionAssignor,),
     "max_partition_fetch_bytes": REQUEST_BYTES // 4,
-    "fetch_max_wait_ms": 500,
+    "fetch_max_wait_ms": LONG_POLL_MILLISECONDS,
     "max_poll_interval_ms": 300_000,
     "rebalance_timeout_ms": 60_000,
 }

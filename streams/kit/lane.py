@@ -88,7 +88,8 @@ class Draft:
     def clock(self) -> Clock:
         """The lane's clock after what was heard and said so far.
 
-        What is known through others is looked at only here: a speaker's clock never goes back, so its last one tells all.
+        What is known through others is looked at only here: a speaker's clock never goes back, so its last one tells
+        all.
         """
         if self._through:
             for heard in self._through.values():

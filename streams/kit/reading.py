@@ -1,4 +1,7 @@
-"""Reading records from Kafka, and getting past those that the client cannot read.
+"""Reading records from Kafka: in as few requests as the moment allows, and past those that the client cannot read.
+
+Each request, and each batch of records, has a fixed cost. So the broker is asked to gather for some milliseconds while
+records come, and to answer at once with the first one when none came lately (`_gather`).
 
 A record may have a header whose name is not UTF-8; aiokafka raises in the middle of what it fetched, forgets what it
 had already taken, and would raise at the same place for ever. So after such an error everything is read again, one
@@ -9,10 +12,11 @@ decodes a batch from its beginning, so what the same producer wrote behind it in
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streams.kit.faultpoints import reached
@@ -22,28 +26,39 @@ from streams.kit.logs import logger
 READ_AHEAD_RECORDS = 1_000
 PAUSE_SECONDS = 0.5
 LOOK_MILLISECONDS = 200
-#: With so many there is nothing to gain by waiting for more.
-ENOUGH_RECORDS = 400
-#: Of the time that the caller took for the last records: so long it is waited for more, but not longer than this.
-GATHERING_SHARE = 0.5
-LONGEST_GATHERING_SECONDS = 0.03
-#: What an unhurried reader always waits.
-UNHURRIED_SECONDS = 0.1
-Found = list[tuple[TopicPartition, Sequence[Any]]]
+#: So long the broker gathers, while records come, unless it has this many bytes earlier; for a view, longer.
+GATHERING_MILLISECONDS = 20
+UNHURRIED_MILLISECONDS = 100
+ENOUGH_BYTES = 200_000
+#: Without a record for so many times that long, the next one is answered at once.
+GATHERING_ENDS_AFTER = 3
+LONG_POLL_MILLISECONDS = 500
+Found = list[tuple[TopicPartition, Sequence[Record]]]
+
+
+class _Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]
+    """What was fetched of a partition, unpacked to our records at once. They have the names of the client's own."""
+
+    def _consumer_record(self, at: TopicPartition, found: Any) -> Record:
+        headers = tuple(found.headers)
+        return Record(at.topic, at.partition, found.offset, found.timestamp, found.key, found.value, headers)
+
+
+fetcher.PartitionRecords = _Unpacked
 
 
 class Reader:
     """Reads for one consumer. `next` is what the caller has not been given yet, by partition.
 
-    `unhurried`: nobody waits for what the caller makes of the records, so a moment more is always waited for more.
+    `unhurried`: nobody waits for what the caller makes of the records, so they are gathered for longer.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, *, unhurried: bool = False) -> None:
         self._consumer = consumer
-        self._unhurried = unhurried
+        self._gathering_milliseconds = UNHURRIED_MILLISECONDS if unhurried else GATHERING_MILLISECONDS
+        self._gathers_until: asyncio.TimerHandle | None = None
         self._next: dict[TopicPartition, int] = {}
         self._carefully = False
-        self._given_at = time.monotonic()
         #: Why the last reading failed, if it did.
         self.trouble: str | None = None
 
@@ -60,7 +75,7 @@ class Reader:
         try:
             if self._carefully:
                 return await self._read_carefully(partitions)
-            found = await self._gathered(partitions, timeout_seconds)
+            found = await self._ask(partitions, timeout_seconds)
         except NoOffsetForPartitionError:
             # A lane that was assigned and not yet sought to its position.
             return []
@@ -80,24 +95,26 @@ class Reader:
             return []
         self.trouble = None
         if found:
+            self._gather()
             reached("after-read")
         self._next.update((at, each_of[-1].offset + 1) for at, each_of in found if each_of)
-        return [record for at, each_of in found for record in _records(at, each_of)]
+        return [record for _, each_of in found for record in each_of]
 
-    async def _gathered(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Found:
-        """What came, and what comes while a share of the time passes that the caller took for the last it was given.
+    def _gather(self) -> None:
+        """From the next request on, and for a moment, the broker gathers: where one record came, more will follow.
 
-        Each batch has a fixed cost (statements, a commit, requests to the log). Where batches take long, much arrives
-        meanwhile, and waiting a moment for it saves more than it costs; where they are quick, the wait is short.
+        The client fixes both bounds when it is made, though the protocol has them in each request.
         """
-        took = time.monotonic() - self._given_at
-        found = await self._ask(partitions, timeout_seconds)
-        if found and timeout_seconds > 0 and sum(len(each_of) for _, each_of in found) < ENOUGH_RECORDS:
-            pause = min(took * GATHERING_SHARE, LONGEST_GATHERING_SECONDS)
-            await asyncio.sleep(UNHURRIED_SECONDS if self._unhurried else pause)
-            found += await self._ask(partitions, 0.0)
-        self._given_at = time.monotonic()
-        return found
+        if self._gathers_until is not None:
+            self._gathers_until.cancel()
+        fetcher, long = self._consumer._fetcher, self._gathering_milliseconds
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = ENOUGH_BYTES, long
+
+        def enough() -> None:
+            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = 1, LONG_POLL_MILLISECONDS
+
+        seconds = GATHERING_ENDS_AFTER * long / 1000
+        self._gathers_until = asyncio.get_running_loop().call_later(seconds, enough)
 
     async def _ask(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Found:
         found = await self._consumer.getmany(
@@ -111,7 +128,7 @@ class Reader:
         for at in partitions:
             try:
                 found = await self._consumer.getmany(at, timeout_ms=LOOK_MILLISECONDS, max_records=1)
-                records += _records(at, found.get(at, ()))
+                records += found.get(at, ())
                 self._next.update((at, each.offset + 1) for each in found.get(at, ()))
             except UnicodeDecodeError:
                 offset = await self._consumer.position(at)
@@ -127,11 +144,6 @@ class Reader:
             except (IllegalStateError, KeyError):
                 # Not ours any more, or not sought yet: whoever takes it says from where.
                 continue
-
-
-def _records(at: TopicPartition, found: Iterable[Any]) -> list[Record]:
-    topic, partition = at.topic, at.partition
-    return [Record(topic, partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in found]
 
 
 def _unreadable(at: TopicPartition, offset: int) -> Record:

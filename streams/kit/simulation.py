@@ -6,6 +6,7 @@ that crashed or was rebuilt, and the audit counts in it what really happened.
 """
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -112,12 +113,19 @@ class SimulatedWorld(Generic[R]):
         if self._latency_seconds:
             await asyncio.sleep(self._latency_seconds)
         try:
-            async with asyncio.timeout(ROUND_SECONDS), self._pool.connection() as connection, connection.transaction():
-                return await self._round(connection, effects)
+            async with asyncio.timeout(ROUND_SECONDS), self._pool.connection() as connection:
+                try:
+                    return await self._round(connection, effects)
+                except BaseException:
+                    # Whatever was begun is not to be half done; a connection that is gone has ended it already.
+                    with contextlib.suppress(psycopg.Error):
+                        await connection.rollback()
+                    raise
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             raise WorldUnavailable(f"{DATABASE}, which holds {self._script.table}, does not answer: {error}") from error
 
     async def _round(self, connection: Connection, effects: Sequence[Effect]) -> Sequence[Answer]:
+        """One transaction in two round trips: take the rows, then save them, note the calls and commit."""
         at = datetime.now(UTC)
         before = await self._taken(connection, effects)
         after = dict(before)
@@ -136,9 +144,12 @@ class SimulatedWorld(Generic[R]):
                     at=at,
                 )
             )
-        if changed := [record for key, record in after.items() if record != before[key]]:
-            await connection.execute(self._save, [_json(changed)])
-        await connection.execute(self._note, [_json(calls)])
+        changed = [record for key, record in after.items() if record != before[key]]
+        async with connection.pipeline():
+            if changed:
+                await connection.execute(self._save, [_json(changed)])
+            await connection.execute(self._note, [_json(calls)])
+            await connection.execute("COMMIT")
         return answers
 
     async def _taken(self, connection: Connection, effects: Sequence[Effect]) -> dict[str, R]:
@@ -146,9 +157,11 @@ class SimulatedWorld(Generic[R]):
         asked = Counter(effect.key for effect in effects)
         orders = {effect.key: getattr(effect, "order_id", "") for effect in effects}
         new = [self._script.record(key=key, order_id=orders[key], calls=calls) for key, calls in asked.items()]
-        cursor = await connection.execute(self._take, [_json(new)])
-        rows = [row for (row,) in await cursor.fetchall()]
-        return {record.key: record for record in msgspec.convert(rows, list[self._script.record])}  # type: ignore[name-defined]
+        async with connection.pipeline():
+            await connection.execute("BEGIN")
+            cursor = await connection.execute(self._take, [_json(new)])
+        rows = f"[{','.join(row for (row,) in await cursor.fetchall())}]"
+        return {record.key: record for record in msgspec.json.decode(rows, type=list[self._script.record])}  # type: ignore[name-defined]
 
 
 def _statements(script: Script[Any]) -> tuple[bytes, bytes, bytes]:
@@ -158,7 +171,7 @@ def _statements(script: Script[Any]) -> tuple[bytes, bytes, bytes]:
     # Locks and fetches in one statement and in key order: two rounds with keys in common cannot deadlock.
     take = (
         f"INSERT INTO {table} AS known SELECT * FROM json_populate_recordset(null::{table}, %s) ORDER BY key "
-        f"ON CONFLICT (key) DO UPDATE SET calls = known.calls + excluded.calls RETURNING to_json(known)"
+        f"ON CONFLICT (key) DO UPDATE SET calls = known.calls + excluded.calls RETURNING to_json(known)::text"
     )
     save = (
         f"UPDATE {table} AS known SET {', '.join(f'{name} = said.{name}' for name in columns)} "
