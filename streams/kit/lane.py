@@ -37,7 +37,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_new(self) -> bool:
-        """It comes from the log: the clock has to move over it."""
+        """It comes from the log: the clock has to move over it. (A deadline has no sequence.)"""
         return self.parked is None and self.envelope.sequence > 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.kit import envelope
+from streams.kit.envelope import Envelope
 from streams.kit.events import Answer, State, milliseconds
 from streams.kit.fold import Asked, Fold
 from streams.kit.lane import DUE, Delivery, Draft, Holding, Lane
@@ -42,7 +42,7 @@ class Batch:
 
     def due(self, key: str) -> "Batch":
         record = Record(self.counter.name + DUE, 0, 0, milliseconds(NOON), key.encode(), None, ())
-        self.draft.deliveries.append(Delivery(record, envelope.of_request(record.topic, 0, 0, ())))
+        self.draft.deliveries.append(Delivery(record, Envelope(key, record.topic, 0, 0, {}, "", key, None)))
         return self
 
     def opened(self) -> list[Opened]:

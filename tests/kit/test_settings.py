@@ -15,7 +15,7 @@ RIGHT = {
 def test_what_is_not_set_has_its_default() -> None:
     settings = WorkerSettings.of("billing", RIGHT)
     assert settings.database == RIGHT["PAVANE_DATABASE_BILLING"]
-    assert (settings.batch_records, settings.session_timeout_ms, settings.log_level) == (500, 10_000, "info")
+    assert (settings.batch_records, settings.session_timeout_ms, settings.log_level) == (2_000, 10_000, "info")
 
 
 def test_what_is_set_is_read_as_its_type() -> None:
@@ -27,7 +27,7 @@ def test_what_is_set_is_read_as_its_type() -> None:
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    assert WorkerSettings.of("billing", {**RIGHT, "PAVANE_BATCH_RECORDS": ""}).batch_records == 500
+    assert WorkerSettings.of("billing", {**RIGHT, "PAVANE_BATCH_RECORDS": ""}).batch_records == 2_000
 
 
 @pytest.mark.parametrize("variable", RIGHT)
