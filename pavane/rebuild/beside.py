@@ -23,6 +23,7 @@ from pavane.dead_letters.errors import DatabaseUnreadable
 from pavane.rebuild.copying import copy_of, lines
 from pavane.rebuild.folding import Made
 from pavane.rebuild.stretches import Origin, Stretch
+from streams.kit.columns import arrays
 from streams.kit.events import State
 from streams.kit.language import Language
 from streams.kit.migrations import migrate
@@ -186,7 +187,7 @@ async def _write(
                 await copy.write(lines(state, rows))
         async with connection.pipeline():
             for change in changes:
-                await connection.execute(save(change.state), (change.documents.decode(),))
+                await connection.execute(save(change.state), arrays(*change))
             await connection.execute(
                 "UPDATE lanes SET positions = %s, clock = %s, outbox_row = outbox_row + %s WHERE partition = %s",
                 (Jsonb(dict(stretch.positions)), Jsonb(dict(stretch.clock)), stretch.records, partition),

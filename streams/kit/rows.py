@@ -5,11 +5,11 @@ is written back is what was *added* to them: their folds are additive, and an ad
 meanwhile, even to a row that was not there before.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
-import msgspec
+from msgspec.structs import asdict, replace
 
 from streams.kit.events import State
 
@@ -60,11 +60,10 @@ class Remembered:
 
 
 class Changes(NamedTuple):
-    """What to write to one table: whole rows, or the additions to shared ones, as JSON documents in key order."""
+    """What to write to one table: whole rows, or rows of the additions to shared ones, in key order."""
 
     state: type[State]
-    documents: bytes
-    rows: int
+    rows: Sequence[State]
 
 
 class Rows:
@@ -161,16 +160,12 @@ class Rows:
         return [self._written(state, sorted(rows, key=lambda row: row.row_key)) for state, rows in ordered]
 
     def _written(self, state: type[State], rows: list[State]) -> Changes:
-        documents: list[Any] = list(rows)
         if state.shared:
-            documents = [added(self._loaded[state, row.row_key], row) for row in rows]
-        return Changes(state, msgspec.json.encode(documents), len(documents))
+            rows = [added(self._loaded[state, row.row_key], row) for row in rows]
+        return Changes(state, rows)
 
 
-def added(before: State, after: State) -> dict[str, Any]:
+def added(before: S, after: S) -> S:
     """What was added to a shared row: numbers as differences, everything else as it is now."""
-    document = msgspec.structs.asdict(after)
-    for name, value in document.items():
-        if type(value) is int:
-            document[name] = value - cast("int", getattr(before, name))
-    return document
+    numbers = {name: value for name, value in asdict(after).items() if type(value) is int}
+    return replace(after, **{name: value - cast("int", getattr(before, name)) for name, value in numbers.items()})

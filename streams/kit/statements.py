@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from psycopg import sql
 
+from streams.kit.columns import arrays, types_of
 from streams.kit.events import State
 from streams.kit.rows import Changes
 from streams.kit.store import Move
@@ -43,7 +44,7 @@ def everything(moves: Sequence[Move], changes: Sequence[Changes]) -> tuple[bytes
     first, so batches of one lane do not even begin to write at once.)
     """
     said = [move.draft for move in moves if move.draft.said]
-    parameters: list[Any] = [change.documents.decode() for change in changes]
+    parameters: list[Any] = [array for change in changes for array in arrays(*change)]
     if said:
         parameters.append([draft.lane.partition for draft in said])
         parameters.append([draft.lane.row + 1 for draft in said])
@@ -73,7 +74,7 @@ _shapes: dict[tuple[Any, ...], bytes] = {}
 
 
 def save(state: type[State]) -> sql.Composed:
-    """Write documents: own rows replace, shared rows add their numbers, append-only rows are written once.
+    """Write `arrays` of rows: own rows replace, shared rows add their numbers, append-only rows are written once.
 
     Columns that this version does not know are left alone: a new row has their default.
     """
@@ -89,11 +90,11 @@ def save(state: type[State]) -> sql.Composed:
         )
         action = sql.SQL("DO NOTHING") if state.append_only else sql.SQL("DO UPDATE SET {}").format(assignments)
         _saves[state] = sql.SQL(
-            "INSERT INTO {table} ({known}) SELECT {known} FROM json_populate_recordset(null::{table}, %s) "
-            "ON CONFLICT ({key}) {action}"
+            "INSERT INTO {table} ({known}) SELECT * FROM unnest({arrays}) ON CONFLICT ({key}) {action}"
         ).format(
             table=sql.Identifier(state.table),
             known=sql.SQL(", ").join(map(sql.Identifier, state.__struct_fields__)),
+            arrays=sql.SQL(", ").join(sql.SQL(f"%s::{kind}[]") for kind in types_of(state)),
             key=sql.Identifier(state.key),
             action=action,
         )

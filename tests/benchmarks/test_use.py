@@ -15,8 +15,8 @@ def use(calls: dict[str, int]) -> Use:
 
 
 def test_a_batch_is_one_statement_that_writes_to_several_tables() -> None:
-    both = everything([], [Changes(state, b"[]", 0) for state in (Count, Entry)])[0].decode()
-    one = everything([], [Changes(Count, b"[]", 0)])[0].decode()
+    both = everything([], [Changes(Count, [Count(counter="a")]), Changes(Entry, [Entry(entry="a/1")])])[0].decode()
+    one = everything([], [Changes(Count, [Count(counter="a")])])[0].decode()
     found = use({both: 5, one: 3, "SELECT * FROM counts": 100})
 
     assert found.batches("here", ["counts", "entries"]) == 8

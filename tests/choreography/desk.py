@@ -223,7 +223,7 @@ class Desk:
             del self.parked[each.number]
         self.holding = self.holding._replace(held=draft.parking.held, parked=draft.parking.last)
         for change in changes:
-            for document in msgspec.json.decode(change.documents):
+            for document in msgspec.json.decode(msgspec.json.encode(change.rows)):
                 self._write(change.state, document)
 
     def _write(self, state: type[State], document: dict[str, Any]) -> None:

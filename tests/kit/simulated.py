@@ -212,7 +212,7 @@ class Database:
             self._remember(lane, draft)
             self._park(lane, draft)
         for change in changes:
-            for row in msgspec.json.decode(change.documents, type=list[change.state]):  # type: ignore[name-defined]
+            for row in change.rows:
                 self.rows[change.state, row.row_key] = msgspec.json.encode(row)
 
     def _remember(self, lane: Lanes, draft: Draft) -> None:

@@ -127,7 +127,7 @@ class Database:
             self._park(self.parked[draft.lane.partition], draft.parking)
         for change in changes:
             rows = self.rows.setdefault(change.state, {})
-            for row in msgspec.json.decode(change.documents, type=list[change.state], strict=False):  # type: ignore[name-defined]
+            for row in change.rows:
                 before = rows.get(row.row_key)
                 if change.state.append_only and before is not None:
                     continue
