@@ -17,6 +17,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from api.wire import bounded, most_by_files
+from streams.kit.collecting import collect_seldom
 from streams.kit.errors import WrongSetting
 
 GRACE_SECONDS = 2
@@ -31,6 +32,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        collect_seldom()
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             sys.stdout.write(json.dumps({"event": "listening", "address": f"http://{host}:{port}"}) + "\n")

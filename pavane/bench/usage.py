@@ -16,7 +16,7 @@ from typing import Self
 
 import psutil
 
-BETWEEN_LOOKS_SECONDS = 0.5
+BETWEEN_LOOKS_SECONDS = 1.0
 LOOKS_BETWEEN_MEMORY = 4
 
 Pids = Callable[[], Mapping[str, int]]

@@ -5,7 +5,6 @@ python -m streams.kit.run billing
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import pkgutil
 import sys
@@ -18,6 +17,7 @@ import streams
 from streams.kit import logs
 from streams.kit.announcing import announce, announcement
 from streams.kit.codec import Codec
+from streams.kit.collecting import collect_seldom
 from streams.kit.effects import Guarded, guarded
 from streams.kit.ending import Ending
 from streams.kit.errors import PavaneError, RegistryAway, WrongSetting
@@ -35,9 +35,6 @@ from streams.kit.worker import Worker
 
 TRANSACTION_SHARE = 0.8
 """A transaction must end well before the group gives the partition to somebody else."""
-
-COLLECT_AFTER_OBJECTS = 100_000
-"""So many more objects than at the last look before Python looks for cycles again (its default: 700)."""
 
 
 def services() -> list[str]:
@@ -91,10 +88,7 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
         logger().info(
             "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
         )
-        # What was imported and connected stays; the collector need not look at it again with every batch. What is
-        # queued is part of no cycle, and looking at it took a fifth of a busy worker's time.
-        gc.freeze()
-        gc.set_threshold(COLLECT_AFTER_OBJECTS)
+        collect_seldom()
         await _until(stop, worker)
     logger().info("stopped")
 
