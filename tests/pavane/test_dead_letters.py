@@ -64,7 +64,8 @@ async def park(url: str, service: str, *records: tuple[Record, str, str, bool]) 
         draft = Draft(Lane(service, 0, find(service).topics, holding), [], {})
         for record, reason, message, holds in records:
             asked = record.topic.endswith(".requests")
-            about = envelope.of_request(*record[:3], record.headers) if asked else envelope.read(record.headers)
+            place = record.topic, record.partition, record.offset
+            about = envelope.of_request(*place, record.headers) if asked else envelope.read(record.headers)
             key = (record.key or b"").decode()
             draft.parking.add(record, about, key, reason, message, holds=holds)
         async with store.transaction([draft]) as transaction:
