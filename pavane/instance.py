@@ -9,11 +9,15 @@ from typing import Any
 from infra.errors import ExitedEarly, InfraError
 from infra.processes import Child
 from pavane.http import Connection, Unreachable
+from streams.kit.run import find, services
 
 GATEWAY = "gateway"
 DESK = "desk"
 #: What Python runs for those that are no services.
 MODULES = {GATEWAY: "api", DESK: "pavane.desk"}
+#: On one machine those who are waited for at the door come first: what a service does not do now waits in the log, and
+#: its batches grow; a view is what nobody's next step waits for.
+SERVICE_NICENESS, VIEW_NICENESS = 10, 15
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 
@@ -47,6 +51,8 @@ class Instance:
         self._log_start = log_file.stat().st_size if log_file.exists() else 0
         module = module or ([MODULES[name]] if name in MODULES else ["streams.kit.run", name])
         self.child = Child(self.label, [sys.executable, "-m", *module], environment, log_file)
+        if name in services():
+            self.child.give_way(VIEW_NICENESS if find(name).is_projection else SERVICE_NICENESS)
         #: Where it answers, once it said so: the gateway itself, or a service's management port.
         self.url = ""
         #: Whether somebody asked it to end, so that its end is no news.
