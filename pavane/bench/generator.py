@@ -1,6 +1,6 @@
 """Places orders over HTTP at a steady rate, in a process of its own; see `latency`.
 
-    python -m pavane.bench.generator < plan.json > answers.jsonl
+    python -m pavane.bench.generator < plan.json
 
 An open loop: order number n is due at begin + n / rate, and is sent then, however slow the answers are. What counts
 is the time from when it was due, not from when there was room to send it: nothing is omitted because the server made
@@ -11,10 +11,12 @@ kept up with: no more are sent, and how many were not is told.
 
 import asyncio
 import json
+import os
 import random
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -27,7 +29,8 @@ SPIN_SECONDS = 0.0005
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to send: `orders` orders, `rate` a second, as the customers that these tokens name."""
+    """What to send: `orders` orders, `rate` a second, as the customers that these tokens name. What became of them is
+    written to the file `document`."""
 
     url: str
     tokens: list[str]
@@ -36,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
     goods: int
     connections: int
     seed: str
+    document: str = os.devnull
 
 
 class Connection(asyncio.Protocol):
@@ -159,14 +163,15 @@ class Generator:
 
 
 def main() -> None:
-    generator = Generator(msgspec.json.decode(sys.stdin.readline(), type=Plan))
+    plan = msgspec.json.decode(sys.stdin.readline(), type=Plan)
+    generator = Generator(plan)
     used = resource.getrusage(resource.RUSAGE_SELF)
     before = used.ru_utime + used.ru_stime
     uvloop.run(generator.run())
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds = used.ru_utime + used.ru_stime - before
     document = {"cpu_seconds": cpu_seconds, "noted": generator.noted, "unsent": generator.unsent}
-    sys.stdout.write(json.dumps(document) + "\n")
+    Path(plan.document).write_text(json.dumps(document))
 
 
 if __name__ == "__main__":

@@ -153,6 +153,7 @@ async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: s
             url=place.platform.gateway_url,
             tokens=[place.platform.issuer.token(TENANT, f"customer-{number}") for number in range(CUSTOMERS)],
             rate=rate, orders=orders, goods=len(Workload(TENANT, 0).goods) - 1, connections=CONNECTIONS, seed=seed,
+            document=str(place.stack.data.path / f"generated-{seed}.json"),
         ))  # fmt: skip
         ended = time.time()
         await place.platform.settled(SETTLED_SECONDS)
@@ -186,14 +187,12 @@ def not_kept_up(rate: float, orders: int, document: Mapping[str, Any]) -> NotKep
 
 async def _generate(place: Ground, plan: Plan) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pavane.bench.generator"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        *(sys.executable, "-m", "pavane.bench.generator"), stdin=asyncio.subprocess.PIPE
     )
     place.extra["generator"] = process.pid
     try:
         async with asyncio.timeout(PATIENCE_SECONDS + plan.orders / plan.rate):
-            said, _ = await process.communicate(msgspec.json.encode(plan) + b"\n")
+            await process.communicate(msgspec.json.encode(plan) + b"\n")
     finally:
         place.extra.pop("generator", None)
         if process.returncode is None:
@@ -201,7 +200,7 @@ async def _generate(place: Ground, plan: Plan) -> dict[str, Any]:
             await process.wait()
     if process.returncode != 0:
         raise proof.NotProven(f"the load generator ended with code {process.returncode}")
-    document: dict[str, Any] = json.loads(said)
+    document: dict[str, Any] = json.loads(Path(plan.document).read_text())
     return document
 
 
