@@ -17,7 +17,7 @@ DESK = "desk"
 MODULES = {GATEWAY: "api", DESK: "pavane.desk"}
 #: On one machine those who are waited for at the door come first: what a service does not do now waits in the log, and
 #: its batches grow; a view is what nobody's next step waits for.
-SERVICE_NICENESS, VIEW_NICENESS = 10, 15
+SERVICE_NICENESS, VIEW_NICENESS = 10, 19
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 

@@ -200,7 +200,7 @@ async def _generate(place: Ground, plan: Plan) -> dict[str, Any]:
             await process.wait()
     if process.returncode != 0:
         raise proof.NotProven(f"the load generator ended with code {process.returncode}")
-    document: dict[str, Any] = json.loads(Path(plan.document).read_text())
+    document: dict[str, Any] = json.loads(await asyncio.to_thread(Path(plan.document).read_text))
     return document
 
 
