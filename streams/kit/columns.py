@@ -37,7 +37,7 @@ def types_of(state: type[State]) -> tuple[str, ...]:
 def arrays(state: type[State], rows: Sequence[State]) -> list[str]:
     """One array for each field of the rows, in order."""
     columns = zip(zip(*map(astuple, rows), strict=True), types_of(state), strict=True)
-    return [_array(_texts(values) if kind == JSON else values) for values, kind in columns]
+    return [_array_of_json(values) if kind == JSON else _array(values) for values, kind in columns]
 
 
 def _type_of(kind: Any) -> str:
@@ -47,8 +47,10 @@ def _type_of(kind: Any) -> str:
     return _BY_KIND.get(type(kind), JSON)
 
 
-def _texts(values: Sequence[Any]) -> list[str | None]:
-    return [None if value is None else _encode(value).decode() for value in values]
+def _array_of_json(values: Sequence[Any]) -> str:
+    # JSON has escaped what else would need an escape: as a text it holds quotes and backslashes alone.
+    texts = [None if value is None else _encode(value).decode() for value in values]
+    return f"{{{_encode(texts).decode()[1:-1]}}}"
 
 
 def _array(values: Sequence[Any]) -> str:
