@@ -38,8 +38,9 @@ class NotAnswered(Exception):
 class Fold:
     """Folds the lanes of one batch over `rows`.
 
-    `asked` holds the effects that `answers` does not answer yet. A lane stops before the second record about a row
-    whose effect is unanswered, so with anything asked the fold is not complete: ask, then fold again from the start.
+    `asked` holds the effects that `answers` does not answer yet. Records that come after an unanswered one, about its
+    row or under its key, are left out, so with anything asked the fold is not complete: ask, then fold again from the
+    start. All others are folded, so that one round asks for all that can be asked for.
     """
 
     def __init__(self, service: Service, codec: Codec, rows: Rows, answers: Answers, timestamp: int) -> None:
@@ -58,10 +59,15 @@ class Fold:
         """Hear the deliveries of one lane in order. Raises `RowMissing`."""
         draft.begin()
         waiting: set[Place] = set()
+        left_out: set[str] = set()
         for one in opened:
             reaction = self._service.reactions.get(type(one.event)) if one.event is not None else None
             place = (reaction.state, one.row) if reaction is not None else None
-            if place in waiting:
+            if waiting and (place in waiting or one.key in left_out):
+                left_out.add(one.key)
+                continue
+            if left_out and reaction is not None and reaction.reads is not None:
+                # What was left out may have changed what this decision reads.
                 return
             if one.delivery.is_new:
                 draft.hear(one.delivery)

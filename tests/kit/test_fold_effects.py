@@ -48,6 +48,15 @@ def test_a_second_record_about_a_row_whose_effect_is_unanswered_waits_for_the_ne
     assert [fact.amount for fact in batch.said() if fact.counter == "a"] == [0, 7, 0, 5]
 
 
+def test_what_waits_for_an_answer_holds_up_no_question_about_another_row(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring").asks("a", 5).asks("b", how="ring").asks("a", how="ring")
+    opened = batch.opened()
+    assert list(batch.again(opened, {}).asked) == [(Ring, "a"), (Ring, "b")]
+    answered = batch.again(opened, {(Ring, "a"): Rung(number=7), (Ring, "b"): Rung(number=1)})
+    assert not answered.asked
+    assert [(fact.counter, fact.amount) for fact in batch.said() if fact.amount] == [("a", 7), ("a", 5), ("b", 1), ("a", 7)]
+
+
 def test_a_second_record_that_asks_as_well_is_asked_in_a_round_of_its_own(counter: Counter) -> None:
     service = Service("rounds", states=[Count], says=[Added], world=counter.service.world)
 
