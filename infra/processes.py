@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,20 +116,8 @@ class Child:
         return code
 
     def give_way(self, niceness: int) -> None:
-        """Let others have the processor first where it is short; `niceness` from 1 to 19. Where the system does not
-        let it, it goes on as an equal."""
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, niceness)
-            # Each child is a session, and Linux shares the processor among sessions first (sched(7), autogroup). Of a
-            # user other than root it takes one such wish in a tenth of a second.
-            for attempt in Retrying(
-                retry=retry_if_exception_type(BlockingIOError),
-                wait=wait_fixed(0.1),
-                stop=stop_after_attempt(10),
-                reraise=True,
-            ):
-                with attempt:
-                    Path(f"/proc/{self.pid}/autogroup").write_text(str(niceness))
+        """Let others have the processor first where it is short: see `give_way`."""
+        give_way(self.pid, niceness)
 
     def pause(self) -> None:
         """Freeze it and all it started (SIGSTOP)."""
@@ -163,6 +152,30 @@ class Child:
             for each in (process, *children):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.send_signal(number)
+
+
+def give_way(pid: int, niceness: int) -> None:
+    """Let others have the processor before that process, which is a session of its own; `niceness` from 1 to 19.
+
+    Where the system does not let it, it goes on as an equal.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    # Linux shares the processor among sessions first (sched(7), autogroup). Without the capability CAP_SYS_ADMIN it
+    # takes one such wish in a tenth of a second: nobody waits for that.
+    threading.Thread(target=_have_session_give_way, args=(pid, niceness), name="give-way", daemon=True).start()
+
+
+def _have_session_give_way(pid: int, niceness: int) -> None:
+    with contextlib.suppress(OSError):
+        for attempt in Retrying(
+            retry=retry_if_exception_type(BlockingIOError),
+            wait=wait_fixed(0.1),
+            stop=stop_after_attempt(50),
+            reraise=True,
+        ):
+            with attempt:
+                Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def _fork(command: list[str], env: Mapping[str, str], log_file: Path, cwd: Path | None) -> subprocess.Popen[bytes]:

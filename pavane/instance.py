@@ -22,6 +22,11 @@ STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 
 
+def niceness_of(service: str) -> int:
+    """How far a service gives way on a machine that it shares with all others."""
+    return VIEW_NICENESS if find(service).is_projection else SERVICE_NICENESS
+
+
 class LaneHalted(InfraError):
     """A service stopped hearing a lane, and waits for somebody to decide."""
 
@@ -52,7 +57,7 @@ class Instance:
         module = module or ([MODULES[name]] if name in MODULES else ["streams.kit.run", name])
         self.child = Child(self.label, [sys.executable, "-m", *module], environment, log_file)
         if name in services():
-            self.child.give_way(VIEW_NICENESS if find(name).is_projection else SERVICE_NICENESS)
+            self.child.give_way(niceness_of(name))
         #: Where it answers, once it said so: the gateway itself, or a service's management port.
         self.url = ""
         #: Whether somebody asked it to end, so that its end is no news.

@@ -4,9 +4,10 @@ For each process of the platform one process of the twin. It consumes the same n
 many partitions (the requests from their own topic, the facts from `twin.<service>`, which another process of the twin
 writes meanwhile), produces the very records that the service said (value, key, headers, timestamp, read back from the
 log), and writes to PostgreSQL as many rows, in as many transactions, with as many outbox rows, as the service did:
-the rows' last values as JSON, one statement a table, into tables made alike, and the outbox rows with the bytes of its
-facts; billing and shipping also those of provider and carrier, in the other database. Each process reads what is there,
-says its next share, commits its next share, and begins again.
+the rows' last values, an array a column, one statement a table, into tables made alike, and the outbox rows with the
+bytes of its facts; billing and shipping also those of provider and carrier, in the other database. Each process reads
+what is there, says its next share, commits its next share, and begins again. They give way as the platform's do, and
+the time ends, as a drain's does, when the last fact has been said and its rows are committed, however far the view is.
 
 What it does not do: decode, decide, fold, build headers, wait for a cause before an effect (a process never waits for
 another but for records to read), load rows before writing them, lock rows or epochs, ask Redis, delete outbox rows.
@@ -25,6 +26,7 @@ import psycopg
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from infra.processes import give_way
 from infra.stack import WORLD_DATABASE
 from pavane.bench import database
 from pavane.bench.drain import Drained
@@ -32,6 +34,7 @@ from pavane.bench.ground import Ground
 from pavane.bench.twin_clients import CLIENTS
 from pavane.bench.twin_process import Plan, Table, Writing
 from pavane.bench.usage import Usage
+from pavane.instance import niceness_of
 from streams.kit.lane import REQUESTS
 from streams.kit.run import find, services
 
@@ -88,6 +91,8 @@ async def _run(ground: Ground, usage: Usage, moved: Moved, client: str) -> Twin:
     await asyncio.to_thread(_make_tables, ground, moved)
     plans = {name: _plan(ground, moved, name, client) for name in services()}
     processes = {name: await _start(plan) for name, plan in plans.items()}
+    for name, process in processes.items():
+        give_way(process.pid, niceness_of(name))
     ground.extra.update({f"twin-{name}": process.pid for name, process in processes.items()})
     try:
         async with asyncio.timeout(PREPARED_SECONDS):
@@ -97,8 +102,11 @@ async def _run(ground: Ground, usage: Usage, moved: Moved, client: str) -> Twin:
             assert process.stdin is not None
             process.stdin.write(b"go\n")
         async with asyncio.timeout(WORKED_SECONDS):
-            await asyncio.gather(*(_line(process, b"done") for process in processes.values()))
-        ended = time.time()
+            done = {name: asyncio.create_task(_line(process, b"done")) for name, process in processes.items()}
+            # As in a drain: to the last fact, however far the view is.
+            await asyncio.gather(*(each for name, each in done.items() if find(name).says))
+            ended = time.time()
+            await asyncio.gather(*done.values())
         await asyncio.gather(*(process.wait() for process in processes.values()))
     finally:
         for name, process in processes.items():
@@ -140,6 +148,7 @@ async def _start(plan: Plan) -> asyncio.subprocess.Process:
         *(sys.executable, "-m", "pavane.bench.twin_process"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(plan) + b"\n")

@@ -16,6 +16,7 @@ import uvloop
 
 from pavane.bench import log
 from pavane.bench.twin_clients import CLIENTS, Client, Sent
+from streams.kit.columns import array_of
 
 SCHEMA = "twin"
 
@@ -49,12 +50,12 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """Writes prepared documents, a share of all of them in each transaction, as one pipeline."""
+    """Writes prepared arrays, a share of all of them in each transaction, as one pipeline."""
 
     def __init__(self, writing: Writing, said: Sequence[Sent]) -> None:
         self._connection = psycopg.connect(writing.url, autocommit=True)
         self._commits = max(1, writing.commits)
-        self._statements: list[tuple[bytes, list[str]]] = []
+        self._statements: list[tuple[bytes, list[list[str]]]] = []
         for table in writing.tables:
             self._prepare(table)
         self._outbox = self._outbox_rows(writing.outbox_rows, said)
@@ -69,34 +70,34 @@ class Writer:
         connection = self._connection
         with connection.pipeline():
             connection.execute("BEGIN")
-            for statement, documents in self._statements:
-                if documents[number]:
-                    connection.execute(statement, (documents[number],))
+            for statement, arrays in self._statements:
+                if arrays[number]:
+                    connection.execute(statement, arrays[number])
             for facts in self._outbox[number]:
                 connection.execute("INSERT INTO twin.outbox VALUES (0, %s, now(), %s)", (next(self._numbers), facts))
             connection.execute("COMMIT")
 
     def _prepare(self, table: Table) -> None:
-        rows = self._connection.execute(f"SELECT to_json(t)::text FROM public.{table.name} t".encode()).fetchall()
-        texts = [text for (text,) in rows]
-        shares = []
+        columns = self._connection.execute(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' "
+            "AND table_name = %s AND is_identity = 'NO' ORDER BY ordinal_position",
+            (table.name,),
+        ).fetchall()
+        names = ", ".join(f'"{name}"' for name, _ in columns)
+        texts = ", ".join(f'"{name}"::text' for name, _ in columns)
+        rows = self._connection.execute(f"SELECT {texts} FROM public.{table.name}".encode()).fetchall()
+        shares: list[list[list[str | None]]] = []
         for number in range(self._commits):
             begin, end = (table.rows * each // self._commits for each in (number, number + 1))
             # More writes than rows: a row is written again, in another transaction where there are enough rows.
-            documents = {texts[place % len(texts)] for place in range(begin, end)}
-            shares.append(f"[{','.join(documents)}]" if documents else "")
-        columns = self._connection.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = %s "
-            "AND is_identity = 'NO' ORDER BY ordinal_position",
-            (table.name,),
-        ).fetchall()
-        names = ", ".join(f'"{name}"' for (name,) in columns)
-        insert = f"INSERT INTO twin.{table.name} ({names}) SELECT {names} FROM "
-        insert += f"json_populate_recordset(null::twin.{table.name}, %s)"
+            places = {place % len(rows) for place in range(begin, end)}
+            shares.append([list(column) for column in zip(*(rows[place] for place in places), strict=True)])
+        arrays = ", ".join(f"%s::{kind}[]" for _, kind in columns)
+        insert = f"INSERT INTO twin.{table.name} ({names}) SELECT * FROM unnest({arrays})"
         if table.key:
-            sets = ", ".join(f'"{name}" = excluded."{name}"' for (name,) in columns if name != table.key)
+            sets = ", ".join(f'"{name}" = excluded."{name}"' for name, _ in columns if name != table.key)
             insert += f' ON CONFLICT ("{table.key}") DO UPDATE SET {sets}'
-        self._statements.append((insert.encode(), shares))
+        self._statements.append((insert.encode(), [list(map(array_of, share)) for share in shares]))
 
     def _outbox_rows(self, count: int, said: Sequence[Sent]) -> list[list[bytes]]:
         rows = [

@@ -1,6 +1,6 @@
 """CPU seconds and memory of every process, over time.
 
-A thread looks at each process some times a second; what was used between two moments is interpolated between looks.
+A thread looks at each process once a second; what was used between two moments is interpolated between looks.
 """
 
 import contextlib

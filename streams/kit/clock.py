@@ -45,14 +45,8 @@ def hear(
 
     `knows_itself`: the speakers listened to here, and the listener itself.
     """
-    learn(clock, knows_itself, heard)
+    if not heard.keys() <= knows_itself:
+        for other, known in heard.items():
+            if known > clock.get(other, 0) and other not in knows_itself:
+                clock[other] = known
     clock[speaker] = sequence
-
-
-def learn(clock: Clock, knows_itself: Set[str], heard: Mapping[str, int]) -> None:
-    """Note in `clock` what is known through a fact that was heard, of speakers not listened to here."""
-    if heard.keys() <= knows_itself:
-        return
-    for other, known in heard.items():
-        if known > clock.get(other, 0) and other not in knows_itself:
-            clock[other] = known

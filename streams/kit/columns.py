@@ -11,18 +11,25 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec.inspect import BoolType, DateTimeType, EnumType, IntType, StrType, UnionType, type_info
+from msgspec import inspect
 from msgspec.structs import astuple
 
+from streams.kit.errors import WrongDeclaration
 from streams.kit.events import State
 
 JSON = "jsonb"
 _BY_KIND: dict[Any, str] = {
-    StrType: "text",
-    EnumType: "text",
-    IntType: "bigint",
-    BoolType: "boolean",
-    DateTimeType: "timestamptz",
+    inspect.StrType: "text",
+    inspect.EnumType: "text",
+    inspect.IntType: "bigint",
+    inspect.BoolType: "boolean",
+    inspect.DateTimeType: "timestamptz",
+    inspect.FloatType: "double precision",
+    inspect.StructType: JSON,
+    inspect.ListType: JSON,
+    inspect.VarTupleType: JSON,
+    inspect.TupleType: JSON,
+    inspect.DictType: JSON,
 }
 _encode = msgspec.json.Encoder().encode
 _OTHER_ESCAPE = re.compile(r'(?<!\\)(?:\\\\)*\\[^\\"]')
@@ -30,21 +37,27 @@ _OTHER_ESCAPE = re.compile(r'(?<!\\)(?:\\\\)*\\[^\\"]')
 
 @cache
 def types_of(state: type[State]) -> tuple[str, ...]:
-    """The type of PostgreSQL in which each field of the row travels, in order; whatever is composed is JSON."""
-    return tuple(_type_of(type_info(field.type)) for field in msgspec.structs.fields(state))
+    """The type of PostgreSQL in which each field of the row travels, in order; whatever is composed is JSON.
+
+    Raises `WrongDeclaration` for a type that no column takes.
+    """
+    return tuple(_type_of(state, field.name, field.type) for field in msgspec.structs.fields(state))
 
 
 def arrays(state: type[State], rows: Sequence[State]) -> list[str]:
     """One array for each field of the rows, in order."""
     columns = zip(zip(*map(astuple, rows), strict=True), types_of(state), strict=True)
-    return [_array_of_json(values) if kind == JSON else _array(values) for values, kind in columns]
+    return [_array_of_json(values) if kind == JSON else array_of(values) for values, kind in columns]
 
 
-def _type_of(kind: Any) -> str:
-    if isinstance(kind, UnionType):
-        others = [each for each in kind.types if not isinstance(each, msgspec.inspect.NoneType)]
-        kind = others[0] if len(others) == 1 else kind
-    return _BY_KIND.get(type(kind), JSON)
+def _type_of(state: type[State], name: str, declared: Any) -> str:
+    kind = inspect.type_info(declared)
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    plain = [each.type if isinstance(each, inspect.Metadata) else each for each in kinds]
+    found = {_BY_KIND.get(type(each)) for each in plain if not isinstance(each, inspect.NoneType)}
+    if len(found) != 1 or None in found:
+        raise WrongDeclaration(f"{state.__name__}.{name}: no column takes {declared}")
+    return str(found.pop())
 
 
 def _array_of_json(values: Sequence[Any]) -> str:
@@ -53,7 +66,8 @@ def _array_of_json(values: Sequence[Any]) -> str:
     return f"{{{_encode(texts).decode()[1:-1]}}}"
 
 
-def _array(values: Sequence[Any]) -> str:
+def array_of(values: Sequence[Any]) -> str:
+    """The values as one array of PostgreSQL, as text."""
     text = _encode(values).decode()
     if "\\" in text and _OTHER_ESCAPE.search(text):
         return f"{{{','.join(map(_value, values))}}}"

@@ -28,7 +28,7 @@ class _Frozen(msgspec.StructMeta):
                 raise TypeError(f"{name}: {key!r} is not something a {bases[0].__name__} declares")
             setattr(cls, key, value)
         if "table" in declared:
-            # The same as the property that it stands for, without a call into Python for each row.
+            # What the property says of a text column, without a call into Python for each row.
             cls.row_key = property(attrgetter(cls.key))
         return cls
 

@@ -40,7 +40,8 @@ class Fold:
 
     `asked` holds the effects that `answers` does not answer yet. Records that come after an unanswered one, about its
     row or under its key, are left out, so with anything asked the fold is not complete: ask, then fold again from the
-    start. All others are folded, so that one round asks for all that can be asked for.
+    start. All others are folded, so that one round asks for all that can be asked for; but in a service whose rows are
+    not apart (`Service.keeps_rows_apart`) a lane stops at the first record that is left out.
     """
 
     def __init__(self, service: Service, codec: Codec, rows: Rows, answers: Answers, timestamp: int) -> None:
@@ -49,6 +50,7 @@ class Fold:
         self._rows = rows
         self._answers = answers
         self._timestamp = timestamp
+        self._rows_are_apart = service.keeps_rows_apart
         self.asked: dict[Asked, Effect] = {}
         self.put_aside: list[tuple[Opened, Exception]] = []
         self.failed_again: list[tuple[Opened, Exception]] = []
@@ -59,16 +61,17 @@ class Fold:
         """Hear the deliveries of one lane in order. Raises `RowMissing`."""
         draft.begin()
         waiting: set[Place] = set()
-        left_out: set[str] = set()
+        unsettled: set[str] = set()
         for one in opened:
             reaction = self._service.reactions.get(type(one.event)) if one.event is not None else None
             place = (reaction.state, one.row) if reaction is not None else None
-            if waiting and (place in waiting or one.key in left_out):
-                left_out.add(one.key)
+            if waiting and (place in waiting or one.key in unsettled):
+                if not self._rows_are_apart:
+                    return
+                unsettled.add(one.key)
+                if place is not None:
+                    waiting.add(place)
                 continue
-            if left_out and reaction is not None and reaction.reads is not None:
-                # What was left out may have changed what this decision reads.
-                return
             if one.delivery.is_new:
                 draft.hear(one.delivery)
             if draft.parking.held and self._must_wait(draft, one):
@@ -78,6 +81,7 @@ class Fold:
             asked = self._hear(draft, one, reaction)
             if asked and place is not None:
                 waiting.add(place)
+                unsettled.add(one.key)
 
     def _must_wait(self, draft: Draft, one: Opened) -> bool:
         """Its key is held: a new record is parked behind, a deadline comes again when the key is free."""

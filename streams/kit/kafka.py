@@ -109,6 +109,7 @@ class KafkaLog:
 
     async def close(self) -> None:
         """Leave the group and let go of the producer; what was not acknowledged is left to the outbox."""
+        self._reader.close()
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS)
         with contextlib.suppress(KafkaError, TimeoutError):

@@ -72,8 +72,7 @@ class Draft:
 
     def begin(self) -> None:
         """Hear nothing and say nothing yet: the start of a fold, and of one that is folded again."""
-        self._clock: Clock = dict(self.lane.clock)
-        self._through: dict[str, Mapping[str, int]] = {}
+        self.clock: Clock = dict(self.lane.clock)
         self.said: list[ToSay] = []
         self.names: list[str] = []
         self.parking = Parking(self.lane.held, self.lane.parked)
@@ -81,21 +80,7 @@ class Draft:
     def hear(self, delivery: Delivery) -> None:
         """Move the clock over the delivery. Facts said from now on tell that it was heard."""
         said = delivery.envelope
-        self._clock[said.speaker] = said.sequence
-        self._through[said.speaker] = said.heard
-
-    @property
-    def clock(self) -> Clock:
-        """The lane's clock after what was heard and said so far.
-
-        What is known through others is looked at only here: a speaker's clock never goes back, so its last one tells
-        all.
-        """
-        if self._through:
-            for heard in self._through.values():
-                causal.learn(self._clock, self.lane.knows_itself, heard)
-            self._through.clear()
-        return self._clock
+        causal.hear(self.clock, self.lane.knows_itself, said.speaker, said.sequence, said.heard)
 
     def say(self, name: str, key: str, value: bytes, timestamp: int, cause: Envelope) -> None:
         """Say a fact: give it the next sequence, and the clock as it is now."""
@@ -107,15 +92,15 @@ class Draft:
 
     def mark(self) -> tuple[int, int]:
         """A point within the fold to go back to."""
-        return len(self.names), self._clock.get(self.lane.me, 0)
+        return len(self.names), self.clock.get(self.lane.me, 0)
 
     def undo(self, mark: tuple[int, int]) -> None:
         """Take back what was said since the mark."""
         undone = len(self.names) - mark[0]
         if undone:
             del self.said[-undone:], self.names[-undone:]
-        if mark[1] or self.lane.me in self._clock:
-            self._clock[self.lane.me] = mark[1]
+        if mark[1] or self.lane.me in self.clock:
+            self.clock[self.lane.me] = mark[1]
 
     def spoken_clock(self) -> Clock:
         """The clock as others are told it: without the count of dead letters, which concerns nobody else."""

@@ -1,7 +1,7 @@
 """The store on PostgreSQL: one connection, one round trip to load what is not in memory, one to commit.
 
-Rows travel as one JSON document a table, both ways: PostgreSQL maps it to columns by name and type, and no value is
-adapted one by one. Sequential scans are off for the worker's connection: its statements always name keys, and plans
+Rows are read as one JSON document a table and written as one array a column (`columns`): no value is adapted one by
+one. Sequential scans are off for the worker's connection: its statements always name keys, and plans
 that were made while a table was small would stay.
 """
 

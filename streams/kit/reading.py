@@ -37,7 +37,8 @@ Found = list[tuple[TopicPartition, Sequence[Record]]]
 
 
 class _Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]
-    """What was fetched of a partition, unpacked to our records at once. They have the names of the client's own."""
+    """What was fetched of a partition, unpacked to our records at once, for every consumer of this process. They have
+    the names of the client's own; nothing is deserialized."""
 
     def _consumer_record(self, at: TopicPartition, found: Any) -> Record:
         headers = tuple(found.headers)
@@ -105,16 +106,20 @@ class Reader:
 
         The client fixes both bounds when it is made, though the protocol has them in each request.
         """
-        if self._gathers_until is not None:
-            self._gathers_until.cancel()
-        fetcher, long = self._consumer._fetcher, self._gathering_milliseconds
-        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = ENOUGH_BYTES, long
+        self.close()
+        asks, long = self._consumer._fetcher, self._gathering_milliseconds
+        asks._fetch_min_bytes, asks._fetch_max_wait_ms = ENOUGH_BYTES, long
 
         def enough() -> None:
-            fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = 1, LONG_POLL_MILLISECONDS
+            asks._fetch_min_bytes, asks._fetch_max_wait_ms = 1, LONG_POLL_MILLISECONDS
 
         seconds = GATHERING_ENDS_AFTER * long / 1000
         self._gathers_until = asyncio.get_running_loop().call_later(seconds, enough)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._gathers_until is not None:
+            self._gathers_until.cancel()
 
     async def _ask(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> Found:
         found = await self._consumer.getmany(

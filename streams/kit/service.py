@@ -197,6 +197,14 @@ class Service:
         return any(state.shared for state in self.states)
 
     @property
+    def keeps_rows_apart(self) -> bool:
+        """What becomes of one row follows from the records about it alone: no decision reads another's, and no fact
+        changes another's but one that nobody reads."""
+        read = any(reaction.reads is not None for reaction in self.reactions.values())
+        evolutions = (each for of_fact in self.evolutions.values() for each in of_fact)
+        return not read and all(each.keys is None or each.state.append_only for each in evolutions)
+
+    @property
     def timed(self) -> tuple[type[State], ...]:
         """The states whose `due_at` is watched."""
         reaction = self.reactions.get(Due)

@@ -6,7 +6,6 @@ that crashed or was rebuilt, and the audit counts in it what really happened.
 """
 
 import asyncio
-import contextlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -113,14 +112,9 @@ class SimulatedWorld(Generic[R]):
         if self._latency_seconds:
             await asyncio.sleep(self._latency_seconds)
         try:
+            # The pool rolls back what was begun and not committed.
             async with asyncio.timeout(ROUND_SECONDS), self._pool.connection() as connection:
-                try:
-                    return await self._round(connection, effects)
-                except BaseException:
-                    # Whatever was begun is not to be half done; a connection that is gone has ended it already.
-                    with contextlib.suppress(psycopg.Error):
-                        await connection.rollback()
-                    raise
+                return await self._round(connection, effects)
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             raise WorldUnavailable(f"{DATABASE}, which holds {self._script.table}, does not answer: {error}") from error
 

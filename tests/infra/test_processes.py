@@ -142,14 +142,16 @@ def test_a_child_can_run_as_somebody_else_and_still_dies_with_its_launcher(
     eventually(lambda: not alive(child))
 
 
-def test_a_child_that_gives_way_is_nicer_than_its_launcher_as_a_session_too(start: Starter) -> None:
+def test_a_child_that_gives_way_is_nicer_than_its_launcher_as_a_session_too(
+    start: Starter, eventually: Callable[..., None]
+) -> None:
     child = start(SLEEP)
 
     child.give_way(7)
 
     assert os.getpriority(os.PRIO_PROCESS, child.pid) == 7
     session = Path(f"/proc/{child.pid}/autogroup")
-    assert not session.exists() or session.read_text().split()[-1] == "7"
+    eventually(lambda: not session.exists() or session.read_text().split()[-1] == "7")
 
 
 def test_a_child_that_has_ended_gives_way_to_everybody(start: Starter) -> None:

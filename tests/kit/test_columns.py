@@ -1,6 +1,6 @@
 """Rows go into PostgreSQL as arrays of columns, and are what they were, whatever their texts hold."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from streams.kit.columns import arrays, types_of
+from streams.kit.errors import WrongDeclaration
 from streams.kit.events import State, Value
 
 ODD = ["", " ", "null", "NULL", "{a,b}", "é 漢 😀", "\x1f\x7f", "a\nb\tc\r"]
@@ -58,6 +59,18 @@ def odd(number: int, text: str) -> Odd:
 def test_a_field_travels_as_its_own_type_and_what_is_composed_as_json() -> None:
     kinds = ("text", "text", "bigint", "boolean", "text", "timestamptz", "jsonb", "jsonb", "jsonb")
     assert types_of(Odd) == kinds
+
+
+class Unfit(State, table="unfit", key="name"):
+    """A field that no column takes."""
+
+    name: str
+    day: date | None = None
+
+
+def test_a_field_that_no_column_takes_is_refused_by_its_name() -> None:
+    with pytest.raises(WrongDeclaration, match=r"Unfit\.day: no column takes"):
+        types_of(Unfit)
 
 
 async def _there_and_back(url: str, rows: list[Odd]) -> list[Odd]:

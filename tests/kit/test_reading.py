@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.util import calc_crc32c
 
 from infra.stack import Stack
 from streams.kit.kafka import KafkaLog
 from streams.kit.log import Record
+from streams.kit.reading import ENOUGH_BYTES, GATHERING_MILLISECONDS, LONG_POLL_MILLISECONDS
 from tests.conftest import NewTopics
 from tests.waiting import eventually
 
@@ -74,6 +76,43 @@ async def test_what_came_before_an_error_is_read_again(
 
     assert given[:2] == ["error", "records"]
     assert [record.value for record in read] == [b"first", b"second"]
+
+
+async def test_the_broker_gathers_while_records_come_and_no_longer(
+    stack: Stack, new_topics: NewTopics, new_name: str
+) -> None:
+    topic = f"{new_name}.requests"
+    await new_topics(topic, partitions=1)
+    log = KafkaLog(stack.addresses.kafka_bootstrap, new_name, [topic], 6_000)
+    await log.open()
+    try:
+        await eventually(lambda: 0 in log.assigned())
+        log.seek(0, {topic: 0})
+        asked = _bounds_of_requests(log)
+        assert not list(await log.read([(topic, 0)], 0.2))
+        await _produce(stack, topic, [b"first"])
+        while not list(await log.read([(topic, 0)], 0.2)):
+            pass
+        await eventually(lambda: (GATHERING_MILLISECONDS, ENOUGH_BYTES) in asked)
+        assert (LONG_POLL_MILLISECONDS, 1) in asked
+        await eventually(lambda: asked[-1] == (LONG_POLL_MILLISECONDS, 1))
+    finally:
+        await log.close()
+
+
+def _bounds_of_requests(log: KafkaLog) -> list[tuple[int, int]]:
+    """How long and for how many bytes the broker is asked to wait, of every fetch from now on."""
+    asked: list[tuple[int, int]] = []
+    client = log._reader._consumer._client
+    send = client.send
+
+    async def noted(node: int, request: Any, **more: Any) -> Any:
+        if isinstance(request, FetchRequest):
+            asked.append((request._max_wait_ms, request._min_bytes))
+        return await send(node, request, **more)
+
+    client.send = noted
+    return asked
 
 
 async def _produce(stack: Stack, topic: str, values: list[bytes | None]) -> None:
