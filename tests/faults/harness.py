@@ -126,12 +126,13 @@ class Ground:
         return await _rows(self.stack.addresses.postgres[database], query, *values)
 
     async def made_whole(self) -> None:
-        """One ordinary process of every service runs, and one gateway, whatever the last test left."""
+        """One ordinary process of every service runs, and one gateway, and none misses anything, whatever the last test
+        left: a server that is killed while a service comes up is another fault than the one that a test is about."""
         for service in (*services(), GATEWAY):
             running = self.running(service)
             if len(running) != 1 or running[0].pid in self._set_up_to_fail:
                 await self.replace(service)
-        await self.ready(self.running(GATEWAY)[0])
+        await asyncio.gather(*(self.ready(self.running(service)[0]) for service in (*services(), GATEWAY)))
 
 
 @asynccontextmanager
