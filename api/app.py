@@ -45,11 +45,12 @@ def parts(settings: GatewaySettings) -> Gateway:
     async def open_codec() -> Codec:
         return Codec(language, ConfluentRegistry(settings.registry))
 
+    timeline = Timeline(settings.database_timeline)
     return Gateway(
         verifier=Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience),
-        log=RequestLog(settings.kafka, open_codec),
+        log=RequestLog(settings.kafka, open_codec, timeline.lane_count),
         idempotency=Idempotency(settings.redis),
-        timeline=Timeline(settings.database_timeline),
+        timeline=timeline,
         keyring=keyring,
         customers=Customers(keyring, language),
         limits=Limits(

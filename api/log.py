@@ -18,7 +18,9 @@ from api.events import by_topic
 from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
 from streams.kit.closed import tell_closed_connections
 from streams.kit.codec import Codec
+from streams.kit.counting import lanes_among
 from streams.kit.events import Request
+from streams.kit.kafka import partition_of
 from streams.kit.logs import logger
 
 tell_closed_connections()
@@ -29,18 +31,34 @@ _REQUEST_TIMEOUT_MS = 5_000
 _CLOSE_SECONDS = 1.0
 
 OpenCodec = Callable[[], Awaitable[Codec]]
+LaneCount = Callable[[], Awaitable[int | None]]
+
+
+async def _not_remembered() -> int | None:
+    """There is nobody to ask: the topics themselves must agree."""
+    return None
 
 
 class RequestLog:
     """The gateway's way onto the log. It connects in the background and again after every failure of the producer.
 
+    `lanes`: how many lanes the services have, None if they have none yet or cannot be asked: a topic that has grown
+    has more partitions than anybody hears.
     What waits while the broker is away is bounded: one batch of 16 KiB a partition; a record that finds no room is
     refused when its time is over.
     """
 
-    def __init__(self, bootstrap: str, open_codec: OpenCodec, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        open_codec: OpenCodec,
+        lanes: LaneCount = _not_remembered,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._bootstrap = bootstrap
         self._open_codec = open_codec
+        self._lanes = lanes
+        self._lane_count = 0
         self._patience_seconds = patience_seconds
         self._codec: Codec | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -94,6 +112,7 @@ class RequestLog:
                     request.topic,
                     value=codec.encode(request),
                     key=request.key.encode(),
+                    partition=partition_of(request.key.encode(), self._lane_count),
                     headers=_headers(type(request).__name__, correlation, traceparent),
                 )
                 return producer, acknowledged
@@ -147,7 +166,12 @@ class RequestLog:
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
         )
         await self._producer.start()
+        self._lane_count = await self._count_lanes(self._producer)
         self._connected.set()
+
+    async def _count_lanes(self, producer: AIOKafkaProducer) -> int:
+        counts = {topic: len(await producer.partitions_for(topic)) for topic in by_topic()}
+        return lanes_among(counts, await self._lanes())
 
     def _break_off(self, producer: AIOKafkaProducer | None, error: KafkaError) -> None:
         """Let a new producer take over; what the old one still holds ends as unknown."""

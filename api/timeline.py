@@ -45,6 +45,7 @@ _HEADS = """
                                  WHERE key = ANY(%(speakers)s)), 0) AS head
       FROM lanes
 """
+_LANE_COUNT = "SELECT max(partition_count) AS lanes FROM lanes"
 # `customer` is null for the feed, which wants what everybody was told.
 _TOLD = """
     SELECT seen.lane, e.ordinal, e.id, e.fact, e.order_id, s.tenant, s.customer, to_json(e)::text AS data,
@@ -161,6 +162,15 @@ class Timeline:
         stories = [Story(row["order_id"], row["tenant"], row["status"], _entries(row["story"])) for row in rows]
         steps = usual(_entries(row["story"]) for row in over)
         return late(stories, steps, datetime.now(UTC))[:most]
+
+    async def lane_count(self) -> int | None:
+        """How many lanes the services have; None before the timeline has taken its first, or while it is away."""
+        try:
+            [row] = await self._rows(_LANE_COUNT, {})
+        except Unavailable:
+            return None
+        count: int | None = row["lanes"]
+        return count
 
     async def heads(self) -> dict[int, int]:
         """By lane: the ordinal of the last fact heard. Some above it may be told already, if they had been parked."""

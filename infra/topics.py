@@ -1,7 +1,7 @@
 """The topics of `topics.yaml`: read, compared with a cluster, made.
 
 `apply` makes what is missing and sets what differs, but never touches a number of partitions: a key would change its
-lane.
+lane. A topic that has grown, where others have as many as they shall, does no harm: nobody uses what it has beyond.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Plan:
     differing: list[Difference]
     #: Numbers of partitions that nobody may change.
     impossible: list[Difference]
+    #: Topics with more partitions than they need.
+    grown: list[Difference]
 
 
 def load(file: Path = TOPICS_FILE, environment: Mapping[str, str] = os.environ) -> list[Topic]:
@@ -126,12 +128,16 @@ def _plan(client: AdminClient, topics: list[Topic]) -> Plan:
     present = client.list_topics(timeout=TIMEOUT_SECONDS).topics
     missing = [_safe(topic, replicas) for topic in topics if topic.name not in present]
     existing = [_safe(topic, replicas) for topic in topics if topic.name in present]
-    impossible = [
-        Difference(topic.name, "partitions", str(topic.partitions), str(len(present[topic.name].partitions)))
-        for topic in existing
-        if len(present[topic.name].partitions) != topic.partitions
+    counts = [len(present[topic.name].partitions) for topic in existing]
+    others = [
+        Difference(topic.name, "partitions", str(topic.partitions), str(count))
+        for topic, count in zip(existing, counts, strict=True)
+        if count != topic.partitions
     ]
-    return Plan(missing, _differing(client, existing), impossible)
+    # Where no topic has the number that is wanted, the setting is wrong, not the topics.
+    right = len(others) < len(existing)
+    grown = [each for each in others if right and int(each.found) > int(each.wanted)]
+    return Plan(missing, _differing(client, existing), [each for each in others if each not in grown], grown)
 
 
 def _differing(client: AdminClient, topics: list[Topic]) -> list[Difference]:

@@ -41,7 +41,9 @@ def plan_topics(data: Path) -> int:
         typer.echo(f"~ {each.topic}: {each.what} is {each.found}, will be {each.wanted}")
     for each in plan.impossible:
         typer.echo(f"! {each.topic}: {each.what} is {each.found}, {each.wanted} are wanted: that is a migration")
-    if not (plan.missing or plan.differing or plan.impossible):
+    for each in plan.grown:
+        typer.echo(f"  {each.topic} has grown: {each.found} partitions, of which the first {each.wanted} are used")
+    if not (plan.missing or plan.differing or plan.impossible or plan.grown):
         typer.echo("nothing to do: all topics are as infra/topics.yaml wants them")
     return 1 if plan.impossible else 0
 

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # hidden from type checkers
 
 from infra.addresses import Addresses
+from streams.kit.log import Extent
 from streams.kit.run import find, services
 
 ASK_SECONDS = 10.0
@@ -21,7 +22,7 @@ BETWEEN_LOOKS_SECONDS = 0.1
 #: A fact that was said twice makes its topic longer than its sequence: one look alone could come a moment too early.
 LOOKS = 2
 
-Ends = Mapping[tuple[str, int], int]
+Ends = Mapping[tuple[str, int], Extent]
 
 
 class Heard(NamedTuple):
@@ -73,15 +74,17 @@ def _unheard(found: Iterable[Heard], ends: Ends) -> Iterable[str]:
     positions = {(each.service, each.partition): each.positions for each in found}
     for name in services():
         heard = find(name).topics
-        for (topic, partition), end in ends.items():
-            missing = end - positions.get((name, partition), {}).get(topic, 0)
+        for (topic, partition), extent in ends.items():
+            # Of what was deleted there is nothing to hear.
+            missing = extent.end - max(extent.start, positions.get((name, partition), {}).get(topic, 0))
             if topic in heard and missing > 0:
                 yield f"{name} has {missing:,} records of {topic}/{partition} to hear"
 
 
 def _unsaid(found: Iterable[Heard], ends: Ends) -> Iterable[str]:
     for each in found:
-        unsaid = each.clock.get(each.service, 0) - ends.get((each.service, each.partition), 0)
+        extent = ends.get((each.service, each.partition), Extent(0, 0))
+        unsaid = each.clock.get(each.service, 0) - extent.end
         if unsaid > 0:
             yield f"{each.service} has {unsaid:,} facts of lane {each.partition} to say"
 
@@ -104,14 +107,16 @@ async def _until_nothing(look: Callable[[], Awaitable[list[str]]], looks: int, t
         await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
 
-def _ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+def _ends(bootstrap: str, topics: Sequence[str]) -> dict[tuple[str, int], Extent]:
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     known = client.list_topics(timeout=ASK_SECONDS).topics
-    wanted = {
-        TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        for topic in topics
-        if topic in known
-        for partition in known[topic].partitions
-    }
-    found = client.list_offsets(wanted) if wanted else {}
+    wanted = [TopicPartition(topic, p) for topic in topics if topic in known for p in known[topic].partitions]
+    # The starts first: both only grow, so none is beyond its end.
+    starts = _offsets(client, wanted, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    ends = _offsets(client, wanted, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    return {where: Extent(starts[where], end) for where, end in ends.items()}
+
+
+def _offsets(client: AdminClient, wanted: Sequence[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    found = client.list_offsets(dict.fromkeys(wanted, spec)) if wanted else {}
     return {(at.topic, at.partition): int(future.result(ASK_SECONDS).offset) for at, future in found.items()}

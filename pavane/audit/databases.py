@@ -4,7 +4,7 @@ Long tables are streamed: a snapshot stays open until its rows were asked for.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, LiteralString
@@ -16,6 +16,7 @@ from psycopg import Connection, IsolationLevel, sql
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.snapshot import Clocks, Parked, Snapshot
 from pavane.audit.world import Charge, Parcel, World
+from streams.kit import run
 from streams.kit.events import State
 from streams.kit.lane import Holding
 from streams.kit.log import ToSay
@@ -71,6 +72,15 @@ def reading(name: str, environment: Mapping[str, str]) -> Iterator[Opened]:
             yield connection
     except psycopg.Error as error:
         raise EvidenceMissing(f"The database that {variable} names cannot be read: {str(error).strip()}") from error
+
+
+def lane_count(environment: Mapping[str, str]) -> int | None:
+    """How many lanes the services' databases remember; None when none of those that can be read has any."""
+    found: set[int | None] = set()
+    for name in run.services():
+        with suppress(EvidenceMissing), reading(name, environment) as connection:
+            found |= {count for (count,) in connection.execute("SELECT max(partition_count) FROM lanes")}
+    return max((count for count in found if count is not None), default=None)
 
 
 def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, str]) -> Snapshot:

@@ -42,7 +42,9 @@ def _audit(environment: Mapping[str, str]) -> Report:
     topics = topics_of(services)
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LogReader(setting(environment, "PAVANE_KAFKA"))))
-        partition_count = reader.partition_count(topics)
+        partition_count = reader.partition_count(topics, databases.lane_count(environment))
+        if astray := reader.astray(topics, partition_count):
+            raise EvidenceMissing(str(astray[0]))
         snapshots = {service.name: databases.open_snapshot(stack, service, environment) for service in services}
         _judge_lanes(snapshots, partition_count)
         world = databases.read_world(environment)

@@ -10,7 +10,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.ledger import Where
 from pavane.audit.side_by_side import SideBySide
+from streams.kit.counting import lanes_among
 from streams.kit.envelope import with_values
+from streams.kit.errors import PartitionsChanged, RecordsAstray
 from streams.kit.lane import REQUESTS
 from streams.kit.log import Record
 
@@ -48,8 +50,31 @@ class LogReader:
         """Let go of the connection."""
         self._consumer.close()
 
-    def partition_count(self, topics: Collection[str]) -> int:
-        """How many partitions the topics have, which must be the same for all."""
+    def partition_count(self, topics: Collection[str], known: int | None = None) -> int:
+        """How many lanes there are: what a database remembers (`known`), or what all these topics have.
+
+        A topic that has grown has more partitions than that; no service hears those.
+        """
+        counts = self._counts(topics)
+        try:
+            return lanes_among(counts, known)
+        except PartitionsChanged as error:
+            listed = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
+            raise EvidenceMissing(f"{error} Partitions: {listed}.") from error
+
+    def astray(self, topics: Collection[str], partition_count: int) -> list[RecordsAstray]:
+        """What was written to partitions that are no lanes."""
+        found: list[RecordsAstray] = []
+        for topic, count in sorted(self._counts(topics).items()):
+            for partition in range(partition_count, count):
+                start, end = self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS
+                )
+                if end > start:
+                    found.append(RecordsAstray(topic, partition, end - start, partition_count))
+        return found
+
+    def _counts(self, topics: Collection[str]) -> dict[str, int]:
         try:
             found = self._consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
         except KafkaException as error:
@@ -59,11 +84,7 @@ class LogReader:
                 f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}: run 'pavane topics apply', or check "
                 f"PAVANE_KAFKA"
             )
-        counts = {len(found[topic].partitions) for topic in topics}
-        if len(counts) != 1:
-            listed = ", ".join(f"{topic} {len(found[topic].partitions)}" for topic in sorted(topics))
-            raise EvidenceMissing(f"the topics have different numbers of partitions, so keys have no lane: {listed}")
-        return counts.pop()
+        return {topic: len(found[topic].partitions) for topic in topics}
 
     def ends(self, topics: Collection[str], partition_count: int) -> dict[Where, int]:
         """The end of every partition now: the first offset that nothing was written to."""

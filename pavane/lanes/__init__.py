@@ -2,8 +2,9 @@
 
 | module | what |
 | --- | --- |
-| `commands` | `pavane lanes list / skip` |
+| `commands` | `pavane lanes list / skip / settle` |
 | `reading` | what the log holds now: where partitions begin and end, and some of their records |
 | `listing` | every lane of the services asked for |
 | `skipping` | goes on behind records that are foreign or gone: first shown, then done under the lane's epoch |
+| `settling` | topics have another number of partitions than there are lanes: all is made to fit them again |
 """

@@ -62,6 +62,32 @@ def skip(
     _run(work())
 
 
+@lanes_app.command()
+def settle(
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    lanes: Annotated[int | None, typer.Option(min=1, max=1000, help="Their number, if no database remembers.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="File for what is found. Default: astray-DATE-TIME.jsonl, here.")
+    ] = None,
+    who: Annotated[str, typer.Option("--as", help="Who does it. Default: the user of this process.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Topics have more or fewer partitions than there are lanes: say again what was written where nobody hears."""
+
+    async def work() -> int:
+        from pavane.dead_letters.desk import Desk
+        from pavane.dead_letters.errors import NotAsked
+        from pavane.lanes.settling import Settle
+
+        if not reason.strip():
+            raise NotAsked("--reason: say why, for the record")
+        return await Settle(Desk.at(data), lanes, keep).carry_out(who, reason, asks=not yes, dry_run=dry_run)
+
+    _run(work())
+
+
 def _run(work: Coroutine[Any, Any, int]) -> None:
     from pavane import console
 

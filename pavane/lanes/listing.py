@@ -13,6 +13,7 @@ from pavane.dead_letters.listing import aligned
 from pavane.dead_letters.words import plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from streams.kit.errors import RecordsAstray
 from streams.kit.log import Extent
 
 DONE, SOME_HALTED = 0, 1
@@ -61,16 +62,27 @@ async def lanes_of(desk: Desk, services: Sequence[str]) -> list[Lane]:
     return [lane.among(extents) for lane in found]
 
 
+async def astray_of(desk: Desk, services: Sequence[str]) -> list[str]:
+    """What was written to a topic of these services, or of all, where there is no lane. Raises `NotAsked`."""
+    found: set[tuple[str, int]] = set()
+    for service in desk.services(services):
+        async with desk.database(service, reading=True) as connection:
+            cursor = await connection.execute("SELECT max(partition_count) FROM lanes")
+            [count] = await cursor.fetchone() or (None,)
+        found |= {(topic, count) for topic in desk.find(service).topics if count is not None}
+    return await asyncio.to_thread(_astray, desk.kafka, sorted(found))
+
+
 async def print_lanes(desk: Desk, services: Sequence[str], *, as_json: bool) -> int:
-    """Print them. Exit code 1 when some are halted."""
-    found = await lanes_of(desk, services)
+    """Print them. Exit code 1 when some are halted, or something was written where there is none."""
+    found, astray = await lanes_of(desk, services), await astray_of(desk, services)
     if as_json:
-        typer.echo(msgspec.json.encode({"lanes": [lane._asdict() for lane in found]}).decode())
+        typer.echo(msgspec.json.encode({"lanes": [lane._asdict() for lane in found], "astray": astray}).decode())
     else:
         console = a_console()
-        for line in lines(found):
+        for line in [*lines(found), *(f"\n{each}" for each in astray)]:
             console.print(Text(line), soft_wrap=True)
-    return SOME_HALTED if any(lane.halted for lane in found) else DONE
+    return SOME_HALTED if astray or any(lane.halted for lane in found) else DONE
 
 
 def lines(lanes: Sequence[Lane]) -> list[str]:
@@ -92,6 +104,17 @@ def lines(lanes: Sequence[Lane]) -> list[str]:
         if lane.halted:
             said += ["", f"{lane.service}, lane {lane.partition}: {plain(lane.halted)}"]
     return said
+
+
+def _astray(bootstrap: str, heard: Sequence[tuple[str, int]]) -> list[str]:
+    with LogView.at(bootstrap) as log:
+        counts = log.counts([topic for topic, _ in heard])
+        beyond = {(topic, p): lanes for topic, lanes in heard for p in range(lanes, counts.get(topic, 0))}
+        return [
+            str(RecordsAstray(*where, extent.end - extent.start, beyond[where]))
+            for where, extent in log.extents(beyond).items()
+            if extent.end > extent.start
+        ]
 
 
 def _extents(bootstrap: str, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Extent]:

@@ -2,11 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pavane.audit.ledger import Where
 from pavane.audit.log import record_of
@@ -17,6 +17,7 @@ from streams.kit.log import Extent, Record
 ASK_SECONDS = 10.0
 PATIENCE_SECONDS = 20.0
 RECORDS_AT_ONCE = 500
+ReadRecord: TypeAlias = Callable[[str, int, int, Message], Record]
 
 _reading: Mapping[str, Any] = {
     # A group is only named because the client wants one.
@@ -57,6 +58,11 @@ class LogView:
                 found[topic, partition] = Extent(*self._consumer.get_watermark_offsets(at, timeout=ASK_SECONDS))
         return found
 
+    def counts(self, topics: Collection[str]) -> dict[str, int]:
+        """How many partitions each of these topics has, of those that are there."""
+        known = self._consumer.list_topics(timeout=ASK_SECONDS).topics
+        return {topic: len(known[topic].partitions) for topic in topics if topic in known}
+
     def since(self, wanted: Collection[Where], at: datetime) -> dict[Where, int]:
         """The first offset of each partition whose record is not before `at`; of one that has none nothing."""
         ms = milliseconds(at)
@@ -64,7 +70,9 @@ class LogView:
         found = self._consumer.offsets_for_times(asked, timeout=ASK_SECONDS) if asked else []
         return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
-    def records(self, topic: str, partition: int, first: int, end: int, most: int) -> list[Record]:
+    def records(
+        self, topic: str, partition: int, first: int, end: int, most: int, read: ReadRecord = record_of
+    ) -> list[Record]:
         """The first records, at most so many, of the offsets from `first` up to below `end`."""
         found: list[Record] = []
         if first >= end:
@@ -79,7 +87,7 @@ class LogView:
                 if error is not None or offset is None or offset >= end:
                     # The log's end, or offsets that a foreign transaction left without records.
                     return found
-                found.append(record_of(topic, partition, offset, message))
+                found.append(read(topic, partition, offset, message))
             if time.monotonic() > deadline:
                 raise NotAsked(f"Kafka at {self._bootstrap} gives no records of {topic}/{partition} from {first} on")
         return found[:most]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from infra.addresses import KAFKA, REGISTRY, database_variable
+from pavane.audit.databases import lane_count
 from pavane.audit.log import LogReader
 from pavane.lanes.reading import LogView
 from pavane.rebuild import backup as taken
@@ -48,7 +49,7 @@ class Rebuild:
         self.codec = codec
         self.log = log
         self.url = environment[database_variable(service.name)]
-        self.partitions = log.partition_count(topics_of(service))
+        self.partitions = log.partition_count(topics_of(service), lane_count(environment))
         self._stack = stack
         self._fillings: dict[int, Filling] = {}
 

@@ -20,7 +20,7 @@ def past_of(service: Service, environment: Mapping[str, str]) -> Iterator[Histor
     topics = topics_of(service)
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LogReader(setting(environment, "PAVANE_KAFKA"))))
-        partition_count = reader.partition_count(topics)
+        partition_count = reader.partition_count(topics, databases.lane_count(environment))
         with ExitStack() as reading:
             # First what was heard, then the log's end: so all of what was heard is below it.
             snapshot = databases.open_snapshot(reading, service, environment)

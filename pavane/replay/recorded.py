@@ -94,7 +94,7 @@ def record(services: list[Service], environment: Mapping[str, str], folder: Path
     topics = topics_of(services)
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LogReader(setting(environment, "PAVANE_KAFKA"))))
-        partition_count = reader.partition_count(topics)
+        partition_count = reader.partition_count(topics, databases.lane_count(environment))
         heard = {service.name: _heard(service, environment) for service in services}
         ends = reader.ends(topics, partition_count)
         found: dict[str, list[Record]] = {topic: [] for topic in topics}

@@ -26,7 +26,8 @@ PavaneError
     ├── DatabaseBehind        the database does not know of facts that were said: it is empty, or an older one
     ├── SequenceGap           a speaker's fact is missing
     ├── ForeignWriter         somebody else wrote to a single-writer topic
-    └── PartitionsChanged     the topics have another number of partitions than before
+    ├── PartitionsChanged     a topic has fewer partitions than there are lanes, or nobody knows how many
+    └── RecordsAstray         somebody wrote to a partition that is no lane
 """
 
 from enum import Enum
@@ -220,14 +221,33 @@ class ForeignWriter(RefusedToGuess):
 
 
 class PartitionsChanged(RefusedToGuess):
-    """The number of partitions is not what it was when this service first heard the topics.
+    """A topic has fewer partitions than there are lanes; or nobody remembers how many there are, and topics differ."""
 
-    No command can decide this one: keys have already been written to lanes whose owners do not know them.
-    """
+    def __init__(self, topic: str, lanes: int, now: int, *, remembered: bool = True) -> None:
+        if not remembered:
+            why = (
+                f"another topic has {lanes}, and no database remembers how many lanes there are: a key would be in "
+                f"another lane of each. Run 'pavane lanes settle': it asks the databases of all services, and shows "
+                f"which topics differ."
+            )
+        elif now < lanes:
+            why = (
+                f"but there are {lanes} lanes: it was made anew, and all that was in partitions {now} to {lanes - 1} "
+                f"is gone. Run 'pavane lanes settle': it makes them again, empty; each lane then says what it misses, "
+                f"and which command decides about that."
+            )
+        else:
+            why = f"but there are {lanes} lanes: start this service again, and it keeps to them."
+        super().__init__(f"{topic} has {now} partitions, {why}")
 
-    def __init__(self, topic: str, before: int, now: int) -> None:
+
+class RecordsAstray(RefusedToGuess):
+    """Somebody wrote where there is no lane: a topic has grown, and its producer spreads keys over all of it."""
+
+    def __init__(self, topic: str, partition: int, records: int, lanes: int) -> None:
         super().__init__(
-            f"{topic} has {now} partitions, {before} are expected as everywhere: keys would change their partition. "
-            f"Stop every producer now. 'pavane topics plan' shows which topics differ; what to do is in "
-            f"ARCHITECTURE.md, 'Another number of partitions'."
+            f"{topic}/{partition} has {records} records that nobody hears: there are {lanes} lanes, 0 to "
+            f"{lanes - 1}, and the topic has grown since. Nothing is lost, and all lanes go on. Find the producer and "
+            f"have it spread its keys over {lanes} partitions; then run 'pavane lanes settle': it shows these records, "
+            f"and says the requests among them again where they are heard."
         )

@@ -1,15 +1,15 @@
 """The log on Kafka: a consumer that owns whole lanes, and an idempotent producer that keeps the order of each lane.
 
-The range assignor gives partition p of every topic to one member, as long as all members hear the same topics; a
-partition that is not assigned in every topic is no lane and is not taken. Positions are the database's: offsets are
-committed to the group for lag tools only.
+Lane p, partition p of every topic, is given to one member, as long as all members hear the same topics; a partition
+that is not assigned in every topic is no lane and is not taken, and one beyond the lanes (a topic has grown) is
+nobody's. Positions are the database's: offsets are committed to the group for lag tools only.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -18,7 +18,8 @@ from aiokafka.partitioner import murmur2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from streams.kit.closed import tell_closed_connections
-from streams.kit.errors import PartitionsChanged, WrongSetting
+from streams.kit.counting import lanes_among
+from streams.kit.errors import RecordsAstray, WrongSetting
 from streams.kit.faultpoints import halfway
 from streams.kit.log import Extent, LogAway, Record, ToSay
 from streams.kit.logs import logger
@@ -36,10 +37,11 @@ T = TypeVar("T")
 _fetching = {
     "auto_offset_reset": "none",
     "enable_auto_commit": False,
-    "partition_assignment_strategy": (RangePartitionAssignor,),
     "max_partition_fetch_bytes": REQUEST_BYTES // 4,
     "fetch_max_wait_ms": LONG_POLL_MILLISECONDS,
     "max_poll_interval_ms": 300_000,
+    # How soon it is noticed that a topic has grown.
+    "metadata_max_age_ms": 30_000,
     "rebalance_timeout_ms": 60_000,
 }
 
@@ -66,6 +68,7 @@ class KafkaLog:
             client_id=group,
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=session_timeout_ms // 4,
+            partition_assignment_strategy=(_whole_lanes(lambda: self._partition_count),),
             **_fetching,
         )
         self._reader = Reader(self._consumer, unhurried=unhurried)
@@ -76,23 +79,28 @@ class KafkaLog:
         self._assigned: dict[int, int] = {}
         self._given = 0
         self._partition_count = 0
+        self._grown: set[str] = set()
+        self._astray: dict[int, RecordsAstray] = {}
         self.away: str | None = None
         #: How long the broker has not answered the reading of a partition of which all that is known was heard.
         self.unanswered_seconds = 0.0
         self.let_go: Callable[[], Awaitable[None]] | None = None
 
-    async def open(self) -> None:
-        """Join the group; waits while the broker is away. Raises `WrongSetting` when a topic does not exist."""
+    async def open(self, lanes: int | None = None) -> None:
+        """Join the group; waits while the broker is away. `lanes`: how many there are, if anybody remembers.
+
+        Raises `WrongSetting` when a topic does not exist, `PartitionsChanged` when one lacks partitions.
+        """
         await _patiently(self._consumer.start)
         try:
-            await self._look_at_topics()
+            await self._look_at_topics(lanes)
         except BaseException:
             await self.close()
             raise
         # Only now: a client that is subscribed to a topic that does not exist waits for it without a word.
         self._consumer.subscribe(self._topics, listener=_Listener(self))
 
-    async def _look_at_topics(self) -> None:
+    async def _look_at_topics(self, lanes: int | None) -> None:
         # A topic that was made a moment ago may not be known to the broker that is asked.
         deadline = time.monotonic() + TOPICS_SECONDS
         while missing := set(self._topics) - await _patiently(self._consumer.topics):
@@ -102,10 +110,7 @@ class KafkaLog:
             await asyncio.sleep(PAUSE_SECONDS)
         producer = await _patiently(self._open_producer)
         counts = {topic: len(await producer.partitions_for(topic)) for topic in self._topics}
-        self._partition_count = counts[self._topics[0]]
-        for topic, count in counts.items():
-            if count != self._partition_count:
-                raise PartitionsChanged(topic, self._partition_count, count)
+        self._partition_count = lanes_among(counts, lanes)
 
     async def close(self) -> None:
         """Leave the group and let go of the producer; what was not acknowledged is left to the outbox."""
@@ -139,6 +144,35 @@ class KafkaLog:
         except KafkaError as error:
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}
+
+    async def astray(self) -> Mapping[int, RecordsAstray]:
+        spare = [
+            TopicPartition(topic, partition)
+            for topic in self._topics
+            for partition in sorted(self._consumer.partitions_for_topic(topic) or ())
+            if partition >= self._partition_count
+        ]
+        if grown := {each.topic for each in spare} - self._grown:
+            self._grown |= grown
+            logger().warning(
+                "topics_grown", topics=sorted(grown), lanes=self._partition_count,
+                consequence="none, as long as nobody writes to the partitions beyond the lanes",
+            )  # fmt: skip
+        if spare:
+            # If the broker does not answer, what was known stays; that it is away is told elsewhere.
+            with contextlib.suppress(KafkaError):
+                self._astray = await self._records_in(spare)
+        return self._astray
+
+    async def _records_in(self, spare: Sequence[TopicPartition]) -> dict[int, RecordsAstray]:
+        starts, ends = await asyncio.gather(
+            self._consumer.beginning_offsets(spare), self._consumer.end_offsets(spare)
+        )
+        return {
+            each.partition: RecordsAstray(each.topic, each.partition, ends[each] - starts[each], self._partition_count)
+            for each in spare
+            if ends[each] > starts[each]
+        }
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
         try:
@@ -270,6 +304,27 @@ async def _patiently(connect: Callable[[], Awaitable[T]]) -> T:
         return await connect()
 
     return await patient(once)
+
+
+def _whole_lanes(lanes: Callable[[], int]) -> type[RangePartitionAssignor]:
+    """The range assignor, over the lanes only: a topic that has grown is divided like all others."""
+
+    class WholeLanes(RangePartitionAssignor):  # type: ignore[misc]
+        @classmethod
+        def assign(cls, cluster: Any, members: Mapping[str, Any]) -> Any:
+            return super().assign(_Lanes(cluster, lanes()), members)
+
+    return WholeLanes
+
+
+class _Lanes(NamedTuple):
+    """What the assignor asks of the cluster."""
+
+    cluster: Any
+    lanes: int
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {partition for partition in self.cluster.partitions_for_topic(topic) or () if partition < self.lanes}
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from streams.kit.errors import PavaneError, Then
+from streams.kit.errors import PavaneError, RecordsAstray, Then
 
 
 class LogAway(PavaneError):
@@ -51,7 +51,7 @@ class Log(Protocol):
 
     @property
     def partition_count(self) -> int:
-        """How many partitions every topic has. Raises `PartitionsChanged` at the first reading if they differ."""
+        """How many lanes there are. A topic may have more partitions than that; the spare ones are nobody's."""
         ...
 
     def assigned(self) -> Mapping[int, int]:
@@ -60,6 +60,10 @@ class Log(Protocol):
 
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         """Start and end of the partition in every topic heard. Raises `LogAway`."""
+        ...
+
+    async def astray(self) -> Mapping[int, RecordsAstray]:
+        """The spare partitions that hold records in a topic heard, which should all be empty."""
         ...
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:

@@ -64,6 +64,12 @@ class PostgresStore:
         )
         self._connection: AsyncConnection[tuple[Any, ...]] | None = None
 
+    async def lane_count(self) -> int | None:
+        async with self._connected() as connection:
+            cursor = await connection.execute("SELECT max(partition_count) FROM lanes")
+            [count] = cast("tuple[int | None]", await cursor.fetchone())
+        return count
+
     async def take_over(
         self, partition: int, partition_count: int
     ) -> tuple[Holding, Sequence[tuple[int, list[ToSay]]]]:
@@ -78,7 +84,7 @@ class PostgresStore:
             )
             *known, before = cast("tuple[Any, ...]", await cursor.fetchone())
             if before != partition_count:
-                raise PartitionsChanged("the topics heard", before, partition_count)
+                raise PartitionsChanged("what is heard", before, partition_count)
             cursor = await connection.execute(
                 "SELECT coalesce(json_object_agg(key, n) FILTER (WHERE n > 0), '{}'), coalesce(max(last), 0) FROM "
                 "(SELECT key, count(*) FILTER (WHERE holds) AS n, max(number) AS last FROM parked WHERE partition = %s "

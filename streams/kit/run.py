@@ -31,8 +31,10 @@ from streams.kit.protecting import Protector
 from streams.kit.registry import ConfluentRegistry
 from streams.kit.service import Service
 from streams.kit.settings import WorkerSettings
+from streams.kit.store import DatabaseAway
 from streams.kit.worker import Worker
 
+DATABASE_PAUSE_SECONDS = 1.0
 TRANSACTION_SHARE = 0.8
 """A transaction must end well before the group gives the partition to somebody else."""
 
@@ -83,7 +85,7 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
         stack.callback(management.close)
         version = announcement(service, language)
         stack.callback(asyncio.create_task(announce(settings.database, version), name="announcing").cancel)
-        await log.open()
+        await log.open(await _lane_count(store, stop))
         stack.push_async_callback(log.close)
         logger().info(
             "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
@@ -103,6 +105,18 @@ async def _learn_language(codec: Codec, service: Service, stop: asyncio.Event) -
             logger().warning("waits_for_registry", error=str(error))
         else:
             break
+
+
+async def _lane_count(store: PostgresStore, stop: asyncio.Event) -> int | None:
+    """What the service's database remembers; while it is away, wait as for any other server."""
+    while not stop.is_set():
+        try:
+            return await store.lane_count()
+        except DatabaseAway as error:
+            logger().warning("waits_for_database", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), DATABASE_PAUSE_SECONDS)
+    return None
 
 
 async def _world(service: Service, settings: WorkerSettings, stack: AsyncExitStack) -> Guarded | None:

@@ -70,6 +70,10 @@ class Transaction(Protocol):
 class Store(Protocol):
     """Raises `DatabaseAway` from anything when the database does not answer."""
 
+    async def lane_count(self) -> int | None:
+        """How many lanes there were when the first one was taken; None when none ever was."""
+        ...
+
     async def take_over(
         self, partition: int, partition_count: int
     ) -> tuple[Holding, Sequence[tuple[int, list[ToSay]]]]:

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import redis
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from infra import topics
 from infra.addresses import Addresses
@@ -135,12 +136,12 @@ async def test_topics_are_made_once_and_differences_are_set(stack: Stack, eventu
     changed = [topics.Topic("orders", "orders", "facts", 4, {"retention.ms": "5000"})]
 
     assert len(made.missing) == len(wanted)
-    assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [])
+    assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [], [])
     assert [each.what for each in topics.apply(bootstrap, changed).differing] == ["retention.ms"]
     # A setting is known a moment after it was taken.
     await asyncio.to_thread(eventually, lambda: topics.plan(bootstrap, wanted).differing)
     assert [each.what for each in topics.apply(bootstrap, wanted).differing] == ["retention.ms"]
-    assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [])
+    assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [], [])
 
 
 async def test_another_number_of_partitions_is_a_planned_migration(stack: Stack) -> None:
@@ -148,6 +149,20 @@ async def test_another_number_of_partitions_is_a_planned_migration(stack: Stack)
 
     with pytest.raises(TopicsDiffer, match=r"'orders' has 4 partitions.*8 are wanted.*planned migration"):
         topics.apply(stack.addresses.kafka_bootstrap, topics.load(environment={"PAVANE_PARTITIONS": "8"}))
+
+
+async def test_a_topic_that_has_grown_among_others_does_no_harm(stack: Stack) -> None:
+    bootstrap = stack.addresses.kafka_bootstrap
+    wanted = [topics.Topic(name, "growing", "requests", 2) for name in ("growing", "as-it-was")]
+    topics.apply(bootstrap, wanted)
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    [grown] = client.create_partitions([NewPartitions("growing", 3)], operation_timeout=10.0).values()
+    grown.result(10.0)
+
+    done = topics.apply(bootstrap, wanted)
+
+    assert done.grown == [topics.Difference("growing", "partitions", "2", "3")]
+    assert done.impossible == []
 
 
 async def test_no_topic_appears_by_itself(stack: Stack) -> None:

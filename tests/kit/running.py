@@ -73,7 +73,7 @@ class Counting:
             counter.service, client, store, counter.codec, world, chosen, lambda key: partition_of(key, count)
         )
         client.let_go = worker.let_go
-        await client.open()
+        await client.open(await store.lane_count())
         instance = Instance(worker, client, asyncio.create_task(worker.run()))
         self.instances.append(instance)
         return instance

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.kit import envelope
-from streams.kit.errors import StaleEpoch, WorldUnavailable
+from streams.kit.errors import RecordsAstray, StaleEpoch, WorldUnavailable
 from streams.kit.events import Answer, Effect, State, Unanswered
 from streams.kit.lane import Delivery, Draft, Holding
 from streams.kit.log import Extent, Record, ToSay
@@ -127,6 +127,9 @@ class SimulatedLog:
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         await self._host.takes()
         return {topic: Extent(0, len(self._cluster.records(topic, partition))) for topic in self._topics}
+
+    async def astray(self) -> Mapping[int, RecordsAstray]:
+        return {}
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
         await self._host.takes()
@@ -255,6 +258,9 @@ class SimulatedStore:
 
     def __init__(self, database: Database, host: Host) -> None:
         self._database, self._host = database, host
+
+    async def lane_count(self) -> int | None:
+        return PARTITIONS
 
     async def take_over(self, partition: int, partition_count: int) -> tuple[Holding, list[tuple[int, list[ToSay]]]]:
         await self._host.takes()

@@ -37,10 +37,10 @@ async def new_log(bootstrap: str, new_name: str) -> AsyncIterator[NewLog]:
     """Opens clients of one group, each as an instance of one service has it."""
     opened: list[KafkaLog] = []
 
-    async def new(*topics: str) -> KafkaLog:
+    async def new(*topics: str, lanes: int | None = None) -> KafkaLog:
         log = KafkaLog(bootstrap, new_name, topics, SESSION_MS)
         opened.append(log)
-        await log.open()
+        await log.open(lanes)
         return log
 
     yield new
@@ -154,13 +154,39 @@ async def test_a_topic_that_does_not_exist_is_told_at_start(
         await asyncio.wait_for(new_log(new_name, f"{new_name}-none"), 20)
 
 
-async def test_topics_with_different_numbers_of_partitions_are_refused(
+async def test_topics_with_different_numbers_of_partitions_are_refused_if_nobody_remembers_the_lanes(
     new_log: NewLog, new_topics: NewTopics, new_name: str
 ) -> None:
     await new_topics(f"{new_name}-a", partitions=2)
     await new_topics(f"{new_name}-b", partitions=3)
-    with pytest.raises(PartitionsChanged, match="has 3 partitions, 2 are expected"):
+    with pytest.raises(PartitionsChanged, match="has 2 partitions, another topic has 3, and no database remembers"):
         await asyncio.wait_for(new_log(f"{new_name}-a", f"{new_name}-b"), 20)
+
+
+async def test_a_topic_with_fewer_partitions_than_lanes_is_refused(
+    new_log: NewLog, new_topics: NewTopics, new_name: str
+) -> None:
+    await new_topics(new_name, partitions=2)
+    with pytest.raises(PartitionsChanged, match=r"has 2 partitions, but there are 4 lanes.*2 to 3 is gone"):
+        await asyncio.wait_for(new_log(new_name, lanes=4), 20)
+
+
+async def test_of_a_topic_that_has_grown_only_the_lanes_are_heard_whoever_shares_them(
+    new_log: NewLog, new_topics: NewTopics, new_name: str, bootstrap: str
+) -> None:
+    topics = [f"{new_name}-a", f"{new_name}-b"]
+    await new_topics(topics[0], partitions=2)
+    await new_topics(topics[1], partitions=8)
+    with capture_logs() as lines:
+        both = [await new_log(*topics, lanes=2), await new_log(*topics, lanes=2)]
+        await eventually(lambda: [len(log.assigned()) for log in both] == [1, 1])
+        assert await both[0].astray() == {}
+    assert [line["topics"] for line in lines if line["event"] == "topics_grown"] == [[topics[1]]]
+
+    await both[0].append(5, [to_say(topics[1], 1)])
+    assert [(p, str(refusal)[:40]) for p, refusal in (await both[1].astray()).items()] == [
+        (5, f"{topics[1]}/5 has 1 records that nobody hears"[:40])
+    ]
 
 
 async def test_a_topic_that_is_made_while_somebody_starts_is_waited_for(

@@ -154,7 +154,7 @@ async def test_another_number_of_partitions_is_refused_and_leaves_the_owner_alon
 ) -> None:
     await taken(new_store())
     before = await everything(ask)
-    with pytest.raises(PartitionsChanged, match="has 8 partitions, 4 are expected"):
+    with pytest.raises(PartitionsChanged, match="has 8 partitions, but there are 4 lanes: start this service again"):
         await new_store().take_over(0, 8)
     assert await everything(ask) == before
 

@@ -4,9 +4,11 @@ import pytest
 
 from pavane import settled
 from pavane.settled import Heard
+from streams.kit.log import Extent
 from streams.kit.run import find, services
 
-ENDS = {(topic, partition): 10 for name in services() for topic in find(name).topics for partition in range(2)}
+TOPICS = {topic for name in services() for topic in find(name).topics}
+ENDS = {(topic, partition): Extent(0, 10) for topic in TOPICS for partition in range(2)}
 
 
 def lane(service: str, partition: int, **changed: int) -> Heard:
@@ -17,8 +19,8 @@ def lane(service: str, partition: int, **changed: int) -> Heard:
 LANES = [lane(name, partition) for name in services() for partition in range(2)]
 
 
-def waiting(lanes: list[Heard]) -> list[str]:
-    return [*settled._unheard(lanes, ENDS), *settled._unsaid(lanes, ENDS)]
+def waiting(lanes: list[Heard], ends: settled.Ends = ENDS) -> list[str]:
+    return [*settled._unheard(lanes, ends), *settled._unsaid(lanes, ends)]
 
 
 def test_everything_is_settled_when_all_have_heard_all_and_said_all() -> None:
@@ -51,3 +53,8 @@ async def test_what_is_still_waited_for_is_said_when_time_is_over() -> None:
 
     with pytest.raises(TimeoutError, match="after 0 seconds: billing has 3 records"):
         await settled._until_nothing(look, 1, 0.0)
+
+
+def test_of_what_was_deleted_there_is_nothing_to_hear() -> None:
+    assert waiting(LANES, {**ENDS, ("orders", 2): Extent(10, 10)}) == []
+    assert "billing has 1 records of orders/2 to hear" in waiting(LANES, {**ENDS, ("orders", 2): Extent(10, 11)})
