@@ -1,7 +1,4 @@
-"""The audit itself under test on the real parts: calm while orders flow, and blind to nothing once they have ended.
-
-First of all fault tests by its name: it breaks a copy of a finished run many times, and the run should be a short one.
-"""
+"""The audit itself under test on the real parts: calm while orders flow, and blind to nothing once they have ended."""
 
 import os
 from collections import Counter
@@ -19,6 +16,12 @@ from tests.pavane.mutations_of_orders import OF_ORDERS
 ORDERS = 120
 FIRST_ORDERS = 20
 LOOKS = 3
+
+
+@pytest.fixture(scope="module")
+def shared_ground(own_ground: Ground) -> Ground:
+    """A short run of its own: a copy of it is broken many times."""
+    return own_ground
 
 
 @pytest.mark.parametrize("seed", seeds())

@@ -7,6 +7,7 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import Mapping
 
 import psycopg
 import pytest
@@ -17,6 +18,8 @@ from tests.waiting import eventually
 
 FIRST_ORDERS = 40
 MORE_ORDERS = 30
+#: The copies are made a moment after it was looked at what was said.
+ROWS_BEYOND = 20
 NOTICED_SECONDS = 90.0
 #: Nobody listens there.
 NO_PROVIDER = {"PAVANE_PAYMENT_PROVIDER": "http://127.0.0.1:9"}
@@ -68,6 +71,12 @@ async def is_listed(ground: Ground, service: str) -> bool:
     return code == 1 and "it is an older one" in said
 
 
+async def has_said_more(ground: Ground, service: str, before: Mapping[int, int]) -> bool:
+    """Whether the log has more of the service's rows in some lane than its copy can know of."""
+    on_the_log = dict(await ground.rows(service, ON_THE_LOG))
+    return any(on_the_log[lane] >= row + ROWS_BEYOND for lane, row in before.items())
+
+
 @LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_parked(
@@ -108,6 +117,7 @@ async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_
 async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_log(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
         await load.accepted(FIRST_ORDERS)
+        copied = {service: dict(await ground.rows(service, SAID)) for service in ("orders", "inventory")}
         for service in ("orders", "inventory"):
             await admin(
                 ground,
@@ -117,6 +127,8 @@ async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_lo
                 f"ALTER DATABASE {service} ALLOW_CONNECTIONS true",
             )
         await load.accepted(load.placed + MORE_ORDERS)
+        for service, before in copied.items():
+            await eventually(lambda it=service, at=before: has_said_more(ground, it, at), NOTICED_SECONDS, service)
         for service in ("orders", "inventory"):
             await admin(
                 ground,
