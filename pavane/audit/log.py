@@ -11,7 +11,6 @@ from pavane.audit.errors import EvidenceMissing
 from pavane.audit.ledger import Where
 from pavane.audit.side_by_side import SideBySide
 from streams.kit.counting import lanes_among
-from streams.kit.envelope import with_values
 from streams.kit.errors import PartitionsChanged, RecordsAstray
 from streams.kit.lane import REQUESTS
 from streams.kit.log import Record
@@ -147,7 +146,8 @@ class LogReader:
 
 def record_of(topic: str, partition: int, offset: int, message: Message) -> Record:
     # Of a request no header is asked for: anybody may write one, and the client breaks at a name that is not UTF-8.
-    found = [] if topic.endswith(REQUESTS) else cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    headers = with_values(found)
+    headers = () if topic.endswith(REQUESTS) else message.headers() or ()
     key, value = message.key(), message.value()
-    return Record(topic, partition, offset, message.timestamp()[1], key, value, headers)
+    return Record(
+        topic, partition, offset, message.timestamp()[1], key, value, cast("list[tuple[str, bytes | None]]", headers)
+    )

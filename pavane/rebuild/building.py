@@ -38,6 +38,8 @@ Tell = Callable[[int], None]
 RECORDS_A_TRANSACTION = 30_000
 #: So long a transaction is gathered at most: whoever looks sees it go on, and little is done again.
 SECONDS_A_TRANSACTION = 2.0
+#: Each looks at all records that are queued, too.
+TRANSACTIONS_A_COLLECTION = 10
 _ends = msgspec.json.Decoder(dict[int, dict[str, int]])
 
 
@@ -58,6 +60,7 @@ class Filling:
         self._folding = folding
         self._unwritten: Stretch | None = None
         self._written_at = time.monotonic()
+        self._written = 0
 
     async def up_to(self, ends: Ends) -> None:
         """Everything below these offsets."""
@@ -84,7 +87,9 @@ class Filling:
             await beside.write(self._connection, self._folding.partition, self._unwritten, self._folding.made)
             self._folding.begin()
             self._unwritten = None
-            gc.collect(0)
+            self._written += 1
+            if self._written % TRANSACTIONS_A_COLLECTION == 0:
+                gc.collect()
         self._written_at = time.monotonic()
 
 
@@ -134,7 +139,7 @@ async def _main(name: str, ends: Mapping[int, Ends]) -> None:
     service = run.find(name)
     codec = await a_codec(service, os.environ[REGISTRY])
     # Events and rows are frozen values without cycles: the collector would look at all of them for nothing, again and
-    # again. What little there is of cycles is collected after each transaction.
+    # again. What little there is of cycles is collected after some transactions.
     gc.disable()
     async with beside.connected(name, os.environ[database_variable(name)]) as connection:
         begun = await beside.begun(connection)

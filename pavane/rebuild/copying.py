@@ -3,19 +3,19 @@
 COPY cannot replace a row that is there already, so it serves for rows that nobody has written yet.
 """
 
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 from psycopg import sql
 
+from streams.kit.columns import JSON, TEXT, TIME, types_of
 from streams.kit.events import State
 
 NULL = "\x1f"
 _ESCAPES = str.maketrans({NULL: "\\" + NULL, "\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def copied(state: type[State], table: sql.Composable | None = None) -> sql.Composed:
@@ -31,49 +31,41 @@ def copy_of(state: type[State]) -> sql.Composed:
 
 def lines(state: type[State], rows: Collection[State]) -> bytes:
     """The rows' lines: what the statement is given."""
+    if not rows:
+        return b""
+    columns = [*zip(*map(astuple, rows), strict=True)]
+    kinds = types_of(state)
     # Texts hardly ever hold what needs an escape: one look at all lines together tells whether some does.
-    text, nulls = _joined(rows, _ByType(str.__str__, _json), plain=True)
-    tabs = len(rows) * (len(state.__struct_fields__) - 1)
+    text = _joined([_texts(kind, values) for kind, values in zip(kinds, columns, strict=True)])
+    nulls = sum(values.count(None) for values in columns)
     counted = text.count("\n"), text.count("\t"), text.count(NULL)
-    if "\\" in text or "\r" in text or counted != (len(rows), tabs, nulls):
-        text, _ = _joined(rows, _ByType(_escaped, _escaped_json), plain=False)
+    if "\\" in text or "\r" in text or counted != (len(rows), len(rows) * (len(columns) - 1), nulls):
+        text = _joined([_texts(kind, values, _escaped) for kind, values in zip(kinds, columns, strict=True)])
     return text.encode()
 
 
-def _joined(rows: Collection[State], written: "_ByType", *, plain: bool) -> tuple[str, int]:
-    """All lines, and how many of their values are none. `plain`: text is taken as it is."""
-    asis = str if plain else None
-    text = "".join(
-        ["\t".join([x if type(x) is asis else written[type(x)](x) for x in astuple(row)]) + "\n" for row in rows]
-    )
-    return text, written.nulls
+def _joined(columns: Sequence[Sequence[str]]) -> str:
+    return "\n".join([*map("\t".join, zip(*columns, strict=True)), ""])
+
+
+def _texts(kind: str, values: Sequence[Any], escaped: Callable[[str], str] | None = None) -> Sequence[str]:
+    """A column's values, each as its line has it: made by few calls for all of them."""
+    some = [value for value in values if value is not None] if None in values else values
+    if kind == JSON:
+        texts = _encode_lines(some).decode().split("\n")[:-1]
+    elif kind == TIME:
+        texts = _encode_lines(some).decode().replace('"', "").split("\n")[:-1]
+    elif kind == TEXT:
+        texts = [*map(str.__str__, some)]
+    else:
+        texts = [*map(repr, some)]
+    if escaped is not None:
+        texts = [*map(escaped, texts)]
+    if some is values:
+        return texts
+    given = iter(texts)
+    return [NULL if value is None else next(given) for value in values]
 
 
 def _escaped(value: str) -> str:
     return value.translate(_ESCAPES)
-
-
-def _json(value: Any) -> str:
-    return _encode(value).decode()
-
-
-def _escaped_json(value: Any) -> str:
-    return _json(value).replace("\\", r"\\")
-
-
-class _ByType(dict[type, Callable[[Any], str]]):
-    """How a value of each type is written: kinds of text (`StrEnum`) as text, what has parts as JSON."""
-
-    def __init__(self, text: Callable[[str], str], json: Callable[[Any], str]) -> None:
-        super().__init__({str: text, int: str, float: repr, bool: repr, datetime: datetime.isoformat})
-        self[type(None)] = self._null
-        self._others = text, json
-        self.nulls = 0
-
-    def __missing__(self, kind: type) -> Callable[[Any], str]:
-        self[kind] = self._others[0 if issubclass(kind, str) else 1]
-        return self[kind]
-
-    def _null(self, _: None) -> str:
-        self.nulls += 1
-        return NULL

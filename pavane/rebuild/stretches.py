@@ -134,11 +134,11 @@ class HeardFacts:
         while True:
             read = 0
             for topic, records in found.items():
-                if self._lane.queued(topic) < RECORDS:
-                    for record in islice(records, RECORDS):
+                if self._lane.queued(topic) < RECORDS and (some := list(islice(records, RECORDS))):
+                    for record in some:
                         self._lane.push(record)
-                        self._read[topic] = record.offset + 1
-                        read += 1
+                    self._read[topic] = some[-1].offset + 1
+                    read += len(some)
             stretch = await self._heard()
             if stretch is not None:
                 yield stretch

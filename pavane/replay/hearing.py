@@ -137,7 +137,7 @@ def dead_letters(service: Service, history: History) -> dict[tuple[str, int, int
     found: dict[tuple[str, int, int], str] = {}
     for partition in range(history.partition_count):
         for record in history.records(service.name + DEAD_LETTERS, partition):
-            headers = dict(record.headers)
+            headers = dict(envelope.with_values(record.headers))
             origin, reason = headers.get("dead_letter_origin"), headers.get("dead_letter_reason")
             if origin and reason:
                 topic, of, offset = origin.decode().rsplit("/", 2)

@@ -20,6 +20,7 @@ from pavane.audit.live import Registry, setting, topics_of
 from pavane.audit.log import LogReader
 from pavane.replay.errors import CannotReplay
 from pavane.replay.history import History
+from streams.kit.envelope import with_values
 from streams.kit.lane import DEAD_LETTERS
 from streams.kit.log import Record
 from streams.kit.service import Service
@@ -133,7 +134,7 @@ def _schema_id(record: Record) -> int | None:
 
 def _write(file: Path, records: Iterable[Record]) -> None:
     documents = (
-        {**asdict(each), "headers": [{"name": name, "value": value} for name, value in each.headers]}
+        {**asdict(each), "headers": [{"name": name, "value": value} for name, value in with_values(each.headers)]}
         for each in records
     )
     with file.open("wb") as out:

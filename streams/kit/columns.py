@@ -17,13 +17,13 @@ from msgspec.structs import astuple
 from streams.kit.errors import WrongDeclaration
 from streams.kit.events import State
 
-JSON = "jsonb"
+TEXT, TIME, JSON = "text", "timestamptz", "jsonb"
 _BY_KIND: dict[Any, str] = {
-    inspect.StrType: "text",
-    inspect.EnumType: "text",
+    inspect.StrType: TEXT,
+    inspect.EnumType: TEXT,
     inspect.IntType: "bigint",
     inspect.BoolType: "boolean",
-    inspect.DateTimeType: "timestamptz",
+    inspect.DateTimeType: TIME,
     inspect.FloatType: "double precision",
     inspect.StructType: JSON,
     inspect.ListType: JSON,

@@ -22,7 +22,8 @@ class _Frozen(msgspec.StructMeta):
     """Makes frozen, keyword-only structs, and keeps class arguments such as `topic="orders"` as class variables."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **declared: Any) -> Any:
-        cls: Any = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True)
+        # What is frozen is made of what was there before it, so it is part of no cycle that somebody had to look for.
+        cls: Any = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True, gc=False)
         for key, value in declared.items():
             if key not in cls._declares:
                 raise TypeError(f"{name}: {key!r} is not something a {bases[0].__name__} declares")

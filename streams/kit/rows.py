@@ -100,7 +100,9 @@ class Rows:
         place = (state, key)
         row = self._now.get(place) or self._loaded.get(place)
         if row is None:
-            if not (state.shared or state.append_only):
+            if state.append_only:
+                return state.new(key, partition)
+            if not state.shared:
                 raise RowMissing(state, key)
             row = self._loaded[place] = state.new(key, partition)
         return cast("S", row)
