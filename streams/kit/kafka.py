@@ -32,6 +32,7 @@ REQUEST_BYTES = 1_000_000
 CLOSE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 TOPICS_SECONDS = 5.0
+BEYOND_SECONDS = 10.0
 T = TypeVar("T")
 
 _fetching = {
@@ -40,8 +41,6 @@ _fetching = {
     "max_partition_fetch_bytes": REQUEST_BYTES // 4,
     "fetch_max_wait_ms": LONG_POLL_MILLISECONDS,
     "max_poll_interval_ms": 300_000,
-    # How soon it is noticed that a topic has grown.
-    "metadata_max_age_ms": 30_000,
     "rebalance_timeout_ms": 60_000,
 }
 
@@ -72,13 +71,14 @@ class KafkaLog:
             **_fetching,
         )
         self._reader = Reader(self._consumer, unhurried=unhurried)
-        self._looker = Looker(bootstrap)
+        self._looker, self._beyond = Looker(bootstrap), Looker(bootstrap)
         self._producer: AIOKafkaProducer | None = None
         self._producer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._assigned: dict[int, int] = {}
         self._given = 0
         self._partition_count = 0
+        self._looking: asyncio.Task[None] | None = None
         self._grown: set[str] = set()
         self._astray: dict[int, RecordsAstray] = {}
         self.away: str | None = None
@@ -99,6 +99,7 @@ class KafkaLog:
             raise
         # Only now: a client that is subscribed to a topic that does not exist waits for it without a word.
         self._consumer.subscribe(self._topics, listener=_Listener(self))
+        self._looking = asyncio.create_task(self._look_beyond(), name="beyond-lanes")
 
     async def _look_at_topics(self, lanes: int | None) -> None:
         # A topic that was made a moment ago may not be known to the broker that is asked.
@@ -115,10 +116,11 @@ class KafkaLog:
     async def close(self) -> None:
         """Leave the group and let go of the producer; what was not acknowledged is left to the outbox."""
         self._reader.close()
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS)
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._looker.close(), CLOSE_SECONDS)
+        if self._looking is not None:
+            self._looking.cancel()
+        for stop in (self._consumer.stop, self._looker.close, self._beyond.close):
+            with contextlib.suppress(KafkaError, TimeoutError):
+                await asyncio.wait_for(stop(), CLOSE_SECONDS)
         self._retire_producer()
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_SECONDS)
@@ -145,34 +147,29 @@ class KafkaLog:
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}
 
-    async def astray(self) -> Mapping[int, RecordsAstray]:
-        spare = [
-            TopicPartition(topic, partition)
-            for topic in self._topics
-            for partition in sorted(self._consumer.partitions_for_topic(topic) or ())
-            if partition >= self._partition_count
-        ]
-        if grown := {each.topic for each in spare} - self._grown:
-            self._grown |= grown
-            logger().warning(
-                "topics_grown", topics=sorted(grown), lanes=self._partition_count,
-                consequence="none, as long as nobody writes to the partitions beyond the lanes",
-            )  # fmt: skip
-        if spare:
-            # If the broker does not answer, what was known stays; that it is away is told elsewhere.
-            with contextlib.suppress(KafkaError):
-                self._astray = await self._records_in(spare)
+    def astray(self) -> Mapping[int, RecordsAstray]:
         return self._astray
 
-    async def _records_in(self, spare: Sequence[TopicPartition]) -> dict[int, RecordsAstray]:
-        starts, ends = await asyncio.gather(
-            self._consumer.beginning_offsets(spare), self._consumer.end_offsets(spare)
-        )
-        return {
-            each.partition: RecordsAstray(each.topic, each.partition, ends[each] - starts[each], self._partition_count)
-            for each in spare
-            if ends[each] > starts[each]
-        }
+    async def _look_beyond(self) -> None:
+        """Look now and then, with a connection of its own: nobody who works is held up by a broker that is slow."""
+        while True:
+            try:
+                async with asyncio.timeout(BEYOND_SECONDS):
+                    found = await self._beyond.beyond(self._topics, self._partition_count)
+            except (KafkaError, OSError):
+                # What was known stays; that the broker is away is told elsewhere.
+                await asyncio.sleep(BEYOND_SECONDS)
+                continue
+            if grown := sorted({each.topic for each in found} - self._grown):
+                self._grown |= set(grown)
+                lanes, harm = self._partition_count, "none, as long as nobody writes to the partitions beyond the lanes"
+                logger().warning("topics_grown", topics=grown, lanes=lanes, consequence=harm)
+            self._astray = {
+                each.partition: RecordsAstray(each.topic, each.partition, records, self._partition_count)
+                for each, records in found.items()
+                if records
+            }
+            await asyncio.sleep(BEYOND_SECONDS)
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
         try:

@@ -62,8 +62,8 @@ class Log(Protocol):
         """Start and end of the partition in every topic heard. Raises `LogAway`."""
         ...
 
-    async def astray(self) -> Mapping[int, RecordsAstray]:
-        """The spare partitions that hold records in a topic heard, which should all be empty."""
+    def astray(self) -> Mapping[int, RecordsAstray]:
+        """The spare partitions of topics heard that were lately seen to hold records; all should be empty."""
         ...
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:

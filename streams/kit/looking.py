@@ -1,6 +1,7 @@
-"""Looking at the end of a topic that the service says and does not hear: what did it say last?"""
+"""Looking at topics beside the reading of them: what did their speaker say last, and have they grown?"""
 
 import time
+from collections.abc import Collection, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
@@ -45,6 +46,18 @@ class Looker:
                 records *= 10
         finally:
             consumer.assign([])
+
+    async def beyond(self, topics: Collection[str], lanes: int) -> Mapping[TopicPartition, int]:
+        """The partitions that these topics have beyond the lanes, with how many records are in each."""
+        consumer = await self._connected()
+        cluster = await consumer._client.fetch_all_metadata()
+        spare = [TopicPartition(topic, p) for topic in topics for p in cluster.partitions_for_topic(topic) or ()]
+        spare = sorted(each for each in spare if each.partition >= lanes)
+        if not spare:
+            return {}
+        starts = await consumer.beginning_offsets(spare)
+        ends = await consumer.end_offsets(spare)
+        return {each: ends[each] - starts[each] for each in spare}
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:

@@ -166,9 +166,9 @@ class Owned:
             if epoch > under[partition]:
                 self._lost.setdefault(partition, now)
 
-    async def look_astray(self) -> None:
+    def look_astray(self) -> None:
         """What was written beyond the lanes halts there: nobody hears it, and somebody must decide about it."""
-        astray = await self._log.astray()
+        astray = self._log.astray()
         for partition in [p for p in self.halted if p >= self._log.partition_count and p not in astray]:
             self.drop(partition)
         for partition, refusal in astray.items():

@@ -279,7 +279,7 @@ class Worker:
         if early or not (self.lanes or self.halted):
             return
         self._look_after_at = now + timedelta(seconds=LOOK_AFTER_SECONDS)
-        await self._owned.look_astray()
+        self._owned.look_astray()
         await self._owned.look_at_halted(now)
         await self._acknowledge()
         before = now - timedelta(seconds=self._settings.outbox_keep_seconds)

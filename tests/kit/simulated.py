@@ -128,7 +128,7 @@ class SimulatedLog:
         await self._host.takes()
         return {topic: Extent(0, len(self._cluster.records(topic, partition))) for topic in self._topics}
 
-    async def astray(self) -> Mapping[int, RecordsAstray]:
+    def astray(self) -> Mapping[int, RecordsAstray]:
         return {}
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
