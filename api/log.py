@@ -6,6 +6,7 @@ the same order as the caller's retry, which is placed once, so it does no harm.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from api.correlation import new_id
-from api.errors import NotAccepted, OutcomeUnknown
+from api.errors import NotAccepted, OutcomeUnknown, Unavailable
 from api.events import by_topic
 from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
 from streams.kit.closed import tell_closed_connections
@@ -27,6 +28,7 @@ tell_closed_connections()
 
 PATIENCE_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
+ASK_AGAIN_SECONDS = 2.0
 _REQUEST_TIMEOUT_MS = 5_000
 _CLOSE_SECONDS = 1.0
 
@@ -42,8 +44,8 @@ async def _not_remembered() -> int | None:
 class RequestLog:
     """The gateway's way onto the log. It connects in the background and again after every failure of the producer.
 
-    `lanes`: how many lanes the services have, None if they have none yet or cannot be asked: a topic that has grown
-    has more partitions than anybody hears.
+    `lanes`: how many lanes the services have, None if they have none yet; raises `Unavailable`. A topic that has grown
+    has more partitions than anybody hears, so it is asked until it says.
     What waits while the broker is away is bounded: one batch of 16 KiB a partition; a record that finds no room is
     refused when its time is over.
     """
@@ -59,6 +61,7 @@ class RequestLog:
         self._open_codec = open_codec
         self._lanes = lanes
         self._lane_count = 0
+        self._remembered: int | None = None
         self._patience_seconds = patience_seconds
         self._codec: Codec | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -122,6 +125,10 @@ class RequestLog:
             if not error.retriable:
                 self._break_off(producer, error)
             raise self._refused(request, NotAccepted()) from error
+        except AssertionError as error:
+            # The client's word for a partition that is not there any more: the topic was made anew with fewer.
+            self._break_off(producer, error)
+            raise self._refused(request, NotAccepted()) from error
 
     async def reachable(self) -> None:
         """Raises when the log does not answer, with what is missing."""
@@ -137,15 +144,15 @@ class RequestLog:
         while True:
             try:
                 await self._connect()
+                logger().info("log_connected", kafka=self._bootstrap)
+                await self._until_broken()
             except Exception as error:
-                # Whatever stands in the way of connecting, there is one thing to do: say so and try again.
+                # Whatever stands in the way of being connected, there is one thing to do: say so and try again.
                 self._missing = str(error)
                 logger().warning("log_away", error=str(error), next_try_seconds=RECONNECT_SECONDS)
                 await self._drop_producer()
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
-            logger().info("log_connected", kafka=self._bootstrap)
-            await self._broken.wait()
             self._broken.clear()
             await self._drop_producer()
 
@@ -166,14 +173,31 @@ class RequestLog:
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
         )
         await self._producer.start()
-        self._lane_count = await self._count_lanes(self._producer)
+        await self._count_lanes(self._producer)
         self._connected.set()
 
-    async def _count_lanes(self, producer: AIOKafkaProducer) -> int:
-        counts = {topic: len(await producer.partitions_for(topic)) for topic in by_topic()}
-        return lanes_among(counts, await self._lanes())
+    async def _count_lanes(self, producer: AIOKafkaProducer) -> None:
+        """Ask what the services remember; while nobody can say, what was said before holds, or what the topics have.
 
-    def _break_off(self, producer: AIOKafkaProducer | None, error: KafkaError) -> None:
+        Raises `PartitionsChanged`.
+        """
+        with contextlib.suppress(Unavailable):
+            self._remembered = await self._lanes() or self._remembered
+        counts = {topic: len(await producer.partitions_for(topic)) for topic in by_topic()}
+        self._lane_count = lanes_among(counts, self._remembered)
+
+    async def _until_broken(self) -> None:
+        """Return when the producer has failed. Meanwhile ask again how many lanes there are, as long as nobody says."""
+        while not self._broken.is_set():
+            asks_again = ASK_AGAIN_SECONDS if self._remembered is None else None
+            try:
+                await asyncio.wait_for(self._broken.wait(), asks_again)
+            except TimeoutError:
+                producer = self._producer
+                if producer is not None:
+                    await self._count_lanes(producer)
+
+    def _break_off(self, producer: AIOKafkaProducer | None, error: Exception) -> None:
         """Let a new producer take over; what the old one still holds ends as unknown."""
         if producer is self._producer and self._connected.is_set():
             self._connected.clear()

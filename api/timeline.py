@@ -15,6 +15,7 @@ from api.cache import Name, Reading, version_of
 from api.due import due
 from api.errors import Unavailable
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Story, late, usual
+from streams.kit.counting import REMEMBERED
 from streams.kit.keys import item_key
 from streams.kit.logs import logger
 
@@ -45,7 +46,6 @@ _HEADS = """
                                  WHERE key = ANY(%(speakers)s)), 0) AS head
       FROM lanes
 """
-_LANE_COUNT = "SELECT max(partition_count) AS lanes FROM lanes"
 # `customer` is null for the feed, which wants what everybody was told.
 _TOLD = """
     SELECT seen.lane, e.ordinal, e.id, e.fact, e.order_id, s.tenant, s.customer, to_json(e)::text AS data,
@@ -164,11 +164,8 @@ class Timeline:
         return late(stories, steps, datetime.now(UTC))[:most]
 
     async def lane_count(self) -> int | None:
-        """How many lanes the services have; None before the timeline has taken its first, or while it is away."""
-        try:
-            [row] = await self._rows(_LANE_COUNT, {})
-        except Unavailable:
-            return None
+        """How many lanes the services have; None before the timeline has taken its first. Raises `Unavailable`."""
+        [row] = await self._rows(REMEMBERED, {})
         count: int | None = row["lanes"]
         return count
 

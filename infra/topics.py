@@ -1,7 +1,7 @@
 """The topics of `topics.yaml`: read, compared with a cluster, made.
 
 `apply` makes what is missing and sets what differs, but never touches a number of partitions: a key would change its
-lane. A topic that has grown, where others have as many as they shall, does no harm: nobody uses what it has beyond.
+lane. A topic with more than it shall have does no harm: services keep to the number that their databases remember.
 """
 
 from __future__ import annotations
@@ -134,9 +134,7 @@ def _plan(client: AdminClient, topics: list[Topic]) -> Plan:
         for topic, count in zip(existing, counts, strict=True)
         if count != topic.partitions
     ]
-    # Where no topic has the number that is wanted, the setting is wrong, not the topics.
-    right = len(others) < len(existing)
-    grown = [each for each in others if right and int(each.found) > int(each.wanted)]
+    grown = [each for each in others if int(each.found) > int(each.wanted)]
     return Plan(missing, _differing(client, existing), [each for each in others if each not in grown], grown)
 
 
@@ -204,6 +202,6 @@ def _growing_is_a_migration(differences: list[Difference]) -> str:
     found = ", ".join(f"'{each.topic}' has {each.found} partitions" for each in differences)
     return (
         f"{found}, but {differences[0].wanted} are wanted. A key's lane is its partition, so growing is a planned "
-        f"migration, not a setting: set {PARTITIONS} (or `partitions` in topics.yaml) back to {differences[0].found}, "
-        "or start with an empty data folder."
+        f"migration, not a setting: set {PARTITIONS} (or `partitions` in topics.yaml) back to {differences[0].found}. "
+        "Services keep to the number of lanes that their databases remember."
     )

@@ -42,7 +42,7 @@ def plan_topics(data: Path) -> int:
     for each in plan.impossible:
         typer.echo(f"! {each.topic}: {each.what} is {each.found}, {each.wanted} are wanted: that is a migration")
     for each in plan.grown:
-        typer.echo(f"  {each.topic} has grown: {each.found} partitions, of which the first {each.wanted} are used")
+        typer.echo(f"  {each.topic} has {each.found} partitions, more than the {each.wanted} that are wanted")
     if not (plan.missing or plan.differing or plan.impossible or plan.grown):
         typer.echo("nothing to do: all topics are as infra/topics.yaml wants them")
     return 1 if plan.impossible else 0

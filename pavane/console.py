@@ -74,7 +74,7 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _leave_threads(loop: asyncio.AbstractEventLoop) -> None:
-    """Wait for what still runs in threads, but not long: they only read, and cannot be called off."""
+    """Wait for what still runs in threads, but not long: they cannot be called off."""
     ending = asyncio.ensure_future(loop.shutdown_default_executor())
     # Not `wait_for`: to call this off is to wait for the threads after all.
     _, running = await asyncio.wait({ending}, timeout=THREADS_SECONDS)

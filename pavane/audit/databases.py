@@ -17,6 +17,7 @@ from pavane.audit.errors import EvidenceMissing
 from pavane.audit.snapshot import Clocks, Parked, Snapshot
 from pavane.audit.world import Charge, Parcel, World
 from streams.kit import run
+from streams.kit.counting import REMEMBERED
 from streams.kit.events import State
 from streams.kit.lane import Holding
 from streams.kit.log import ToSay
@@ -75,12 +76,15 @@ def reading(name: str, environment: Mapping[str, str]) -> Iterator[Opened]:
 
 
 def lane_count(environment: Mapping[str, str]) -> int | None:
-    """How many lanes the services' databases remember; None when none of those that can be read has any."""
+    """How many lanes the services' databases remember; None when none of those that can be read has any.
+
+    Where they differ, the least: `pavane lanes settle` sets the others right.
+    """
     found: set[int | None] = set()
     for name in run.services():
         with suppress(EvidenceMissing), reading(name, environment) as connection:
-            found |= {count for (count,) in connection.execute("SELECT max(partition_count) FROM lanes")}
-    return max((count for count in found if count is not None), default=None)
+            found |= {count for (count,) in connection.execute(REMEMBERED)}
+    return min((count for count in found if count is not None), default=None)
 
 
 def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, str]) -> Snapshot:

@@ -63,15 +63,17 @@ class LogReader:
 
     def astray(self, topics: Collection[str], partition_count: int) -> list[RecordsAstray]:
         """What was written to partitions that are no lanes."""
-        found: list[RecordsAstray] = []
-        for topic, count in sorted(self._counts(topics).items()):
-            for partition in range(partition_count, count):
-                start, end = self._consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS
-                )
-                if end > start:
-                    found.append(RecordsAstray(topic, partition, end - start, partition_count))
-        return found
+        counts = self._counts(topics)
+        beyond = [TopicPartition(topic, p) for topic in sorted(counts) for p in range(partition_count, counts[topic])]
+        try:
+            found = [(at, self._consumer.get_watermark_offsets(at, timeout=TIMEOUT_SECONDS)) for at in beyond]
+        except KafkaException as error:
+            raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {error}") from error
+        return [
+            RecordsAstray(at.topic, at.partition, end - start, partition_count)
+            for at, (start, end) in found
+            if end > start
+        ]
 
     def _counts(self, topics: Collection[str]) -> dict[str, int]:
         try:

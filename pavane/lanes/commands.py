@@ -69,6 +69,7 @@ def settle(
     keep: Annotated[
         Path | None, typer.Option("--keep", help="File for what is found. Default: astray-DATE-TIME.jsonl, here.")
     ] = None,
+    keep_only: Annotated[bool, typer.Option("--keep-only", help="Keep what is found, and say none again.")] = False,
     who: Annotated[str, typer.Option("--as", help="Who does it. Default: the user of this process.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
@@ -83,7 +84,8 @@ def settle(
 
         if not reason.strip():
             raise NotAsked("--reason: say why, for the record")
-        return await Settle(Desk.at(data), lanes, keep).carry_out(who, reason, asks=not yes, dry_run=dry_run)
+        wish = Settle(Desk.at(data), lanes, keep, says=not keep_only)
+        return await wish.carry_out(who, reason, asks=not yes, dry_run=dry_run)
 
     _run(work())
 

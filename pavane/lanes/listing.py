@@ -13,6 +13,7 @@ from pavane.dead_letters.listing import aligned
 from pavane.dead_letters.words import plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from streams.kit.counting import REMEMBERED
 from streams.kit.errors import RecordsAstray
 from streams.kit.log import Extent
 
@@ -67,7 +68,7 @@ async def astray_of(desk: Desk, services: Sequence[str]) -> list[str]:
     found: set[tuple[str, int]] = set()
     for service in desk.services(services):
         async with desk.database(service, reading=True) as connection:
-            cursor = await connection.execute("SELECT max(partition_count) FROM lanes")
+            cursor = await connection.execute(REMEMBERED)
             [count] = await cursor.fetchone() or (None,)
         found |= {(topic, count) for topic in desk.find(service).topics if count is not None}
     return await asyncio.to_thread(_astray, desk.kafka, sorted(found))

@@ -5,8 +5,13 @@ there, nobody hears there, and as long as they are empty they do no harm.
 """
 
 from collections.abc import Mapping
+from typing import LiteralString
 
 from streams.kit.errors import PartitionsChanged
+
+#: What a service's database remembers; null before its first lane. The least: a number is only ever wrong by what a
+#: version before this one made of a topic that had grown.
+REMEMBERED: LiteralString = "SELECT min(partition_count) AS lanes FROM lanes"
 
 
 def lanes_among(counts: Mapping[str, int], known: int | None) -> int:

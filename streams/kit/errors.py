@@ -227,14 +227,14 @@ class PartitionsChanged(RefusedToGuess):
         if not remembered:
             why = (
                 f"another topic has {lanes}, and no database remembers how many lanes there are: a key would be in "
-                f"another lane of each. Run 'pavane lanes settle': it asks the databases of all services, and shows "
-                f"which topics differ."
+                f"another lane of each. Run 'pavane lanes settle --reason ...': it asks the databases of all services, "
+                f"and shows which topics differ."
             )
         elif now < lanes:
             why = (
                 f"but there are {lanes} lanes: it was made anew, and all that was in partitions {now} to {lanes - 1} "
-                f"is gone. Run 'pavane lanes settle': it makes them again, empty; each lane then says what it misses, "
-                f"and which command decides about that."
+                f"is gone. Run 'pavane lanes settle --reason ...': it makes them again, empty; each lane then "
+                f"says what it misses, and which command decides about that."
             )
         else:
             why = f"but there are {lanes} lanes: start this service again, and it keeps to them."
@@ -246,8 +246,9 @@ class RecordsAstray(RefusedToGuess):
 
     def __init__(self, topic: str, partition: int, records: int, lanes: int) -> None:
         super().__init__(
-            f"{topic}/{partition} has {records} records that nobody hears: there are {lanes} lanes, 0 to "
+            f"{topic}/{partition} has {records} record{'s' * (records != 1)} that nobody hears: there are {lanes} lanes, 0 to "
             f"{lanes - 1}, and the topic has grown since. Nothing is lost, and all lanes go on. Find the producer and "
-            f"have it spread its keys over {lanes} partitions; then run 'pavane lanes settle': it shows these records, "
-            f"and says the requests among them again where they are heard."
+            f"have it spread its keys over {lanes} partitions; then run 'pavane lanes settle --reason ...': it shows "
+            f"these records, and says the requests among them again where they are heard. What the producer wrote to "
+            f"other lanes than its keys' is in 'pavane dead-letters list'."
         )

@@ -164,10 +164,11 @@ class KafkaLog:
                 self._grown |= set(grown)
                 lanes, harm = self._partition_count, "none, as long as nobody writes to the partitions beyond the lanes"
                 logger().warning("topics_grown", topics=grown, lanes=lanes, consequence=harm)
+            astray = {each: records for each, records in found.items() if records}
+            # Of two topics in one partition the second is told when the first is settled.
             self._astray = {
                 each.partition: RecordsAstray(each.topic, each.partition, records, self._partition_count)
-                for each, records in found.items()
-                if records
+                for each, records in sorted(astray.items(), reverse=True)
             }
             await asyncio.sleep(BEYOND_SECONDS)
 
@@ -254,7 +255,9 @@ class KafkaLog:
         """The group gives these partitions: those that are given in every topic are lanes."""
         by_partition: dict[int, set[str]] = {}
         for each in assigned:
-            by_partition.setdefault(each.partition, set()).add(each.topic)
+            # A leader of the group that is an older version gives what is beyond the lanes as well.
+            if each.partition < self._partition_count:
+                by_partition.setdefault(each.partition, set()).add(each.topic)
         # Nothing is fetched before `seek` says from where; and the questions that a takeover asks of the broker would
         # wait behind a fetch's long poll, half a second each.
         self._consumer.pause(*assigned)

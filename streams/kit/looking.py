@@ -67,7 +67,11 @@ class Looker:
                 enable_auto_commit=False,
                 fetch_max_wait_ms=LONG_POLL_MS,
             )
-            await consumer.start()
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
             self._consumer = consumer
         return self._consumer
 

@@ -169,8 +169,10 @@ class Owned:
     def look_astray(self) -> None:
         """What was written beyond the lanes halts there: nobody hears it, and somebody must decide about it."""
         astray = self._log.astray()
-        for partition in [p for p in self.halted if p >= self._log.partition_count and p not in astray]:
-            self.drop(partition)
+        beyond = {p: str(refusal) for p, refusal in self.halted.items() if p >= self._log.partition_count}
+        for partition, told in beyond.items():
+            if partition not in astray or told != str(astray[partition]):
+                self.drop(partition)
         for partition, refusal in astray.items():
             self.halt(partition, refusal, None)
 

@@ -20,6 +20,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.errors import ProgramLimitExceeded
 
+from streams.kit.counting import REMEMBERED
 from streams.kit.envelope import Envelope
 from streams.kit.errors import PartitionsChanged, StaleEpoch
 from streams.kit.events import State
@@ -66,7 +67,7 @@ class PostgresStore:
 
     async def lane_count(self) -> int | None:
         async with self._connected() as connection:
-            cursor = await connection.execute("SELECT max(partition_count) FROM lanes")
+            cursor = await connection.execute(REMEMBERED)
             [count] = cast("tuple[int | None]", await cursor.fetchone())
         return count
 

@@ -85,7 +85,10 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
         stack.callback(management.close)
         version = announcement(service, language)
         stack.callback(asyncio.create_task(announce(settings.database, version), name="announcing").cancel)
-        await log.open(await _lane_count(store, stop))
+        lanes = await _lane_count(store, worker, stop)
+        if stop.is_set():
+            return
+        await log.open(lanes)
         stack.push_async_callback(log.close)
         logger().info(
             "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
@@ -107,13 +110,14 @@ async def _learn_language(codec: Codec, service: Service, stop: asyncio.Event) -
             break
 
 
-async def _lane_count(store: PostgresStore, stop: asyncio.Event) -> int | None:
-    """What the service's database remembers; while it is away, wait as for any other server."""
+async def _lane_count(store: PostgresStore, worker: Worker, stop: asyncio.Event) -> int | None:
+    """What the service's database remembers; while it is away, wait as for any other server, and say so."""
     while not stop.is_set():
         try:
             return await store.lane_count()
         except DatabaseAway as error:
-            logger().warning("waits_for_database", error=str(error))
+            worker.away = str(error)
+            logger().warning("database_away", error=str(error), again_in_seconds=DATABASE_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), DATABASE_PAUSE_SECONDS)
     return None

@@ -1,5 +1,6 @@
 """Requests onto the real log: where they lie, what they carry, and what a broker in trouble does to them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 from redis.asyncio import Redis
 
-from api.errors import NotAccepted, OutcomeUnknown
+from api.errors import NotAccepted, OutcomeUnknown, Unavailable
 from api.events import ReceiveStock
 from api.log import RequestLog
 from streams.kit.codec import Codec
@@ -30,6 +31,7 @@ from tests.api.conftest import (
     partitions_of,
     records_of,
 )
+from tests.waiting import eventually as becomes
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -213,3 +215,29 @@ async def _place_of(producer: Any, topic: str, key: str) -> TopicPartition:
 
 def java_partition(key: str, partitions: int) -> int:
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+async def test_the_lanes_are_asked_for_until_somebody_remembers_them(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.log.ASK_AGAIN_SECONDS", 0.05)
+    asked: list[int] = []
+
+    async def lanes() -> int | None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise Unavailable
+        return None if len(asked) == 2 else 3
+
+    async def open_codec() -> Codec:
+        return codec(environment)
+
+    log = RequestLog(environment["PAVANE_KAFKA"], open_codec, lanes, patience_seconds=10)
+    log.start()
+    try:
+        await becomes(lambda: log._lane_count == 4)
+        await becomes(lambda: log._lane_count == 3)
+        await asyncio.sleep(0.2)
+        assert len(asked) == 3, "it is known now"
+    finally:
+        await log.close()

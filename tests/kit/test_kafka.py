@@ -186,7 +186,7 @@ async def test_of_a_topic_that_has_grown_only_the_lanes_are_heard_whoever_shares
 
     await both[0].append(5, [to_say(topics[1], 1)])
     await eventually(lambda: both[1].astray().keys() == {5}, 30)
-    assert str(both[1].astray()[5]).startswith(f"{topics[1]}/5 has 1 records that nobody hears")
+    assert str(both[1].astray()[5]).startswith(f"{topics[1]}/5 has 1 record that nobody hears")
 
 
 async def test_a_topic_that_is_made_while_somebody_starts_is_waited_for(
