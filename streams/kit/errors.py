@@ -245,10 +245,11 @@ class RecordsAstray(RefusedToGuess):
     """Somebody wrote where there is no lane: a topic has grown, and its producer spreads keys over all of it."""
 
     def __init__(self, topic: str, partition: int, records: int, lanes: int) -> None:
+        held = f"{records} record{'s' * (records != 1)}"
         super().__init__(
-            f"{topic}/{partition} has {records} record{'s' * (records != 1)} that nobody hears: there are {lanes} lanes, 0 to "
-            f"{lanes - 1}, and the topic has grown since. Nothing is lost, and all lanes go on. Find the producer and "
-            f"have it spread its keys over {lanes} partitions; then run 'pavane lanes settle --reason ...': it shows "
-            f"these records, and says the requests among them again where they are heard. What the producer wrote to "
-            f"other lanes than its keys' is in 'pavane dead-letters list'."
+            f"{topic}/{partition} has {held} that nobody hears: there are {lanes} lanes, 0 to {lanes - 1}, and the "
+            f"topic has grown since. Nothing is lost, and all lanes go on. Find the producer and have it spread its "
+            f"keys over {lanes} partitions; then run 'pavane lanes settle --reason ...': it shows these records, and "
+            f"says the requests among them again where they are heard. What the producer wrote to other lanes than its "
+            f"keys' is in 'pavane dead-letters list'."
         )
