@@ -22,15 +22,13 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 from streams.kit.faultpoints import reached
 from streams.kit.log import LogAway, Record
 from streams.kit.logs import logger
-from streams.kit.pace import Pace
 
 READ_AHEAD_RECORDS = 1_000
 PAUSE_SECONDS = 0.5
 LOOK_MILLISECONDS = 200
-#: So long the broker gathers, while records come, unless it has this many bytes earlier: the least, and the most where
-#: a processor is short. For a view, longer.
-GATHERING_MILLISECONDS = 20, 120
-UNHURRIED_MILLISECONDS = 100, 400
+#: So long the broker gathers, while records come, unless it has this many bytes earlier; for a view, longer.
+GATHERING_MILLISECONDS = 20
+UNHURRIED_MILLISECONDS = 100
 ENOUGH_BYTES = 200_000
 #: Without a record for so many times that long, the next one is answered at once.
 GATHERING_ENDS_AFTER = 3
@@ -58,7 +56,7 @@ class Reader:
 
     def __init__(self, consumer: AIOKafkaConsumer, *, unhurried: bool = False) -> None:
         self._consumer = consumer
-        self._pace = Pace(*(UNHURRIED_MILLISECONDS if unhurried else GATHERING_MILLISECONDS))
+        self._gathering_milliseconds = UNHURRIED_MILLISECONDS if unhurried else GATHERING_MILLISECONDS
         self._gathers_until: asyncio.TimerHandle | None = None
         self._next: dict[TopicPartition, int] = {}
         self._carefully = False
@@ -109,15 +107,14 @@ class Reader:
         The client fixes both bounds when it is made, though the protocol has them in each request.
         """
         self.close()
-        loop = asyncio.get_running_loop()
-        asks, long = self._consumer._fetcher, self._pace.milliseconds(loop.time())
+        asks, long = self._consumer._fetcher, self._gathering_milliseconds
         asks._fetch_min_bytes, asks._fetch_max_wait_ms = ENOUGH_BYTES, long
 
         def enough() -> None:
             asks._fetch_min_bytes, asks._fetch_max_wait_ms = 1, LONG_POLL_MILLISECONDS
 
         seconds = GATHERING_ENDS_AFTER * long / 1000
-        self._gathers_until = loop.call_later(seconds, enough)
+        self._gathers_until = asyncio.get_running_loop().call_later(seconds, enough)
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -89,15 +89,11 @@ async def test_the_broker_gathers_while_records_come_and_no_longer(
         await eventually(lambda: 0 in log.assigned())
         log.seek(0, {topic: 0})
         asked = _bounds_of_requests(log)
-
-        def gathered() -> list[int]:
-            return [milliseconds for milliseconds, size in asked if size == ENOUGH_BYTES]
-
         assert not list(await log.read([(topic, 0)], 0.2))
         await _produce(stack, topic, [b"first"])
         while not list(await log.read([(topic, 0)], 0.2)):
             pass
-        await eventually(lambda: any(GATHERING_MILLISECONDS[0] <= ms <= GATHERING_MILLISECONDS[1] for ms in gathered()))
+        await eventually(lambda: (GATHERING_MILLISECONDS, ENOUGH_BYTES) in asked)
         assert (LONG_POLL_MILLISECONDS, 1) in asked
         await eventually(lambda: asked[-1] == (LONG_POLL_MILLISECONDS, 1))
     finally:
