@@ -128,7 +128,7 @@ class Instance:
         for line in self._json_lines():
             if line.get("event") == "listening":
                 return str(line["address"])
-            if line.get("event") == "started":
+            if line.get("event") in ("starting", "started"):
                 return str(line["management"])
         return ""
 

@@ -85,16 +85,17 @@ async def run(service: Service, settings: WorkerSettings, stop: asyncio.Event, n
         stack.callback(management.close)
         version = announcement(service, language)
         stack.callback(asyncio.create_task(announce(settings.database, version), name="announcing").cancel)
+        where = f"http://{management.address}"
+        worker.away = "it is starting, and has not joined its group yet"
+        logger().info("starting", version=version.version, management=where)
         lanes = await _lane_count(store, worker, stop)
-        if stop.is_set():
-            return
-        await log.open(lanes)
-        stack.push_async_callback(log.close)
-        logger().info(
-            "started", topics=service.topics, version=version.version, management=f"http://{management.address}"
-        )
-        collect_seldom()
-        await _until(stop, worker)
+        if not stop.is_set():
+            await log.open(lanes)
+            worker.away = None
+            stack.push_async_callback(log.close)
+            logger().info("started", topics=service.topics, version=version.version, management=where)
+            collect_seldom()
+            await _until(stop, worker)
     logger().info("stopped")
 
 

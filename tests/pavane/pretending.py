@@ -30,6 +30,6 @@ class Pretending(BaseHTTPRequestHandler):
 server = ThreadingHTTPServer(("127.0.0.1", 0), Pretending)
 server.daemon_threads = True
 Pretending.how = sys.argv[1]
-print(json.dumps({"event": "started", "management": f"http://127.0.0.1:{server.server_port}"}), flush=True)  # noqa: T201
+print(json.dumps({"event": "starting", "management": f"http://127.0.0.1:{server.server_port}"}), flush=True)  # noqa: T201
 server.serve_forever()
 sys.exit(3)
