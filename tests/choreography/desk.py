@@ -20,6 +20,7 @@ from choreography.dancers import NOON
 from choreography.lanes import Move
 from choreography.scenarios import Scenario
 from streams.kit.codec import Codec
+from streams.kit.errors import RecordsAstray
 from streams.kit.events import Answer, Effect, State, Unanswered, milliseconds
 from streams.kit.lane import Draft, Holding, Lane
 from streams.kit.language import Language
@@ -148,6 +149,9 @@ class Desk:
 
     async def extents(self, partition: int) -> Mapping[str, Extent]:
         return {topic: Extent(0, len(self.logs[topic])) for topic in self.service.topics}
+
+    def astray(self) -> Mapping[int, RecordsAstray]:
+        return {}
 
     async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
         return at_least
