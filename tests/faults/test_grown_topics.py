@@ -15,7 +15,7 @@ from streams.kit.kafka import partition_of
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 from streams.kit.run import services
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.faults.strangers import TOPIC, Stranger, asked_for
 from tests.waiting import eventually
 
@@ -38,6 +38,7 @@ async def grow(bootstrap: str, *topics: str) -> None:
         await asyncio.to_thread(grown.result, 10.0)
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_topics_that_grow_under_load_cost_no_order(ground: Ground, seed: int, tmp_path: Path) -> None:
     addresses = ground.stack.addresses
