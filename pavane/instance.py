@@ -128,6 +128,7 @@ class Instance:
         for line in self._json_lines():
             if line.get("event") == "listening":
                 return str(line["address"])
+            # A version before this one tells where it answers only once it has joined its group.
             if line.get("event") in ("starting", "started"):
                 return str(line["management"])
         return ""

@@ -65,13 +65,13 @@ async def lanes_of(desk: Desk, services: Sequence[str]) -> list[Lane]:
 
 async def astray_of(desk: Desk, services: Sequence[str]) -> list[str]:
     """What was written to a topic of these services, or of all, where there is no lane. Raises `NotAsked`."""
-    found: set[tuple[str, int]] = set()
+    found: dict[str, int] = {}
     for service in desk.services(services):
         async with desk.database(service, reading=True) as connection:
             cursor = await connection.execute(REMEMBERED)
             [count] = await cursor.fetchone() or (None,)
-        found |= {(topic, count) for topic in desk.find(service).topics if count is not None}
-    return await asyncio.to_thread(_astray, desk.kafka, sorted(found))
+        found |= {topic: count for topic in desk.find(service).topics if count is not None}
+    return await asyncio.to_thread(_astray, desk.kafka, found)
 
 
 async def print_lanes(desk: Desk, services: Sequence[str], *, as_json: bool) -> int:
@@ -107,14 +107,11 @@ def lines(lanes: Sequence[Lane]) -> list[str]:
     return said
 
 
-def _astray(bootstrap: str, heard: Sequence[tuple[str, int]]) -> list[str]:
+def _astray(bootstrap: str, lanes: Mapping[str, int]) -> list[str]:
     with LogView.at(bootstrap) as log:
-        counts = log.counts([topic for topic, _ in heard])
-        beyond = {(topic, p): lanes for topic, lanes in heard for p in range(lanes, counts.get(topic, 0))}
         return [
-            str(RecordsAstray(*where, extent.end - extent.start, beyond[where]))
-            for where, extent in log.extents(beyond).items()
-            if extent.end > extent.start
+            str(RecordsAstray(topic, partition, extent.end - extent.start, lanes[topic]))
+            for (topic, partition), extent in log.beyond(lanes).items()
         ]
 
 

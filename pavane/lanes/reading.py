@@ -63,6 +63,12 @@ class LogView:
         known = self._consumer.list_topics(timeout=ASK_SECONDS).topics
         return {topic: len(known[topic].partitions) for topic in topics if topic in known}
 
+    def beyond(self, lanes: Mapping[str, int]) -> dict[Where, Extent]:
+        """The partitions that hold something beyond the lanes, whose number is given for each topic."""
+        counts = self.counts(lanes)
+        spare = [(topic, p) for topic, count in sorted(counts.items()) for p in range(lanes[topic], count)]
+        return {where: extent for where, extent in self.extents(spare).items() if extent.end > extent.start}
+
     def since(self, wanted: Collection[Where], at: datetime) -> dict[Where, int]:
         """The first offset of each partition whose record is not before `at`; of one that has none nothing."""
         ms = milliseconds(at)

@@ -153,7 +153,11 @@ class Settle:
             counts = log.counts(self._topics)
             if missing := [topic for topic in self._topics if topic not in counts]:
                 raise NotAsked(f"Kafka has no topic {', '.join(missing)}: run 'pavane topics apply'")
-            spare = list(_spare(log, counts, lanes))
+            beyond = log.beyond(dict.fromkeys(self._topics, lanes))
+            spare = [
+                Spare(*where, extent, log.records(*where, extent.start, extent.end, MOST_SHOWN, _whole))
+                for where, extent in beyond.items()
+            ]
         for each in spare:
             if own := next((record for record in each.shown if _is_own(record)), None):
                 raise NotAsked(
@@ -275,13 +279,6 @@ def _judged(remembered: Mapping[str, Memory], given: int | None) -> tuple[int, l
                 f"tables again from the log"
             )
     return lanes, [service for service, memory in remembered.items() if not memory.is_right(lanes)]
-
-
-def _spare(log: LogView, counts: Mapping[str, int], lanes: int) -> Iterator[Spare]:
-    beyond = [(topic, partition) for topic, found in counts.items() for partition in range(lanes, found)]
-    for where, extent in log.extents(beyond).items():
-        if extent.end > extent.start:
-            yield Spare(*where, extent, log.records(*where, extent.start, extent.end, MOST_SHOWN, _whole))
 
 
 def _records(log: LogView, spare: Spare) -> Iterator[Record]:
