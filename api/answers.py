@@ -16,7 +16,7 @@ class Accepted(BaseModel):
 
 
 class ItemAccepted(BaseModel):
-    """What was asked about a SKU is on the log. `request_id`: asking again with it changes nothing."""
+    """What was asked about a SKU is on the log. `request_id`: its id there, the same for the same `Idempotency-Key`."""
 
     sku: str
     request_id: str

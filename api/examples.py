@@ -60,7 +60,11 @@ OF_SCHEMAS: dict[str, dict[str, Any]] = {
     "Receipt": {"quantity": 100},
     "NewPrice": {"amount_minor": 600, "currency": "EUR"},
     "Accepted": {"order_id": ORDER_ID, "status_url": _ORDER_URL},
-    "ItemAccepted": {"sku": "lamp", "request_id": "delivery-2026-03-01", "status_url": "/v1/stock/lamp"},
+    "ItemAccepted": {
+        "sku": "lamp",
+        "request_id": "b7b2c6a4-7a0c-5d0e-9a53-2a5b1c0f6e11",
+        "status_url": "/v1/stock/lamp",
+    },
     "Order": {
         **_SUMMARY,
         "lines": [{"sku": "lamp", "quantity": 2, "unit_price_minor": 600}],

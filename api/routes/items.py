@@ -39,18 +39,18 @@ async def stock_of(caller: StockReader, sku: Sku, parts: Parts) -> Response:
 async def receive_stock(
     caller: StockWriter, sku: Sku, key: Key, receipt: Receipt, parts: Parts, trace: Traced
 ) -> Response:
-    """Pieces came in. The `Idempotency-Key` is the receipt's own id: a retry with it counts nothing twice."""
+    """Pieces came in. The `Idempotency-Key` says which receipt it is: a retry with it counts nothing twice."""
+    request_id = receipt_id(caller.tenant, sku, key)
 
     async def receive() -> Answer:
-        request = ReceiveStock(tenant=caller.tenant, sku=sku, quantity=receipt.quantity, request_id=key)
+        request = ReceiveStock(tenant=caller.tenant, sku=sku, quantity=receipt.quantity, request_id=request_id)
         await parts.log.append(request, trace.correlation, trace.traceparent)
         location = f"/v1/stock/{sku}"
-        accepted = ItemAccepted(sku=sku, request_id=key, status_url=location)
+        accepted = ItemAccepted(sku=sku, request_id=request_id, status_url=location)
         return Answer(202, location, msgspec.Raw(accepted.model_dump_json().encode()))
 
-    # The empty part keeps receipts apart from orders, whose names begin with a tenant. The claim is the tenant's, not
-    # one operator's: any of them may repeat what another could not finish.
-    wanted = claim(name_of("", caller.tenant, sku, key), caller.tenant, receipt.model_dump_json())
+    # The claim is the tenant's, not one operator's: any of them may repeat what another could not finish.
+    wanted = claim(request_id, caller.tenant, receipt.model_dump_json())
     return replayable(*await parts.idempotency.once(wanted, receive))
 
 
@@ -72,9 +72,20 @@ async def set_price(
         tenant=caller.tenant,
         sku=sku,
         price=Money(amount_minor=price.amount_minor, currency=price.currency),
-        request_id=key or new_id(),
+        request_id=new_id() if key is None else price_id(caller.tenant, sku, key),
     )
     await parts.log.append(request, trace.correlation, trace.traceparent)
     location = f"/v1/prices/{sku}"
     accepted = ItemAccepted(sku=sku, request_id=request.request_id, status_url=location)
     return answer(accepted, 202, {"Location": location})
+
+
+def receipt_id(tenant: str, sku: str, key: str) -> str:
+    """The receipt's id on the log. A key itself may hold what services refuse in an id, such as a '/'."""
+    # The empty part keeps receipts apart from orders, whose names begin with a tenant; two of them, prices from both.
+    return name_of("", tenant, sku, key)
+
+
+def price_id(tenant: str, sku: str, key: str) -> str:
+    """The id on the log of a price that is set under a key."""
+    return name_of("", "", tenant, sku, key)
