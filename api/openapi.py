@@ -136,7 +136,7 @@ _OF: dict[str, tuple[type[Problem], ...]] = {
     "get /v1/stock/{sku}": (errors.NoSuchItem, errors.Unavailable, errors.InvalidRequest),
     "post /v1/stock/{sku}/receipts": (*_REPLAYABLE, *_WRITING, *_BODY),
     "get /v1/prices/{sku}": (errors.NoSuchItem, errors.Unavailable, errors.InvalidRequest),
-    "put /v1/prices/{sku}": (errors.BadIdempotencyKey, *_WRITING, *_BODY),
+    "put /v1/prices/{sku}": (*_REPLAYABLE, *_WRITING, *_BODY),
     "get /v1/overdue": (errors.Unavailable, errors.InvalidRequest),
     "get /v1/dead-letters": (errors.Unavailable, errors.InvalidRequest),
     "get /v1/dead-letters/{service}/{partition}/{number}": (
@@ -153,7 +153,7 @@ _SUCCESS_HEADERS = {
     "post /v1/orders": ("Location", "Idempotency-Replayed"),
     "post /v1/orders/{order_id}/cancellation": ("Location",),
     "post /v1/stock/{sku}/receipts": ("Location", "Idempotency-Replayed"),
-    "put /v1/prices/{sku}": ("Location",),
+    "put /v1/prices/{sku}": ("Location", "Idempotency-Replayed"),
     "post /v1/dead-letters/{service}/{partition}/{number}/redrive": ("Location",),
     "get /v1/orders": ("Link",),
     "get /v1/orders/{order_id}": ("ETag", "Preference-Applied"),

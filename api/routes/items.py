@@ -45,9 +45,7 @@ async def receive_stock(
     async def receive() -> Answer:
         request = ReceiveStock(tenant=caller.tenant, sku=sku, quantity=receipt.quantity, request_id=request_id)
         await parts.log.append(request, trace.correlation, trace.traceparent)
-        location = f"/v1/stock/{sku}"
-        accepted = ItemAccepted(sku=sku, request_id=request_id, status_url=location)
-        return Answer(202, location, msgspec.Raw(accepted.model_dump_json().encode()))
+        return _accepted(sku, request_id, f"/v1/stock/{sku}")
 
     # The claim is the tenant's, not one operator's: any of them may repeat what another could not finish.
     wanted = claim(request_id, caller.tenant, receipt.model_dump_json())
@@ -67,17 +65,31 @@ async def price_of(caller: PriceReader, sku: Sku, parts: Parts) -> Response:
 async def set_price(
     caller: PriceWriter, sku: Sku, key: KeyIfSent, price: NewPrice, parts: Parts, trace: Traced
 ) -> Response:
-    """From now on one costs this. Needs no `Idempotency-Key`, as setting a price twice changes nothing."""
-    request = SetPrice(
-        tenant=caller.tenant,
-        sku=sku,
-        price=Money(amount_minor=price.amount_minor, currency=price.currency),
-        request_id=new_id() if key is None else price_id(caller.tenant, sku, key),
-    )
-    await parts.log.append(request, trace.correlation, trace.traceparent)
-    location = f"/v1/prices/{sku}"
-    accepted = ItemAccepted(sku=sku, request_id=request.request_id, status_url=location)
-    return answer(accepted, 202, {"Location": location})
+    """From now on one costs this. Needs no `Idempotency-Key`, as setting a price twice changes nothing.
+
+    With one, a late retry does not undo what was set meanwhile: the first answer is given again.
+    """
+    request_id = new_id() if key is None else price_id(caller.tenant, sku, key)
+
+    async def set_it() -> Answer:
+        request = SetPrice(
+            tenant=caller.tenant,
+            sku=sku,
+            price=Money(amount_minor=price.amount_minor, currency=price.currency),
+            request_id=request_id,
+        )
+        await parts.log.append(request, trace.correlation, trace.traceparent)
+        return _accepted(sku, request_id, f"/v1/prices/{sku}")
+
+    if key is None:
+        return replayable(await set_it(), replayed=False)
+    wanted = claim(request_id, caller.tenant, price.model_dump_json())
+    return replayable(*await parts.idempotency.once(wanted, set_it))
+
+
+def _accepted(sku: str, request_id: str, location: str) -> Answer:
+    accepted = ItemAccepted(sku=sku, request_id=request_id, status_url=location)
+    return Answer(202, location, msgspec.Raw(accepted.model_dump_json().encode()))
 
 
 def receipt_id(tenant: str, sku: str, key: str) -> str:

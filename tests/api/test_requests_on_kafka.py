@@ -121,6 +121,24 @@ async def test_a_key_belongs_to_its_body_and_its_customer(shop: httpx.AsyncClien
     assert other_body.json()["type"] == "/problems/idempotency-key-reused"
 
 
+async def test_a_price_under_a_key_is_set_once_and_a_late_retry_does_not_undo_another(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    address, headers = f"/v1/prices/{new_key()}", as_operator(idempotency_key=new_key())
+    price = {"amount_minor": 600, "currency": "EUR"}
+
+    first = await shop.put(address, json=price, headers=headers)
+    between = await shop.put(address, json={**price, "amount_minor": 700}, headers=as_operator())
+    retry = await shop.put(address, json=price, headers=headers)
+    other_price = await shop.put(address, json={**price, "amount_minor": 800}, headers=headers)
+
+    assert [answer.status_code for answer in (first, between, retry, other_price)] == [202, 202, 202, 422]
+    assert (retry.content, retry.headers["idempotency-replayed"]) == (first.content, "true")
+    assert other_price.json()["type"] == "/problems/idempotency-key-reused"
+    item = f"shop/{address.rpartition('/')[2]}"
+    assert len(await records_of(environment["PAVANE_KAFKA"], "orders.requests", item)) == 2
+
+
 async def test_a_retry_after_redis_forgot_everything_names_the_same_order(
     shop: httpx.AsyncClient, environment: dict[str, str]
 ):
