@@ -101,7 +101,7 @@ def application(
 
     app = routed(lifespan, docs=docs)
     app.state.gateway = gateway
-    return Edge(Guard(app, gateway.verifier, gateway.limits, trusted))
+    return Edge(Guard(app, gateway.verifier, gateway.limits), trusted)
 
 
 def routed(lifespan: Lifespan[FastAPI] | None = None, *, docs: bool = True) -> FastAPI:

@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from api.addresses import Network, address_of
 from api.correlation import CORRELATION_HEADER, TRACE_HEADER, correlation_of, traceparent_of
-from api.errors import BodyTooLarge, BodyTooSlow, Overloaded, Problem, Unexpected
+from api.errors import BodyTooLarge, BodyTooSlow, Problem, Unexpected
+from api.places import Places
 from api.problems import render
 from api.telemetry import ANSWERED, SECONDS
 from api.versions import headers_of
@@ -21,6 +25,11 @@ FORGETTING_SECONDS = 5.0
 """So much, and so long, is read of a body that is too large: who is cut off while sending does not see the answer."""
 MOST_UNDER_WAY = 1_000
 """While the log is away every request waits for it; this bounds how many do."""
+MOST_STREAMS = 6_500
+"""Open, or about to be: the feed bounds those that listen."""
+MOST_BODIES = 4_000
+MOST_BODIES_OF_AN_ADDRESS = 400
+"""Bodies that are being read. They take nobody's place among the requests: anybody can send one slowly, or never."""
 
 # Answers are about one caller's orders, and never a page to be guessed at, framed, or read by another site. A page that
 # is one says so by headers of its own. (OWASP REST security cheat sheet.)
@@ -35,11 +44,14 @@ _ALWAYS = [
 
 
 class Edge:
-    """Wraps the application. Puts `correlation` and `traceparent` into the scope of every request."""
+    """Wraps the application. Puts `correlation`, `traceparent` and `address` into the scope of every request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network] = ()) -> None:
         self._app = app
-        self._under_way = 0
+        self._trusted = trusted
+        self._bodies = Places(MOST_BODIES, MOST_BODIES_OF_AN_ADDRESS)
+        self._requests = Places(MOST_UNDER_WAY)
+        self._streams = Places(MOST_STREAMS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,27 +60,37 @@ class Edge:
         correlation = correlation_of(scope["headers"])
         scope["correlation"] = correlation
         scope["traceparent"] = traceparent_of(scope["headers"])
+        peer = scope.get("client")
+        scope["address"] = address_of(peer[0] if peer else None, scope["headers"], self._trusted)
         clear_contextvars()
         bind_contextvars(correlation=correlation)
         answer = _Answer(scope, send)
-        # A stream is open for minutes and bounded by the feed; it takes nobody's place.
-        place = 0 if scope["path"].endswith("/events") else 1
-        self._under_way += place
         try:
-            if self._under_way > MOST_UNDER_WAY and scope["path"].startswith("/v1/"):
-                raise Overloaded
-            body = await _whole_body(scope, receive)
+            body = await self._body(scope, receive)
             if body is None:
                 return
-            await self._app(scope, _once(body, receive), answer.send)
+            with self._place(scope):
+                await self._app(scope, _once(body, receive), answer.send)
         except Problem as problem:
             await render(problem, correlation)(scope, receive, answer.send)
         except Exception:
             logger().exception("unexpected", method=scope["method"], route=answer.route)
             if not answer.started:
                 await render(Unexpected(), correlation)(scope, receive, answer.send)
-        finally:
-            self._under_way -= place
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The whole body; None if the caller went away meanwhile."""
+        headers = dict(scope["headers"])
+        if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
+            return b""
+        with self._bodies.taken(scope["address"]):
+            return await _whole_body(headers, receive)
+
+    def _place(self, scope: Scope) -> AbstractContextManager[None]:
+        if not scope["path"].startswith("/v1/"):
+            return nullcontext()
+        is_stream = scope["method"] == "GET" and scope["path"].endswith("/events")
+        return (self._streams if is_stream else self._requests).taken(scope["address"])
 
 
 class _Answer:
@@ -102,14 +124,10 @@ class _Answer:
         await self._send(message)
 
 
-async def _whole_body(scope: Scope, receive: Receive) -> bytes | None:
+async def _whole_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
     """The body, read at once; None if the caller went away meanwhile. Raises `BodyTooLarge` and `BodyTooSlow`."""
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"0")
-    if length == b"0" and b"transfer-encoding" not in headers:
-        return b""
     # A length that is no number was refused by the server already.
-    if int(length) > MOST_BODY_BYTES:
+    if int(headers.get(b"content-length", b"0")) > MOST_BODY_BYTES:
         # Who asks first whether to send it is not told to.
         if b"expect" not in headers:
             await _forget(receive)

@@ -1,15 +1,12 @@
 """Before anything that a stranger sent is read as what it says: who is it, and does it come too often?
 
 Pure ASGI, around the routes that want to know who asks. It leaves in the scope, as `caller`, whom the token proves, or
-the problem that such a route must raise, and as `address` where it came from. A request with a body that nobody signed
-for ends here. Who is refused, here or by a route, is written down.
+the problem that such a route must raise. A request with a body that nobody signed for ends here. Who is refused, here
+or by a route, is written down. Where it came from, as `address`, the edge has left there.
 """
-
-from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.addresses import Network, address_of
 from api.errors import LimitReached, Problem, Unauthenticated
 from api.limits import Kind, Limits, Verdict
 from api.refusals import Refusals
@@ -28,11 +25,10 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, verifier: Verifier, limits: Limits | None, trusted: Sequence[Network]) -> None:
+    def __init__(self, app: ASGIApp, verifier: Verifier, limits: Limits | None) -> None:
         self._app = app
         self._verifier = verifier
         self._limits = limits
-        self._trusted = trusted
         self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,8 +44,6 @@ class Guard:
             self._refusals.note(scope, scope["problem"])
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        peer = scope.get("client")
-        scope["address"] = address_of(peer[0] if peer else None, scope["headers"], self._trusted)
         caller = scope["caller"] = await self._caller(scope)
         kind = Kind.READ if scope["method"] in _READING else Kind.WRITE
         verdict = await self._take(scope, caller, kind)

@@ -21,7 +21,7 @@ class Refusals:
         self._seldom = Seldom()
 
     def note(self, scope: Scope, problem: Problem) -> None:
-        """Write it down if it is of that kind. The guard has left `address` and `caller` in the scope."""
+        """Write it down if it is of that kind. The edge has left `address` and the guard `caller` in the scope."""
         if not isinstance(problem, _WRITTEN_DOWN):
             return
         caller = scope.get("caller")

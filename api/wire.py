@@ -121,6 +121,12 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # The rest of a body that was answered early is read and let go, within the time of a head.
+        if not self._in_head and self._patience is None and not self.transport.is_closing():
+            self._await_head()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._patience_out = self.loop.call_later(READER_SECONDS, self._reader_is_late)

@@ -38,7 +38,7 @@ def application(desk: Desk, verifier: Verifier) -> ASGIApp:
     router = _router(letters)
     app.include_router(router)
     problems.install(app, [router])
-    return Edge(Guard(app, verifier, None, ()))
+    return Edge(Guard(app, verifier, None))
 
 
 def _router(letters: Letters) -> APIRouter:

@@ -131,11 +131,15 @@ async def test_addresses_and_methods_that_are_not_there_are_problems_too(door: D
 
 async def test_too_many_at_once_are_turned_away_but_health_still_answers(door: Door, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edge, "MOST_UNDER_WAY", 0)
+    monkeypatch.setattr(edge, "MOST_STREAMS", 0)
+    app = application(door.app._app._app.state.gateway)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        placed = await http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+        stream = await http.get("/v1/orders/events", headers=as_customer())
+        live = await http.get("/health/live")
 
-    placed = await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
-    live = await door.http.get("/health/live")
-
-    assert (placed.status_code, placed.json()["type"]) == (503, "/problems/overloaded")
+    for turned_away in (placed, stream):
+        assert (turned_away.status_code, turned_away.json()["type"]) == (503, "/problems/overloaded")
     assert live.status_code == 200
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api import wire
+from api import edge, wire
+from api.addresses import networks
+from api.app import application
 from api.wire import bounded
 from tests.api.conftest import Door, as_customer, eventually, new_key, order, serving
 
@@ -42,6 +44,17 @@ class Client:
         self.writer.write(GET + b"\r\n")
         async with asyncio.timeout(20):
             return (await self._reader.readuntil(b"}}")).startswith(b"HTTP/1.1 200 ")
+
+    async def answered(self) -> int:
+        """The status of the answer."""
+        return int((await self._reader.readuntil(b"\r\n")).split()[1])
+
+    async def ended(self) -> None:
+        """Until the other side has ended the connection."""
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionError):
+                while await self._reader.read(65_536):
+                    pass
 
     def close(self) -> None:
         self.writer.close()
@@ -116,7 +129,7 @@ async def test_a_connection_that_was_served_before_has_no_more_patience(port: in
     ],
     ids=["a long header", "a long header that does not end", "many headers", "a long address"],
 )
-async def test_a_head_that_is_too_large_is_refused(port: int, head: bytes):
+async def test_a_head_that_is_too_large_answered(port: int, head: bytes):
     client = await connect(port)
     client.writer.write(head)
 
@@ -223,6 +236,60 @@ async def _written_until_gone(writer: asyncio.StreamWriter, one: bytes) -> None:
             await asyncio.wait([asyncio.create_task(writer.drain())], timeout=0.1)
             if writer.transport.is_closing():
                 return
+
+
+NO_BODY = b"POST %s HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Length: 10\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/v1/orders", b"/v1/orders/x/events", b"/health/live"])
+async def test_bodies_that_do_not_come_take_places_of_their_address_and_others_are_served(
+    door: Door, monkeypatch: pytest.MonkeyPatch, path: bytes
+):
+    monkeypatch.setattr(edge, "MOST_UNDER_WAY", 5)
+    monkeypatch.setattr(edge, "MOST_BODIES_OF_AN_ADDRESS", 20)
+    app = application(door.app._app._app.state.gateway, networks("127.0.0.1"))
+    async with serving(app) as address, httpx.AsyncClient(base_url=address) as http:
+        port = httpx.URL(address).port
+        assert port
+        slow = [await connect(port) for _ in range(50)]
+        for each in slow:
+            each.writer.write(NO_BODY % path)
+        refused = [asyncio.create_task(each.answered()) for each in slow]
+        await eventually(lambda: _have_ended(refused, 30))
+
+        async def placed(where: str) -> int:
+            headers = as_customer(idempotency_key=new_key(), x_forwarded_for=where)
+            return (await http.post("/v1/orders", json=order(), headers=headers)).status_code
+
+        looked = await http.get("/v1/stock/lamp", headers=as_customer(x_forwarded_for="203.0.113.9"))
+        assert [await placed("203.0.113.9"), await placed("203.0.113.10"), looked.status_code] == [503, 202, 404]
+        assert [task.result() for task in refused if task.done()] == [503] * 30
+        for each in slow:
+            each.close()
+        await asyncio.gather(*refused, return_exceptions=True)
+
+
+async def _have_ended(tasks: list[asyncio.Task[int]], count: int) -> bool:
+    return sum(task.done() for task in tasks) == count
+
+
+async def test_the_rest_of_a_body_that_was_answered_early_is_not_waited_for_for_ever(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(edge, "MOST_BODIES", 0)
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.5)
+    async with serving(application(door.app._app._app.state.gateway)) as address:
+        port = httpx.URL(address).port
+        assert port
+        client = await connect(port)
+        client.writer.write(NO_BODY.replace(b"10", b"60000") % b"/v1/orders")
+        assert await client.answered() == 503
+        ended = asyncio.create_task(client.ended())
+        with contextlib.suppress(ConnectionError):
+            while not ended.done():
+                client.writer.write(b" ")
+                await asyncio.wait([ended], timeout=0.1)
+        await ended
 
 
 async def test_a_hundred_mebibytes_leave_no_trace_and_others_are_served(door: Door, port: int):
