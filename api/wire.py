@@ -4,8 +4,11 @@ uvicorn waits for ever for a head that does not end, and keeps all of it. Here a
 
     when a request's head is not there within `HEAD_SECONDS` of its first byte, or of the connection (408),
     when a head is longer than `MOST_HEAD_BYTES` or has more than `MOST_HEADERS` fields (431),
+    when that much comes beside a body: behind it, as trailers, or between its chunks (431),
     when its client takes nothing of an answer for `READER_SECONDS`,
     when there are more connections than the gateway, or one address, may have (503, as soon as it comes).
+
+Trailers say nothing here (RFC 9110, 6.5.1): what was not said before the body was not said.
 
 What the gateway may have is also bounded by the files that this process may open: without one for it, a connection
 would wait unseen until another ends.
@@ -59,6 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, config: Config, *more: Any, **named: Any) -> None:
         super().__init__(config, *more, **named)
         self._head_bytes = 0
+        self._beside_body_bytes = 0
         self._in_head = True
         # One for what is to come in, one for what is to go out.
         self._patience: asyncio.TimerHandle | None = None
@@ -95,24 +99,30 @@ class BoundedHttp(HttpToolsProtocol):
                 self._cut_off(HeadTooLarge(MOST_HEAD_BYTES, MOST_HEADERS))
                 return
         if not self.transport.is_closing():
+            self._beside_body_bytes += len(data)
             super().data_received(data)
+            if not self._in_head and self._beside_body_bytes > MOST_HEAD_BYTES:
+                self._cut_off_in_body()
 
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return
         super().on_header(name, value)
         if len(self.headers) > MOST_HEADERS:
             self._cut_off(HeadTooLarge(MOST_HEAD_BYTES, MOST_HEADERS))
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._head_bytes, self._beside_body_bytes = False, 0, 0
         if not self.transport.is_closing():
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._beside_body_bytes = 0
         if not self.transport.is_closing():
             super().on_body(body)
 
@@ -147,6 +157,12 @@ class BoundedHttp(HttpToolsProtocol):
             self._await_head()
             return
         self._cut_off(HeadTooSlow(HEAD_SECONDS))
+
+    def _cut_off_in_body(self) -> None:
+        if self.pipeline or self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._cut_off(HeadTooLarge(MOST_HEAD_BYTES, MOST_HEADERS))
 
     def _reader_is_late(self) -> None:
         CUT_OFF.labels("reader").inc()

@@ -138,6 +138,59 @@ async def test_a_head_that_is_too_large_answered(port: int, head: bytes):
     assert (status, problem["type"]) == (431, "/problems/head-too-large")
 
 
+CHUNKED = b"POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+
+
+async def test_what_is_said_behind_a_body_is_not_said(door: Door, port: int):
+    headers = as_customer(idempotency_key=new_key())
+    body = json.dumps(order()).encode()
+    trailers = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    client = await connect(port)
+    client.writer.write(CHUNKED + b"Content-Type: application/json\r\n\r\n")
+    client.writer.write(b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(body), body, trailers))
+
+    assert await client.answered() == 401
+    assert not door.log.requests
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "again"),
+    [
+        (b"0\r\n", b"X-a: " + b"a" * 1_000 + b"\r\n"),
+        (b"0\r\nX-a: ", b"a" * 1_000),
+        (b"1;x=", b"a" * 1_000),
+        (b"1\r\n \r\n1;x=", b"a" * 1_000),
+    ],
+    ids=["trailers", "a trailer that does not end", "an extension of a chunk", "an extension of a later chunk"],
+)
+async def test_what_comes_beside_a_body_is_bounded(port: int, before: bytes, again: bytes):
+    client = await connect(port)
+    client.writer.write(CHUNKED + b"\r\n" + before)
+    told = asyncio.create_task(client.told())
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while not told.done():
+            client.writer.write(again)
+            sent += len(again)
+            await asyncio.wait([told], timeout=0.01)
+
+    assert (await told)[0] in (431, 0), "who goes on sending may see a reset"
+    assert sent < 1024 * 1024
+
+
+async def test_a_body_in_very_small_chunks_is_a_body(door: Door, port: int):
+    client = await connect(port)
+    headers = as_customer(idempotency_key=new_key(), content_type="application/json")
+    client.writer.write(CHUNKED + "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n")
+    for byte in json.dumps(order()).ljust(20_000).encode():
+        client.writer.write(b"1\r\n%c\r\n" % byte)
+    client.writer.write(b"0\r\nX-a: b\r\n\r\n")
+
+    assert await client.answered() == 202
+    client.close()
+
+
 async def test_many_small_requests_on_one_connection_are_no_large_head(port: int):
     client = await connect(port)
 
