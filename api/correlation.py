@@ -9,7 +9,11 @@ from uuid import UUID
 CORRELATION_HEADER = b"x-correlation-id"
 TRACE_HEADER = b"traceparent"
 _SAFE = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# Version, trace, span and flags, none of the ids all zero; a later version may have more behind a dash.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-[ -~]*)?"
+)
+_SAMPLED = 0x01
 
 
 def new_id() -> str:
@@ -28,9 +32,18 @@ def correlation_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def traceparent_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The caller's W3C trace context, if it is one."""
-    given = _header(headers, TRACE_HEADER)
-    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
+    """The caller's trace, if it sent one by the standard (W3C Trace Context, 3.2), as version 00 writes it.
+
+    Of a later version the first fields are read, and of its flags the one that is known.
+    """
+    given = [value for key, value in headers if key == TRACE_HEADER]
+    found = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    if found is None:
+        return None
+    version, trace, span, flags, more = found.groups()
+    if version == b"00":
+        return given[0] if more is None else None
+    return b"00-%b-%b-%02x" % (trace, span, int(flags, 16) & _SAMPLED)
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:

@@ -11,11 +11,11 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.correlation import CORRELATION_HEADER, TRACE_HEADER
 from api.errors import Unavailable
 from streams.kit.logs import logger
 
 TIMEOUT_SECONDS = 10.0
-_TAKEN_ALONG = ("authorization", "traceparent")
 _BROUGHT_BACK = ("content-type", "link", "location", "retry-after", "www-authenticate")
 
 
@@ -30,8 +30,13 @@ class Desk:
         """The desk's answer to this request, of which everything was checked here. Raises `Unavailable`."""
         if self._http is None:
             raise Unavailable("Dead letters are not shown by this gateway.")
-        headers = {name: request.headers[name] for name in _TAKEN_ALONG if name in request.headers}
-        headers |= {"X-Correlation-Id": request.scope["correlation"], "Content-Type": "application/json"}
+        headers = {
+            b"authorization": request.headers["authorization"].encode("latin-1"),
+            CORRELATION_HEADER: request.scope["correlation"].encode(),
+            b"content-type": b"application/json",
+        }
+        if request.scope["traceparent"] is not None:
+            headers[TRACE_HEADER] = request.scope["traceparent"]
         given = {name: value for name, value in (query or {}).items() if value is not None}
         path, body = request.url.path, await request.body()
         try:

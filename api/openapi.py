@@ -59,7 +59,8 @@ _TRACEPARENT = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "W3C Trace Context; it goes into every fact that follows, and comes back.",
+    "description": "W3C Trace Context; it goes into every fact that follows, and comes back. One that is not by the "
+    "standard is left out, and so is tracestate.",
 }
 _PROBLEM = {
     "type": "object",

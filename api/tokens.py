@@ -195,7 +195,7 @@ def bearer_token(headers: Sequence[str]) -> str:
     scheme, _, token = headers[0].partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Send a header 'Authorization: Bearer <token>'.", error="")
-    return token.strip()
+    return token.strip(" \t")
 
 
 def require(caller: Caller, scope: str) -> Caller:

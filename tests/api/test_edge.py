@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import Response
 
 from api import edge
 from api.app import application
+from api.correlation import traceparent_of
+from api.desk import Desk
 from api.versions import Deprecated
 from tests.api.conftest import Door, as_customer, as_operator, order, serving
 
@@ -107,6 +113,64 @@ async def test_the_trace_that_a_request_belongs_to_comes_back_with_its_answer(do
 
     assert answer.headers["traceparent"] == TRACEPARENT
     assert "traceparent" not in wrong.headers
+
+
+IDS = TRACEPARENT[3:52]
+
+
+@pytest.mark.parametrize(
+    ("given", "goes_on"),
+    [
+        ([f"00-{IDS}-01"], f"00-{IDS}-01"),
+        ([f"00-{IDS}-fe"], f"00-{IDS}-fe"),
+        ([f"01-{IDS}-03"], f"00-{IDS}-01"),
+        ([f"cc-{IDS}-00-more=1"], f"00-{IDS}-00"),
+        ([f"00-{IDS}-01-more"], None),
+        ([f"01-{IDS}-01more"], None),
+        ([f"ff-{IDS}-01"], None),
+        ([f"00-{'0' * 32}-{IDS[33:]}-01"], None),
+        ([f"00-{IDS[:32]}-{'0' * 16}-01"], None),
+        ([f"00-{IDS.upper()}-01"], None),
+        ([f"00-{IDS}-01\u00e9"], None),
+        ([f"00-{IDS}-01", f"00-{IDS}-01"], None),
+        ([], None),
+    ],
+)
+def test_a_trace_is_taken_by_the_standard(given: list[str], goes_on: str | None):
+    headers = [(b"traceparent", each.encode("latin-1")) for each in given]
+
+    assert traceparent_of(headers) == (goes_on.encode() if goes_on else None)
+
+
+@pytest.mark.parametrize("given", [TRACEPARENT, "00-\u00e9", f"ff-{IDS}-01", None])
+async def test_a_desk_is_told_the_trace_only_if_it_is_one(door: Door, given: str | None):
+    asked: list[dict[bytes, bytes]] = []
+
+    async def desk(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(dict(scope["headers"]))
+        await Response(b"{}")(scope, receive, send)
+
+    async with lone(desk) as address:
+        app = application(replace(door.app._app._app.state.gateway, desk=Desk(address)))
+        headers: Any = {**as_operator(), **({"traceparent": given.encode("latin-1")} if given else {})}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+            answer = await http.get("/v1/dead-letters", headers=headers)
+        await app._app._app.state.gateway.desk.close()
+
+    assert answer.status_code == 200
+    assert asked[0].get(b"traceparent") == (TRACEPARENT.encode() if given == TRACEPARENT else None)
+
+
+@asynccontextmanager
+async def lone(app: Any) -> AsyncIterator[str]:
+    """An application of somebody else, which has no start and no end."""
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+
+    async with serving(served) as address:
+        yield address
 
 
 async def test_a_mistake_of_ours_shows_no_trace(door: Door):

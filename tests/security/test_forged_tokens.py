@@ -65,6 +65,14 @@ async def test_only_one_bearer_token_in_its_header_counts(door: Door, headers: l
     assert answer.status_code == 401
 
 
+async def test_only_blanks_of_http_may_stand_around_a_token(door: Door):
+    async def status(header: str) -> int:
+        return (await door.http.get("/v1/stock/lamp", headers={"Authorization": header.encode("latin-1")})).status_code
+
+    assert await status(f"Bearer  {genuine()} ") == 404
+    assert await status(f"Bearer {genuine()}\xa0") == 401
+
+
 async def test_a_token_in_the_address_counts_for_nothing(door: Door):
     answer = await door.http.get(f"/v1/stock/lamp?access_token={genuine()}")
 
