@@ -130,7 +130,8 @@ class Limits:
             return Verdict(0, ())
         taken = await self._shared(buckets, cost)
         if taken is None:
-            taken = self._local.take(_stricter(buckets) if kind is Kind.WRITE else buckets, cost)
+            buckets = _stricter(buckets) if kind is Kind.WRITE else buckets
+            taken = self._local.take(buckets, cost)
         verdict = _verdict(buckets, taken)
         LIMITED.labels(kind.value, "refused" if verdict.retry_after_seconds else "allowed").inc()
         return verdict

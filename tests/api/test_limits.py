@@ -152,6 +152,18 @@ async def test_without_redis_reads_keep_their_limit_and_writes_have_a_quarter_of
     assert await allowed(away, 60, kind=Kind.WRITE) == 10
 
 
+async def test_without_redis_the_limits_that_are_told_are_those_that_count():
+    away = limits(user=40)
+
+    first = await away.take("192.0.2.1", ADA, Kind.WRITE, 5)
+    await away.take("192.0.2.1", ADA, Kind.WRITE, 5)
+    refused = await away.take("192.0.2.1", ADA, Kind.WRITE, 5)
+
+    assert first.headers()["RateLimit-Policy"] == '"user-writes";q=10;w=3600'
+    assert [verdict.standings[0].left for verdict in (first, refused)] == [5, 0]
+    assert refused.retry_after_seconds > 0
+
+
 async def test_users_do_not_share_a_bucket_but_their_tenant_and_reading_leaves_writing_alone():
     away = limits(user=8, tenant=12)
 
