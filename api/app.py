@@ -112,7 +112,7 @@ def routed(lifespan: Lifespan[FastAPI] | None = None, *, docs: bool = True) -> F
         version="1",
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
-        openapi_url="/openapi.json" if docs else None,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

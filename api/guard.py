@@ -1,8 +1,9 @@
 """Before anything that a stranger sent is read as what it says: who is it, and does it come too often?
 
-Pure ASGI, around the routes that want to know who asks. It leaves in the scope, as `caller`, whom the token proves, or
-the problem that such a route must raise. A request with a body that nobody signed for ends here. Who is refused, here
-or by a route, is written down. Where it came from, as `address`, the edge has left there.
+Pure ASGI. For routes that want to know who asks it leaves in the scope, as `caller`, whom the token proves, or the
+problem that such a route must raise; pages and figures, which are for everybody, cost their address alone. A request
+with a body that nobody signed for ends here. Who is refused, here or by a route, is written down. Where it came from,
+as `address`, the edge has left there.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +18,9 @@ WRITE_COST = 5
 REFUSED_COST = 10
 """A token that proves nothing costs its address more than any request that means well."""
 
-_GUARDED = ("/v1/", "/health/deep")
+_FOR_CALLERS = ("/v1/", "/health/deep")
+_FREE = ("/health/live", "/health/ready")
+"""For whoever runs the gateway, and asks by the second."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -32,7 +35,7 @@ class Guard:
         self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
+        if scope["type"] != "http" or scope["path"] in _FREE:
             await self._app(scope, receive, send)
             return
         try:
@@ -44,7 +47,9 @@ class Guard:
             self._refusals.note(scope, scope["problem"])
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = scope["caller"] = await self._caller(scope)
+        caller = None
+        if scope["path"].startswith(_FOR_CALLERS):
+            caller = scope["caller"] = await self._caller(scope)
         kind = Kind.READ if scope["method"] in _READING else Kind.WRITE
         verdict = await self._take(scope, caller, kind)
         if verdict.retry_after_seconds:
@@ -60,7 +65,7 @@ class Guard:
         except Problem as problem:
             return problem
 
-    async def _take(self, scope: Scope, caller: Caller | Problem, kind: Kind) -> Verdict:
+    async def _take(self, scope: Scope, caller: Caller | Problem | None, kind: Kind) -> Verdict:
         if self._limits is None:
             return Verdict(0, ())
         address = scope["address"]

@@ -14,6 +14,7 @@ from api.errors import TYPE_PREFIX, Problem
 from api.explained import EXPLAINED, types
 from api.html import POLICY
 from api.openapi import FILE, written
+from api.routes.pages import reference_of
 from contracts.http import breaking
 from tests.api.conftest import Door, as_customer
 
@@ -105,6 +106,13 @@ async def test_the_pages_load_nothing_and_run_nothing(door: Door):
         assert f'id="{operation["operationId"]}"' in page.text
     for href in set(re.findall(r'href="#([^"]+)"', page.text)):
         assert f'id="{href}"' in page.text
+
+
+def test_the_description_is_written_once():
+    app = routed()
+
+    assert reference_of(app) is reference_of(app)
+    assert json.loads(reference_of(app).data) == NOW
 
 
 async def test_a_body_that_is_not_said_to_be_json_is_refused(door: Door):

@@ -243,6 +243,16 @@ async def test_guessing_tokens_uses_up_the_guessers_address_and_nobody_elses(nar
     assert await guess("203.0.113.10") == 401
 
 
+async def test_what_is_for_everybody_costs_its_address_and_health_costs_nothing(narrow: Any):
+    http, _ = narrow(address=4)
+    paths = ["/docs", "/openapi.json", "/metrics", "/problems/forbidden", "/docs", "/nowhere", "/health/live"]
+
+    answers = [await http.get(path) for path in (*paths, "/health/ready")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429, 429, 200, 200]
+    assert answers[0].headers["ratelimit"].startswith('"address";r=3;')
+
+
 async def test_an_address_is_not_forged_by_a_header(narrow: Any):
     http, _ = narrow(address=30)
     guesses = [
