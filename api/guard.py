@@ -55,6 +55,7 @@ class Guard:
         if verdict.retry_after_seconds:
             raise LimitReached(verdict.retry_after_seconds, verdict.headers())
         if isinstance(caller, Problem) and scope["method"] in _WITH_BODY:
+            caller.headers.update(verdict.headers())
             raise caller
         await self._app(scope, receive, _told(send, verdict))
 

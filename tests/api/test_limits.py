@@ -243,6 +243,16 @@ async def test_guessing_tokens_uses_up_the_guessers_address_and_nobody_elses(nar
     assert await guess("203.0.113.10") == 401
 
 
+@pytest.mark.parametrize(("method", "left"), [("GET", 110), ("POST", 20)])
+async def test_who_is_not_known_is_told_how_the_limit_of_the_address_stands(narrow: Any, method: str, left: int):
+    http, _ = narrow(address=120)
+
+    answer = await http.request(method, "/v1/orders")
+
+    assert answer.status_code == 401
+    assert answer.headers["ratelimit"].startswith(f'"address";r={left};')
+
+
 async def test_what_is_for_everybody_costs_its_address_and_health_costs_nothing(narrow: Any):
     http, _ = narrow(address=4)
     paths = ["/docs", "/openapi.json", "/metrics", "/problems/forbidden", "/docs", "/nowhere", "/health/live"]
