@@ -129,7 +129,9 @@ class Feed:
         there.remove(listener)
         if not there:
             del self._listeners[about]
-        self._of_one -= Counter([about[:2]])
+        self._of_one[about[:2]] -= 1
+        if not self._of_one[about[:2]]:
+            del self._of_one[about[:2]]
         self._count -= 1
         LISTENERS.set(self._count)
 

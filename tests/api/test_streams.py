@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -300,3 +301,29 @@ def test_positions_are_read_as_they_are_written():
 
 async def _listeners(shop: httpx.AsyncClient, count: int) -> bool:
     return f"pavane_gateway_listeners {count}.0" in (await shop.get("/metrics")).text
+
+
+async def test_to_leave_costs_the_same_however_many_listen(door: Door):
+    others = 1_000
+    listening = door.app._app._app.state.gateway.feed
+    for number in range(others):
+        await listening.listen("shop", f"c{number}")
+    stays, leaves = await listening.listen("shop", "ada"), await listening.listen("shop", "ada")
+    steps = 0
+
+    def step(*_: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return step
+
+    tracing = sys.gettrace()
+    sys.settrace(step)
+    try:
+        leaves.close()
+    finally:
+        sys.settrace(tracing)
+
+    assert steps < 100
+    assert listening._of_one["shop", "ada"] == 1
+    stays.close()
+    assert len(listening._of_one) == others
