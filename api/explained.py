@@ -49,7 +49,8 @@ EXPLAINED: dict[str, Explained] = {
         "Redrive the one that detail names. Those behind it follow by themselves.",
     ),
     "idempotency-key": Explained(
-        "The header Idempotency-Key is missing, or it is not 1 to 255 printable ASCII characters.",
+        "The header Idempotency-Key is missing, or there twice, or not 1 to 255 printable ASCII characters without "
+        "blanks and quotes. It may stand in quotes as in RFC 9651: a backslash is written twice, and nothing follows.",
         "Make a new key (a UUID will do) for each thing to be done, and use the same one for every retry of it.",
     ),
     "still-running": Explained(

@@ -102,12 +102,12 @@ async def _trace(request: Request) -> Trace:
 
 
 async def _key(request: Request) -> str:
-    return read_key(request.headers.get("idempotency-key"))
+    return read_key(request.headers.getlist("idempotency-key"))
 
 
 async def _key_if_sent(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    return None if key is None else read_key(key)
+    headers = request.headers.getlist("idempotency-key")
+    return read_key(headers) if headers else None
 
 
 async def _takes_json(request: Request) -> None:

@@ -14,7 +14,7 @@ everything, a retry is sent again and still places nothing twice.
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4, uuid5
 
@@ -38,7 +38,8 @@ KEEP_MS = 24 * 3_600 * 1_000
 REDIS_PAUSE_SECONDS = 1.0
 """After Redis failed, requests go on without it for so long, rather than each waiting for the timeout."""
 
-_QUOTED = re.compile(r'"(.*)"')
+_STRING = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_ESCAPED = re.compile(r'\\(.)')
 _KEY = re.compile(r"[!#-~]{1,255}")
 
 _BEGIN = """
@@ -87,12 +88,15 @@ class Claim(NamedTuple):
     owner: str
 
 
-def read_key(header: str | None) -> str:
-    """The key in the header, with or without the quotes of a structured field. Raises `BadIdempotencyKey`."""
-    if header is None:
+def read_key(headers: Sequence[str]) -> str:
+    """The key of a request with these Idempotency-Key headers: a String (RFC 9651, 3.3.3) without parameters, as the
+    draft has it, or the key as it is. Raises `BadIdempotencyKey`."""
+    if not headers:
         raise BadIdempotencyKey("Send a header Idempotency-Key: a new one for each order, the same one for a retry.")
-    quoted = _QUOTED.fullmatch(header)
-    key = quoted[1] if quoted else header
+    if len(headers) > 1:
+        raise BadIdempotencyKey("Send one header Idempotency-Key: which of several is meant is not guessed.")
+    string = _STRING.fullmatch(headers[0])
+    key = _ESCAPED.sub(r"\1", string[1]) if string else headers[0]
     if not _KEY.fullmatch(key):
         raise BadIdempotencyKey("An Idempotency-Key has 1 to 255 printable ASCII characters, no blanks and no quotes.")
     return key

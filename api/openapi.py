@@ -43,7 +43,8 @@ _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "schema": {"type": "string", "pattern": '^("[!#-~]{1,255}"|[!#-~]{1,255})$', "maxLength": 257},
-    "description": "A new one for each thing to be done, the same one for a retry of it.",
+    "description": "A new one for each thing to be done, the same one for a retry of it: as it is, or as a String of "
+    "RFC 9651 without parameters, in which a backslash is written twice. Two headers are refused.",
     "example": "5f8a1f0e-6d0c-4c39-9b0a-2f2a1a3b7c10",
 }
 _CORRELATION = {

@@ -8,18 +8,52 @@ import pytest
 
 from api.errors import BadIdempotencyKey, KeyReused, StillRunning
 from api.idempotency import Answer, claim, name_of, read_key, read_reply
+from tests.api.conftest import Door, as_operator
 
 ANSWER = Answer(202, "/v1/orders/1", msgspec.Raw(b'{"order_id":"1"}'))
 
 
-def test_a_key_is_read_with_and_without_quotes():
-    assert read_key("8e03978e-40d5") == read_key('"8e03978e-40d5"') == "8e03978e-40d5"
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("8e03978e-40d5", "8e03978e-40d5"),
+        ('"8e03978e-40d5"', "8e03978e-40d5"),
+        (r"a\b", r"a\b"),
+        (r'"a\\b"', r"a\b"),
+        ("a,b;c=d", "a,b;c=d"),
+        ('"' + r"\\" * 255 + '"', "\\" * 255),
+    ],
+)
+def test_a_key_is_read_as_it_is_and_as_a_structured_string(header: str, key: str):
+    assert read_key([header]) == key
 
 
-@pytest.mark.parametrize("header", [None, "", '"', '""', "a b", "a\tb", "x" * 256, "é", "a\x7f"])
-def test_a_key_that_is_not_printable_ascii_is_refused(header: str | None):
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", '"', '""', "a b", '"a b"', "a\tb", "x" * 256, '"' + "x" * 256 + '"', "é", "a\x7f"),
+        *(r'"a\b"', r'"a\"b"', r'"a\"', '"a"b"', '"a";b=1', 'a"b', '"a", "b"'),
+    ],
+)
+def test_a_key_that_is_neither_is_refused(header: str):
     with pytest.raises(BadIdempotencyKey):
-        read_key(header)
+        read_key([header])
+
+
+@pytest.mark.parametrize("headers", [[], ["a", "a"], ["a", "b"]])
+def test_no_key_and_two_keys_are_refused(headers: list[str]):
+    with pytest.raises(BadIdempotencyKey):
+        read_key(headers)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/stock/lamp/receipts"), ("PUT", "/v1/prices/lamp")])
+async def test_which_of_two_keys_is_meant_is_not_guessed(door: Door, method: str, path: str):
+    body = {"POST": {"quantity": 1}, "PUT": {"amount_minor": 1, "currency": "EUR"}}[method]
+    headers = [*as_operator().items(), ("Idempotency-Key", "a"), ("idempotency-key", "b")]
+    answer = await door.http.request(method, path, json=body, headers=headers)
+
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/idempotency-key")
+    assert not door.log.requests
 
 
 def test_a_key_names_one_thing_of_one_tenant():

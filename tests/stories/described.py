@@ -20,14 +20,15 @@ NUMBERS = count()
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     """A key is new for each thing to be done: with that of another request the answer is 422, as the IETF draft says.
 
-    Only the beginning changes, so that keys of every length and with every character are sent.
+    Only the beginning changes, so that keys of every length and with every character are sent; between quotes a
+    backslash is written twice (RFC 9651).
     """
     key = (case.headers or {}).get("Idempotency-Key")
     if isinstance(key, str) and KEY.fullmatch(key):
         fresh = f"{RUN}.{next(NUMBERS)}."
         plain = key.strip('"')
         fresh += plain[len(fresh) :]
-        case.headers["Idempotency-Key"] = f'"{fresh}"' if key.startswith('"') else fresh
+        case.headers["Idempotency-Key"] = '"{}"'.format(fresh.replace("\\", "\\\\")) if key.startswith('"') else fresh
 
 
 @schemathesis.hook
