@@ -22,9 +22,9 @@ FILE = Path(__file__).with_name("openapi.json")
 DESCRIPTION = """Orders in, one record each to the log; their stories out.
 
 - **Every change is accepted with `202`** once it is on the log; what becomes of it is told by the order's story.
-- **`Idempotency-Key`**: a new one for each thing to be done, the same one for each retry of it. The first answer is
+- **`Idempotency-Key`**: a fresh UUID for each thing to be done, the same one for each retry of it. The first answer is
   given again for a day, with `Idempotency-Replayed: true`. After that, or when everything was lost meanwhile, a retry
-  still names the same order, which is placed once.
+  still names the same order, which is placed once: a key is the whole tenant's, and for ever.
 - **Refusals** are problems (RFC 9457) whose `type` is stable and an address that explains it. `Retry-After` is there
   wherever waiting helps.
 - **`X-Correlation-Id`** and `traceparent` (W3C Trace Context) travel through every fact of the order, and come back.
@@ -44,7 +44,8 @@ _KEY = {
     "in": "header",
     "schema": {"type": "string", "pattern": '^("[!#-~]{1,255}"|[!#-~]{1,255})$', "maxLength": 257},
     "description": "A new one for each thing to be done, the same one for a retry of it: as it is, or as a String of "
-    "RFC 9651 without parameters, in which a backslash is written twice. Two headers are refused.",
+    "RFC 9651 without parameters, in which a backslash is written twice. Two headers are refused. A key is the whole "
+    "tenant's and for ever, whoever of it used it: take a fresh UUID.",
     "example": "5f8a1f0e-6d0c-4c39-9b0a-2f2a1a3b7c10",
 }
 _CORRELATION = {

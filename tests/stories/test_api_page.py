@@ -49,6 +49,10 @@ async def run(command: list[str], environment: dict[str, str], folder: Path) -> 
     return said.decode()
 
 
+def test_no_example_of_the_page_has_a_key_that_somebody_may_have_used():
+    assert not re.findall(r"Idempotency-Key: [\w-]+", PAGE)
+
+
 async def test_every_step_of_the_page_does_what_it_says(environment: dict[str, str], tmp_path: Path):
     if shutil.which("curl") is None:
         pytest.skip("curl is not here")
