@@ -6,12 +6,17 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pavane.platform import Platform
 from streams.kit.testing import Shop
+from tests.api.conftest import serving
 
 PAGE = Path("docs/api.md").read_text()
 SECTIONS = {section.partition("\n")[0]: section for section in PAGE.split("\n## ")[1:]}
@@ -35,7 +40,14 @@ def environment(platform: Platform, shop: Shop) -> dict[str, str]:
     }
 
 
-async def run(command: list[str], environment: dict[str, str], folder: Path) -> str:
+async def run(command: list[str], environment: Mapping[str, str], folder: Path) -> str:
+    code, said, complained = await ended(command, environment, folder)
+    assert code == 0, complained + said
+    return said
+
+
+async def ended(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int | None, str, str]:
+    """How the program ended, and what it said and complained about."""
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -45,8 +57,7 @@ async def run(command: list[str], environment: dict[str, str], folder: Path) -> 
     finally:
         if process.returncode is None:
             process.kill()
-    assert process.returncode == 0, complained.decode() + said.decode()
-    return said.decode()
+    return process.returncode, said.decode(), complained.decode()
 
 
 def test_no_example_of_the_page_has_a_key_that_somebody_may_have_used():
@@ -78,3 +89,44 @@ async def test_every_step_of_the_page_does_what_it_says(environment: dict[str, s
     told = (await run(["node", "order.mjs"], environment, tmp_path)).splitlines()
     assert [line.split()[-1] for line in told[:-1]][::8] == ["OrderPlaced", "StockDispatched"]
     assert told[-1] == "confirmed"
+
+
+def problem(status: int) -> Response:
+    return Response(json.dumps({"detail": f"refused with {status}"}), status, {"Retry-After": "0"})
+
+
+PLACED = Response(b"{}", 202, {"Location": "/v1/orders/1"})
+UNCHANGED = Response(status_code=304, headers={"Preference-Applied": "wait=10"})
+BROKEN_OFF = Response(b'id: 1\nevent: OrderPlaced\ndata: {"fact": "OrderPlaced"}\n\n', media_type="text/event-stream")
+
+
+@pytest.mark.parametrize(
+    ("section", "language", "program", "answers"),
+    [
+        *(("3. With Python", "python", sys.executable, [problem(503), PLACED, problem(429), UNCHANGED, problem(status)])
+          for status in (401, 404, 500)),
+        *(("4. With JavaScript", "js", "node", [problem(503), PLACED, problem(429), BROKEN_OFF, problem(status)])
+          for status in (401, 404, 500)),
+    ],
+)  # fmt: skip
+async def test_what_passes_is_asked_again_with_the_same_key_and_what_does_not_ends_the_program(
+    section: str, language: str, program: str, answers: list[Response], tmp_path: Path
+):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not here")
+    asked: list[Request] = []
+
+    async def gateway(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            asked.append(Request(scope, receive))
+            await answers[min(len(asked), len(answers)) - 1](scope, receive, send)
+
+    (tmp_path / "order.mjs").write_text(blocks(section, language)[0])
+    async with serving(gateway) as address:
+        environment = {**os.environ, "GATEWAY": address, "TOKEN": "t"}
+        code, _, complained = await ended([program, "order.mjs"], environment, tmp_path)
+
+    assert code != 0
+    assert re.search("refused with|HTTPStatusError", complained), complained
+    assert [request.method for request in asked] == ["POST", "POST", "GET", "GET", "GET"]
+    assert len({request.headers["idempotency-key"] for request in asked[:2]}) == 1
