@@ -26,6 +26,8 @@ def plain_text(text: str) -> str:
     text = unicodedata.normalize("NFC", text).strip()
     if not text:
         raise PydanticCustomError("blank", "must not be blank")
+    if text.isascii() and text.isprintable():
+        return text
     for character in text:
         refused = unicodedata.category(character) in _REFUSED_CATEGORIES or character in _DIRECTIONS
         if refused or _is_no_character(ord(character)):

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
@@ -30,6 +31,9 @@ MOST_STREAMS = 6_500
 MOST_BODIES = 4_000
 MOST_BODIES_OF_AN_ADDRESS = 400
 """Bodies that are being read. They take nobody's place among the requests: anybody can send one slowly, or never."""
+
+# Labels are few, and to look them up takes longer than to count.
+_SECONDS, _ANSWERED = cache(SECONDS.labels), cache(ANSWERED.labels)
 
 # Answers are about one caller's orders, and never a page to be guessed at, framed, or read by another site. A page that
 # is one says so by headers of its own. (OWASP REST security cheat sheet.)
@@ -119,8 +123,8 @@ class _Answer:
             stamp = [(name, value) for name, value in self._stamp if name not in names]
             message = {**message, "headers": [*given, *stamp, *headers_of(self.route)]}
             method = self._scope["method"] if self.route != "none" else "any"
-            SECONDS.labels(self.route, method).observe(time.perf_counter() - self._began)
-            ANSWERED.labels(self.route, method, message["status"]).inc()
+            _SECONDS(self.route, method).observe(time.perf_counter() - self._began)
+            _ANSWERED(self.route, method, message["status"]).inc()
         await self._send(message)
 
 

@@ -81,7 +81,8 @@ def issue(key: OKPKey | ECKey | RSAKey, tenant: str, subject: str, scopes: Itera
 class Verifier:
     """Turns tokens into callers, by the keys of a JWKS or by those that a provider publishes.
 
-    A verified signature is remembered with its token for as long as its key is known; times are checked at every call.
+    What a token says of its key is remembered, and a verified signature for as long as that key is known; times are
+    checked at every call.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Verifier:
             sub={"essential": True},
             tenant={"essential": True},
         )
+        self._key_id = lru_cache(maxsize=1_024)(_key_id)
         self._signed = lru_cache(maxsize=1_024)(_verify_signature)
 
     @classmethod
@@ -117,7 +119,7 @@ class Verifier:
 
     async def caller(self, token: str) -> Caller:
         """Whom the token proves. Raises `Unauthenticated`, and `KeysAway` when nobody can be recognised for now."""
-        kid = _key_id(token)
+        kid = self._key_id(token)
         key = self._given.get(kid) if self.published is None else await self.published.find(kid)
         if key is None:
             raise Unauthenticated("The token's signature cannot be verified.")

@@ -4,8 +4,12 @@ import unicodedata
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 from api.answers import Order
+from api.bodies import plain_text
 from api.errors import NotAccepted, OutcomeUnknown
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.idempotency import name_of
@@ -244,3 +248,15 @@ async def test_a_log_that_cannot_be_reached_is_told_as_it_is(door: Door):
         assert (answer.status_code, answer.json()["type"]) == (503, f"/problems/{slug}")
         assert "same Idempotency-Key" in answer.json()["detail"]
         assert int(answer.headers["retry-after"]) > 0
+
+
+@given(st.text(st.characters(max_codepoint=0xFF)))
+def test_a_text_is_taken_unless_it_is_blank_or_has_control_characters(text: str):
+    stripped = text.strip()
+    try:
+        taken = plain_text(text)
+    except PydanticCustomError:
+        taken = None
+
+    good = stripped and all(unicodedata.category(character) != "Cc" for character in stripped)
+    assert taken == (unicodedata.normalize("NFC", stripped) if good else None)

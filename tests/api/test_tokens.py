@@ -49,6 +49,15 @@ async def test_a_token_ends_with_its_lifetime_even_if_it_was_good_before(monkeyp
         await VERIFIER.caller(token)
 
 
+async def test_a_token_that_comes_again_is_neither_read_nor_verified_again():
+    verifier, token = Verifier(public_jwks(KEY)), signed()
+    callers = [await verifier.caller(token) for _ in range(3)]
+
+    assert len(set(callers)) == 1
+    for remembered in (verifier._key_id, verifier._signed):
+        assert (remembered.cache_info().misses, remembered.cache_info().hits) == (1, 2)
+
+
 @pytest.mark.parametrize(
     "claims",
     [
