@@ -101,7 +101,8 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._beside_body_bytes += len(data)
             super().data_received(data)
-            if not self._in_head and self._beside_body_bytes > MOST_HEAD_BYTES:
+            is_too_much = not self._in_head and self._beside_body_bytes > MOST_HEAD_BYTES
+            if is_too_much and not self.transport.is_closing():
                 self._cut_off_in_body()
 
     def on_message_begin(self) -> None:

@@ -179,6 +179,14 @@ async def test_what_comes_beside_a_body_is_bounded(port: int, before: bytes, aga
     assert sent < 1024 * 1024
 
 
+async def test_what_is_no_chunk_is_told_so_once_however_much_of_it_there_is(port: int):
+    client = await connect(port)
+    client.writer.write(CHUNKED + b"\r\n")
+    client.writer.write(b"Z" * 100_000)
+
+    assert (await client.told())[0] in (400, 0)
+
+
 async def test_a_body_in_very_small_chunks_is_a_body(door: Door, port: int):
     client = await connect(port)
     headers = as_customer(idempotency_key=new_key(), content_type="application/json")
