@@ -2,6 +2,7 @@
 was told, and not needed for anything."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from api import cache as caching
 from api import watched
-from api.cache import Cache, Name, State, new_token, version_of
+from api.cache import JITTER, Cache, Name, Reading, State, new_token, version_of
 from api.errors import Unavailable
 from api.reads import Reads
 from api.telemetry import CACHE
@@ -187,6 +188,62 @@ async def test_old_never_overwrites_new(environment: dict[str, str], database: p
         await cache.outdate([item], version)
         assert not await cache.keep(item, new_token(), new)
         assert (await cache.look(item, new_token(), "")).state is State.LOAD
+
+
+async def test_what_is_stale_is_given_to_all_and_read_again_by_one(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = Name(STOCK, ("shop", new_token()))
+    cache = Cache(environment["PAVANE_REDIS"])
+    monkeypatch.setattr(caching, "FRESH_MS", 0)
+    await cache.keep(item, new_token(), Reading(b"old", "1", "m"))
+    first, second = new_token(), new_token()
+
+    assert await cache.look(item, first, "") == (State.REVALIDATE, b"old", "m")
+    assert await cache.look(item, second, "") == (State.STALE, b"old", "m")
+    monkeypatch.setattr(caching, "FRESH_MS", 60_000)
+    await cache.keep(item, first, Reading(b"new", "2", "n"))
+    assert await cache.look(item, second, "") == (State.FRESH, b"new", "n")
+    await cache.close()
+
+
+async def test_who_asks_for_what_is_stale_does_not_wait_for_the_database(
+    environment: dict[str, str], database: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "FRESH_MS", 0)
+    sku, url = await new_item(database), environment["PAVANE_DATABASE_TIMELINE"]
+    async with reads(environment, watches=False) as found, await psycopg.AsyncConnection.connect(url) as changing:
+        assert await available(found, sku) == 7
+        before = counted(STOCK)
+        await changing.execute("LOCK TABLE shelves IN ACCESS EXCLUSIVE MODE")
+        await changing.execute("UPDATE shelves SET available = 8 WHERE item = %s", (f"shop/{sku}",))
+
+        assert {await available(found, sku) for _ in range(20)} == {7}
+        assert counted(STOCK).get("revalidated", 0) == before.get("revalidated", 0), "the database holds it up"
+        await changing.commit()
+        await eventually(lambda: is_now(found, sku, 8))
+        after = counted(STOCK)
+        assert after["stale"] - before.get("stale", 0) >= 20
+        assert after["revalidated"] > before.get("revalidated", 0)
+
+
+async def test_what_was_kept_together_does_not_end_together(environment: dict[str, str]) -> None:
+    """By Redis's own times, so that it does not matter how long this takes."""
+    cache = Cache(environment["PAVANE_REDIS"])
+    kind = f"kind-{new_token()}"
+    fresh, stale = set(), set()
+    for number in range(50):
+        name = Name(kind, (str(number),))
+        await cache.keep(name, new_token(), Reading(b"x", "1", "m"))
+        kept_at = await cache._redis.zscore(f"pavane:cache:known:{kind}", json.dumps(name.which))
+        fresh_until = int(await cache._redis.hget(name.key, "fresh"))
+        fresh.add(fresh_until - kept_at)
+        stale.add(await cache._redis.pexpiretime(name.key) - fresh_until)
+    await cache.close()
+
+    for times, usual in ((fresh, caching.FRESH_MS), (stale, caching.STALE_MS)):
+        assert usual * (1 - JITTER) <= min(times) < max(times) <= usual * (1 + JITTER) + 1
+        assert max(times) - min(times) > usual * JITTER
 
 
 async def test_who_asks_after_a_change_was_told_is_not_given_a_reading_that_began_before(
