@@ -246,7 +246,7 @@ class Database:
         for parked in (*draft.parking.added, *draft.parking.tried):
             lane.parked[parked.number] = parked
         for parked in draft.parking.released:
-            del lane.parked[parked.number]
+            assert lane.parked.pop(parked.number, None), f"{parked.envelope.id} was decided a second time"
             followers = [n for n, other in lane.parked.items() if other.holds and other.key == parked.key]
             if parked.holds and followers:
                 head = lane.parked[min(followers)]

@@ -11,6 +11,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from streams.kit import records as kit_records
 from streams.kit.effects import Guarded, Outcomes
 from streams.kit.errors import WrongDeclaration
 from streams.kit.events import Answer, Effect, Unanswered
@@ -18,6 +19,7 @@ from streams.kit.records import Records
 from streams.kit.service import Service
 from tests.faulty_valkey import FaultyValkey, faulty_valkey
 from tests.kit.bells import PATIENT, Bells, Cracked, Pauses, Ring, Rung, Silence, Silenced, Tower, owner, ringer
+from tests.kit.planting import Bug, planted
 from tests.waiting import eventually
 
 
@@ -353,3 +355,48 @@ async def test_without_redis_effects_are_asked_within_bounds_all_the_same() -> N
         assert await bare.ask([BELL, BELL]) == [Rung(number=1), Rung(number=1)]
     assert bells.asked == {BELL: 1}
     assert [each.name for each in bare.dependencies] == ["bells"]
+
+
+# -- bugs planted in the guard -----------------------------------------------------------------------------------------
+
+
+@planted(
+    Bug(
+        "nothing is looked up before it is asked",
+        Guarded,
+        "_answer",
+        "if self._records is not None else None",
+        "if False else None",
+        test_an_outcome_is_given_again_and_nobody_is_asked,
+    ),
+    Bug(
+        "who lost its claim keeps its outcome",
+        kit_records,
+        "_KEEP",
+        "if owner == ARGV[1] then",
+        "if owner then",
+        test_who_lost_its_claim_keeps_nothing,
+    ),
+    Bug(
+        "an undo is answered with what it undoes",
+        kit_records,
+        "_CLAIM",
+        "if string.sub(record, 1, #kept) == kept then",
+        "if string.sub(record, 1, 5) == 'kept ' then",
+        test_an_undo_under_way_is_not_answered_with_what_it_undoes,
+    ),
+    Bug(
+        "a claim is not released when its round breaks off",
+        Guarded,
+        "_settle",
+        "await self._records.release(owner, left)",
+        "pass",
+        test_a_round_that_broke_off_leaves_no_claim,
+    ),
+)
+async def test_a_bug_planted_in_the_guard_of_effects_is_found(
+    bug: Bug, redis: str, valkey: FaultyValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug.plant(monkeypatch)
+    async with Records.at(redis, "ringer", 3600.0, 5.0) as records:
+        await bug.is_found(redis=redis, records=records, valkey=valkey, call_off=False)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import pytest
 from msgspec.structs import replace
 
-from streams.kit import envelope
+from streams.kit import clock, envelope
 from streams.kit.errors import ForeignWriter, SequenceGap
 from streams.kit.lane import Draft, Holding, Lane
 from streams.kit.log import Record
+from tests.kit.planting import Bug, planted
 
 TOPICS = ("left", "me.requests", "right")
 FRESH = Holding(1, {}, {}, 0, 0)
@@ -215,3 +216,34 @@ def test_a_topic_heard_for_the_first_time_is_heard_from_its_start() -> None:
     grown = lane(Holding(7, {"left": 3}, {"left": 3, "right": 9, "far": 2}, 0, 0))
     assert (grown.epoch, grown.positions["right"], grown.clock) == (7, 0, {"left": 3, "far": 2})
     assert heard(push(grown, fact("right", 1)).order(10)) == ["right/0/1"]
+
+
+@planted(
+    Bug(
+        "the next one is loosened to any above",
+        clock,
+        "judge",
+        "sequence != last + 1",
+        "sequence <= last",
+        test_a_gap_halts_the_lane_but_what_came_before_it_is_heard,
+    ),
+    Bug(
+        "causes are not waited for",
+        clock,
+        "judge",
+        "return Verdict.EARLY",
+        "return Verdict.NEXT",
+        test_a_fact_waits_for_its_causes_and_is_taken_as_soon_as_they_are,
+    ),
+    Bug(
+        "what did not commit is not put back",
+        Lane,
+        "put_back",
+        "extendleft(reversed(deliveries))",
+        "extendleft(())",
+        test_a_draft_that_did_not_commit_is_put_back_as_it_was,
+    ),
+)
+async def test_a_bug_planted_in_the_lane_is_found(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug.plant(monkeypatch)
+    await bug.is_found()

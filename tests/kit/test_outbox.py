@@ -9,6 +9,7 @@ import pytest
 from streams.kit import outbox
 from streams.kit.log import ToSay
 from streams.kit.outbox import MOST_BYTES, Outbox
+from tests.kit.planting import Bug, planted
 from tests.waiting import eventually
 
 
@@ -138,3 +139,39 @@ async def test_it_goes_on_trying_for_as_long_as_the_log_is_away(
     box.add([row(1, b"a")])
     await eventually(lambda: box.acknowledged == 1)
     assert (len(log.requests), log.arrived) == (51, [b"a"])
+
+
+# -- bugs planted in the outbox ----------------------------------------------------------------------------------------
+
+
+@planted(
+    Bug(
+        "a failed append is not repeated",
+        Outbox,
+        "_say_all",
+        "await asyncio.sleep(PAUSE_SECONDS)\n            continue\n",
+        "pass\n",
+        test_it_goes_on_trying_for_as_long_as_the_log_is_away,
+    ),
+    Bug(
+        "a row counts as said before the log has it",
+        Outbox,
+        "_say_all",
+        "rows = self._oldest()",
+        "rows = self._oldest(); self.acknowledged = rows[-1][0] if rows else self.acknowledged",
+        test_nothing_counts_as_acknowledged_while_its_append_is_under_way,
+    ),
+    Bug(
+        "the newest row is said first",
+        Outbox,
+        "_oldest",
+        "for row in self._rows:",
+        "for row in reversed(self._rows):",
+        test_what_comes_while_an_append_is_under_way_is_said_together_afterwards,
+    ),
+)
+async def test_a_bug_planted_in_the_outbox_is_found(
+    bug: Bug, log: Appends, new_outbox: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug.plant(monkeypatch)
+    await bug.is_found(log=log, new_outbox=new_outbox)

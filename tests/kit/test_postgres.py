@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streams.kit import envelope
+from streams.kit import envelope, postgres, statements
 from streams.kit.errors import PartitionsChanged, StaleEpoch
 from streams.kit.lane import Lane
+from streams.kit.postgres import PostgresStore, PostgresTransaction
 from streams.kit.store import Move
 from tests.kit.batches import (
     LANES,
@@ -22,6 +23,7 @@ from tests.kit.batches import (
 )
 from tests.kit.conftest import Ask
 from tests.kit.counter_events import Count, Entry, Total
+from tests.kit.planting import BROKEN, Bug, planted
 from tests.waiting import eventually
 
 # -- one transaction ---------------------------------------------------------------------------------------------------
@@ -228,3 +230,91 @@ async def test_parked_records_are_kept_with_the_batch_and_come_back_in_their_tur
     [(_, following)] = await store.to_retry([0], datetime.now(UTC) + timedelta(minutes=1), 10)
     assert (following.number, following.reason) == (2, "Behind")
     assert await ask("SELECT number FROM parked ORDER BY 1") == [(2,), (3,)]
+
+
+# -- bugs planted in the store -----------------------------------------------------------------------------------------
+
+
+@planted(
+    Bug(
+        "the clock is not saved with the batch",
+        statements,
+        "_moved",
+        '"clock": draft.clock',
+        '"clock": draft.lane.clock',
+        test_positions_clock_rows_and_outbox_move_together,
+    ),
+    Bug(
+        "the outbox is not written with the batch",
+        postgres,
+        "everything",
+        "if move.draft.said]",
+        "if False]",
+        test_who_takes_over_is_given_what_the_log_may_lack_in_order,
+    ),
+    Bug(
+        "a takeover does not raise the epoch",
+        PostgresStore,
+        "take_over",
+        "epoch = lanes.epoch + 1",
+        "epoch = lanes.epoch",
+        test_an_earlier_owner_cannot_commit_and_changes_nothing,
+    ),
+    Bug(
+        "a takeover says the outbox out of order",
+        PostgresStore,
+        "take_over",
+        "ORDER BY number",
+        "ORDER BY number DESC",
+        test_who_takes_over_is_given_what_the_log_may_lack_in_order,
+    ),
+    Bug(
+        "who takes over does not wait for the batch under way",
+        PostgresTransaction,
+        "load",
+        '("SELECT move_lanes(%s)", (self._held.decode(),))',
+        '("SELECT %s::text", (self._held.decode(),))',
+        test_a_batch_that_reads_shared_rows_is_refused_at_its_first_question,
+    ),
+    Bug(
+        "the outbox is deleted before the log has acknowledged it",
+        PostgresStore,
+        "forget_said",
+        "AND o.number <= a.number ",
+        "",
+        test_outbox_rows_are_forgotten_once_acknowledged_and_old_enough,
+    ),
+    Bug(
+        "an earlier owner notes what was acknowledged",
+        PostgresStore,
+        "acknowledge",
+        "AND l.epoch = a.epoch ",
+        "",
+        test_what_the_log_has_acknowledged_is_noted_for_the_owner_alone,
+    ),
+    Bug(
+        "a parked record is not written down",
+        PostgresTransaction,
+        "_park",
+        "if parking.added:",
+        "if False:",
+        test_parked_records_are_kept_with_the_batch_and_come_back_in_their_turn,
+    ),
+)
+async def test_a_bug_planted_in_the_store_is_found(
+    bug: Bug, new_store: NewStore, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug.plant(monkeypatch)
+    await bug.is_found(new_store=new_store, ask=ask)
+
+
+async def test_an_epoch_that_is_not_checked_at_commit_is_found(new_store: NewStore, ask: Ask) -> None:
+    [(text,)] = await ask("SELECT pg_get_functiondef('move_lanes'::regproc)")
+    right = text.replace("%", "%%")
+    assert right.count("WHERE l.epoch IS DISTINCT FROM m.epoch") == 1
+    await ask(right.replace("WHERE l.epoch IS DISTINCT FROM m.epoch", "WHERE false"))
+    try:
+        with pytest.raises(BROKEN):
+            await test_an_earlier_owner_cannot_commit_and_changes_nothing(new_store, ask)
+    finally:
+        await ask(right)
