@@ -108,12 +108,16 @@ def migrate(data: Data = DEFAULT_DATA) -> None:
 @app.command()
 def audit(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A file: what an earlier audit kept there need not be read again; kept anew if all holds."),
+    ] = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Prove every invariant on live data. Exit code 0: all hold; 1: some are broken; 2: could not be asked."""
     from pavane import console, verdict
 
-    console.run(verdict.audit(data, as_json), failed=verdict.COULD_NOT_ASK)
+    console.run(verdict.audit(data, as_json, checkpoint), failed=verdict.COULD_NOT_ASK)
 
 
 @app.command()

@@ -15,7 +15,7 @@ class NotAudited(InfraError):
     """The audit itself failed, so nothing is known."""
 
 
-async def audit(data: Path, as_json: bool) -> int:
+async def audit(data: Path, as_json: bool, checkpoint: Path | None) -> int:
     """Print the report on what runs there. Raises an `InfraError` or a `PavaneError` when there is none."""
     from pavane.audit import audit as prove
     from pavane.audit import table
@@ -24,7 +24,7 @@ async def audit(data: Path, as_json: bool) -> int:
     environment = environment_of(data)
     try:
         with a_console().status("Reading databases, log and records"):
-            report = await prove(environment)
+            report = await prove(environment, checkpoint)
     except (PavaneError, InfraError):
         raise
     except Exception as error:

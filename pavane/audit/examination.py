@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, TypeVar, cast
 
-from pavane.audit import causes, dead_letters, delivery, orders, rebuild, settlement, stock, stories
+from pavane.audit import causes, checkpoint, dead_letters, delivery, orders, rebuild, settlement, stock, stories
+from pavane.audit.checkpoint import Checkpoint
 from pavane.audit.decoding import Decoder
-from pavane.audit.ledger import Ledger, PartitionOf, Where
-from pavane.audit.orders import Orders
-from pavane.audit.rebuild import Rebuild
+from pavane.audit.ledger import PartitionOf, Where
+from pavane.audit.reading import Reading
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.settlement import Remains
 from pavane.audit.snapshot import Clocks, Rows, Snapshot
@@ -25,8 +25,11 @@ S = TypeVar("S", bound=State)
 class Evidence(NamedTuple):
     """What was looked at, in this order: `snapshots` by service, `world`, `records` up to `ends`, clocks again.
 
-    `records`: those of each topic together, in order, `orders` first. `later`: asks what each service's lanes know,
-    after the last record was read. `now`: the time (UTC) at which the audit began.
+    `records`: those of each partition in order. `later`: asks what each service's lanes know, after the last record was
+    read. `now`: the time (UTC) at which the audit began.
+
+    `earlier` is what an earlier audit has read; then comes `settled`, what every snapshot includes and it has not read;
+    then `keep` is called, and then come the `records`.
     """
 
     snapshots: Mapping[str, Snapshot]
@@ -37,15 +40,16 @@ class Evidence(NamedTuple):
     decoder: Decoder
     partition_of: PartitionOf
     now: datetime
+    earlier: Checkpoint | None = None
+    settled: Iterable[Record] = ()
+    keep: Callable[[Reading], None] | None = None
 
 
 def examine(evidence: Evidence) -> tuple[Verdict, ...]:
     """Read the records once, then judge every invariant."""
     snapshots = evidence.snapshots
-    ledger = Ledger(evidence.decoder, evidence.partition_of)
-    found = Orders()
-    rebuilds = {name: Rebuild(snapshot) for name, snapshot in snapshots.items()}
-    _read(evidence, ledger, found, rebuilds)
+    reading = _read(evidence)
+    ledger, found, rebuilds = reading.ledger, reading.orders, reading.rebuilds
     later = evidence.later()
     rows_tally = Tally("rows-rebuilt", rebuild.PROMISE)
     views_tally = Tally("views-rebuilt", rebuild.PROJECTION_PROMISE)
@@ -85,24 +89,17 @@ def examine(evidence: Evidence) -> tuple[Verdict, ...]:
     )
 
 
-def _read(evidence: Evidence, ledger: Ledger, found: Orders, rebuilds: Mapping[str, Rebuild]) -> None:
+def _read(evidence: Evidence) -> Reading:
     """Hear every fact once: from the log, and from the outboxes what is not in the log yet."""
-    listening: dict[str, list[Rebuild]] = {}
-    for each in rebuilds.values():
-        for topic in each.topics:
-            listening.setdefault(topic, []).append(each)
-    for record in evidence.records:
-        said = ledger.note(record)
-        if said is not None:
-            found.hear(said)
-            for each in listening.get(said.topic, ()):
-                each.hear(said)
-    for name, snapshot in evidence.snapshots.items():
-        for partition, fact in snapshot.unsaid:
-            said = ledger.unsaid(partition, fact)
-            if said is not None:
-                found.hear(said)
-                rebuilds[name].hear(said)
+    reading = Reading(evidence.snapshots, evidence.decoder, evidence.partition_of)
+    if evidence.earlier is not None:
+        checkpoint.resume(reading, evidence.earlier)
+    reading.hear(evidence.settled)
+    if evidence.keep is not None:
+        evidence.keep(reading)
+    reading.hear(evidence.records)
+    reading.hear_unsaid()
+    return reading
 
 
 def _rows(live: Mapping[str, Rows], service: str, state: type[S]) -> Mapping[str, S]:

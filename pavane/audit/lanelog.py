@@ -134,16 +134,16 @@ class RequestLog:
 class Index:
     """Numbers for texts that come again and again."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[bytes, int] = {}
-        self._texts: list[bytes] = []
+    def __init__(self, texts: list[bytes] | None = None) -> None:
+        self.texts = texts if texts is not None else []
+        self._numbers = {text: number for number, text in enumerate(self.texts)}
 
     def number(self, text: bytes) -> int:
         """The text's number, a new one for a new text."""
         number = self._numbers.get(text)
         if number is None:
-            number = self._numbers[text] = len(self._texts)
-            self._texts.append(text)
+            number = self._numbers[text] = len(self.texts)
+            self.texts.append(text)
         return number
 
     def known(self, text: bytes) -> int | None:
@@ -152,4 +152,4 @@ class Index:
 
     def text(self, number: int) -> str:
         """The text with that number."""
-        return self._texts[number].decode(errors="replace") if number >= 0 else "(no key)"
+        return self.texts[number].decode(errors="replace") if number >= 0 else "(no key)"

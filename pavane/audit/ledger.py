@@ -6,7 +6,10 @@ from the outboxes.
 """
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, NamedTuple
+
+import msgspec
 
 from pavane.audit.dead_letters import DeadLetter, envelope_of, letter_of, text
 from pavane.audit.decoding import Decoder
@@ -18,6 +21,7 @@ from streams.kit.errors import Undecodable
 from streams.kit.lane import DEAD_LETTERS, DUE, REQUESTS
 from streams.kit.log import Record, ToSay
 
+_encode = msgspec.msgpack.Encoder().encode
 Where = tuple[str, int]
 PartitionOf = Callable[[bytes], int]
 
@@ -58,7 +62,7 @@ class Ledger:
         self._decoder = decoder
         self._partition_of = partition_of
         self._homes: dict[int, int] = {}
-        self._topics = Index()
+        self.topics = Index()
         self._sequences = Tally("sequences", PROMISE)
         self._repeats = 0
 
@@ -71,9 +75,18 @@ class Ledger:
             self._repeats = 0
         return self._sequences.verdict()
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many facts were judged, and how many records only said again what was said before."""
+        return self._sequences.checked, self._repeats
+
+    @counts.setter
+    def counts(self, counts: tuple[int, int]) -> None:
+        self._sequences.checked, self._repeats = counts
+
     def topic(self, number: int) -> str:
         """The topic that a cause names by this number."""
-        return self._topics.text(number)
+        return self.topics.text(number)
 
     def lane(self, topic: str, partition: int) -> LaneLog:
         """The lane's facts; an empty one for a lane of which nothing was read."""
@@ -111,7 +124,7 @@ class Ledger:
             return None
         lane = self.lane(fact.topic, partition)
         if (at := lane.index(said.sequence)) is not None:
-            if lane.digests[at] != _digest(record):
+            if lane.digests[at] != digest_of(record):
                 self._broken(record, f"{said.id} was committed with other bytes than the log holds")
             return None
         self.waiting.setdefault((fact.topic, partition), set()).add(said.sequence)
@@ -144,7 +157,7 @@ class Ledger:
         place = lane.judge(said.sequence)
         if place is Place.REPEAT:
             self._repeats += 1
-            if lane.digests[lane.index(said.sequence) or 0] != _digest(record):
+            if lane.digests[lane.index(said.sequence) or 0] != digest_of(record):
                 self._broken(record, f"{said.id} is said again, but with other bytes than the first time")
             return False
         self._sequences.checked += 1
@@ -160,7 +173,7 @@ class Ledger:
         lane.add(
             said.sequence,
             record.offset,
-            _digest(record),
+            digest_of(record),
             self.keys.number(record.key) if record.key is not None else -1,
             -1,
             self._cause(said.cause),
@@ -192,10 +205,10 @@ class Ledger:
         topic, _, rest = cause.partition("/")
         _, _, number = rest.partition("/")
         if topic.endswith(DUE):
-            return self._topics.number(topic.encode()), self.keys.number(number.encode())
+            return self.topics.number(topic.encode()), self.keys.number(number.encode())
         if not number.isdecimal():
             return NO_CAUSE, 0
-        return self._topics.number(topic.encode()), int(number)
+        return self.topics.number(topic.encode()), int(number)
 
     def _decoded(self, record: Record, said: Envelope) -> Said | None:
         try:
@@ -249,6 +262,7 @@ class Ledger:
         self._sequences.violation(f"{record.topic}/{record.partition} {where}: {what}", count)
 
 
-def _digest(record: Record) -> int:
-    """Equal for records that say the same; good within one process."""
-    return hash((record.timestamp, record.key, record.value, tuple(map(tuple, record.headers))))
+def digest_of(record: Record) -> int:
+    """64 bits, equal for records that say the same."""
+    said = _encode((record.timestamp, record.key, record.value, record.headers))
+    return int.from_bytes(blake2b(said, digest_size=8).digest(), signed=True)

@@ -2,24 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from pavane.audit import databases
+from pavane.audit import checkpoint, databases
+from pavane.audit.checkpoint import Mark
 from pavane.audit.decoding import Decoder
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.examination import Evidence, examine
+from pavane.audit.ledger import Where, digest_of
 from pavane.audit.log import LogReader
-from pavane.audit.report import Report
+from pavane.audit.reading import Reading
+from pavane.audit.report import Report, Verdict
 from pavane.audit.snapshot import Snapshot
 from streams.kit import run
 from streams.kit.kafka import partition_of
 from streams.kit.lane import DEAD_LETTERS
 from streams.kit.language import Language
+from streams.kit.log import Extent, Record
 from streams.kit.service import Service
 
 REGISTRY_TIMEOUT_SECONDS = 10
@@ -27,40 +32,117 @@ REGISTRY_RETRIES = 10
 _NOT_FOUND = 404
 
 
-async def audit(environment: Mapping[str, str]) -> Report:
-    """Audit what the PAVANE_* variables in `environment` name: databases, log, registry. It reads, and writes nothing.
+async def audit(environment: Mapping[str, str], kept: Path | None = None) -> Report:
+    """Audit what the PAVANE_* variables in `environment` name: databases, log, registry. Nothing there is written.
 
-    Takes some seconds for every ten thousand orders, in a thread of its own. Raises `EvidenceMissing` when a variable
-    is missing or something cannot be read.
+    Takes some seconds for every ten thousand orders, in a thread of its own. `kept`: a file in which the audit
+    remembers what it read of the log, if nothing is broken, and from where the next one goes on (`checkpoint`). Raises
+    `EvidenceMissing` when a variable is missing or something cannot be read.
     """
-    return await asyncio.to_thread(_audit, environment)
+    return await asyncio.to_thread(_audit, environment, kept)
 
 
-def _audit(environment: Mapping[str, str]) -> Report:
+def _audit(environment: Mapping[str, str], kept: Path | None) -> Report:
     begun, at = time.monotonic(), datetime.now(UTC)
     services = [run.find(name) for name in run.services()]
     topics = topics_of(services)
+    language = Language.load()
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LogReader(setting(environment, "PAVANE_KAFKA"))))
         partition_count = reader.partition_count(topics, databases.lane_count(environment))
         if astray := reader.astray(topics, partition_count):
             raise EvidenceMissing(str(astray[0]))
-        snapshots = {service.name: databases.open_snapshot(stack, service, environment) for service in services}
+        # Views first: whatever they have heard, its speaker's snapshot then knows too (`checkpoint.settled_ends`).
+        viewing_first = sorted(services, key=lambda service: not service.is_projection)
+        snapshots = {each.name: databases.open_snapshot(stack, each, environment) for each in viewing_first}
         _judge_lanes(snapshots, partition_count)
         world = databases.read_world(environment)
-        ends = reader.ends(topics, partition_count)
         evidence = Evidence(
-            snapshots=snapshots,
+            snapshots={service.name: snapshots[service.name] for service in services},
             world=world,
-            records=reader.records(topics, ends),
-            ends=ends,
+            records=(),
+            ends={},
             later=lambda: {service.name: databases.clocks_now(service, environment) for service in services},
-            decoder=Decoder(Language.load(), Registry(setting(environment, "PAVANE_REGISTRY")).schema_of),
+            decoder=Decoder(language, Registry(setting(environment, "PAVANE_REGISTRY")).schema_of),
             partition_of=lambda key: partition_of(key, partition_count),
             now=at,
         )
-        verdicts = examine(evidence)
-    return Report(at, time.monotonic() - begun, verdicts)
+        log = _Log(reader, topics, reader.extents(topics, partition_count))
+        if kept is None:
+            return _report(begun, at, examine(evidence._replace(records=log.from_start(), ends=log.ends)))
+        return _incremental(begun, evidence, log, kept, checkpoint.code_of(language))
+
+
+def _incremental(begun: float, evidence: Evidence, log: "_Log", kept: Path, code: str) -> Report:
+    """Go on from the checkpoint that is kept there, if it is of any use, and keep another one if nothing is broken."""
+    settled = checkpoint.settled_ends(evidence.snapshots, log.ends)
+    earlier = checkpoint.read(kept, code)
+    if earlier is not None and checkpoint.is_behind(evidence.snapshots, settled, earlier):
+        earlier = None
+    log.go_on_from(earlier.marks if earlier is not None else ())
+    marking = checkpoint.Marking(earlier.marks if earlier is not None else ())
+    made: list[bytes] = []
+
+    def keep(reading: Reading) -> None:
+        made.append(checkpoint.keep(reading, marking.marks(settled), evidence.now, code))
+
+    verdicts = examine(
+        evidence._replace(
+            earlier=earlier,
+            settled=marking.noting(log.records(log.starts, settled)),
+            keep=keep,
+            records=log.records(settled, log.ends),
+            ends=log.ends,
+        )
+    )
+    report = _report(begun, evidence.now, verdicts, earlier.at if earlier is not None else None)
+    if report.clean:
+        checkpoint.write(kept, made[0])
+    return report
+
+
+def _report(
+    begun: float, at: datetime, verdicts: tuple[Verdict, ...], since: datetime | None = None
+) -> Report:
+    return Report(at, time.monotonic() - begun, verdicts, since)
+
+
+class _Log:
+    """The log between offsets: from its start, or from where an earlier audit had read it."""
+
+    def __init__(self, reader: LogReader, topics: Sequence[str], extents: Mapping[Where, Extent]) -> None:
+        self.ends = {where: extent.end for where, extent in extents.items()}
+        self.starts: dict[Where, int] = {}
+        self._reader = reader
+        self._topics = topics
+        self._extents = extents
+
+    def from_start(self) -> Iterator[Record]:
+        return self._reader.records(self._topics, self.ends)
+
+    def records(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> Iterator[Record]:
+        return self._reader.records(self._topics, ends, starts)
+
+    def go_on_from(self, marks: Collection[Mark]) -> None:
+        """Begin behind these marks. Raises `EvidenceMissing` where the log is not the one that was read."""
+        last = {mark.where: mark for mark in marks if mark.last >= self._extents[mark.where].start}
+        for mark in marks:
+            start, end = self._extents[mark.where]
+            if end < mark.next or start > mark.next:
+                raise EvidenceMissing(
+                    f"{mark.topic}/{mark.partition}: an earlier audit has read it up to offset {mark.next}, now it is "
+                    f"there from {start} to {end}: records are gone that nobody has audited, or it is another log. "
+                    f"Look at the brokers, then audit without the checkpoint"
+                )
+        at = {where: mark.last for where, mark in last.items()}
+        for record in self.records(at, {where: offset + 1 for where, offset in at.items()}):
+            mark = last[record.topic, record.partition]
+            if (record.offset, digest_of(record)) != (mark.last, mark.digest):
+                raise EvidenceMissing(
+                    f"{mark.topic}/{mark.partition} offset {mark.last} is not the record that an earlier audit has "
+                    f"read there: it is another log. Audit without the checkpoint"
+                )
+        self.starts = {mark.where: mark.next for mark in marks}
 
 
 def topics_of(services: list[Service]) -> list[str]:

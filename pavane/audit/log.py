@@ -13,7 +13,7 @@ from pavane.audit.side_by_side import SideBySide
 from streams.kit.counting import lanes_among
 from streams.kit.errors import PartitionsChanged, RecordsAstray
 from streams.kit.lane import REQUESTS
-from streams.kit.log import Record
+from streams.kit.log import Extent, Record
 
 TIMEOUT_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
@@ -89,11 +89,15 @@ class LogReader:
 
     def ends(self, topics: Collection[str], partition_count: int) -> dict[Where, int]:
         """The end of every partition now: the first offset that nothing was written to."""
+        return {where: extent.end for where, extent in self.extents(topics, partition_count).items()}
+
+    def extents(self, topics: Collection[str], partition_count: int) -> dict[Where, Extent]:
+        """Where every partition starts and ends now."""
         try:
             return {
-                (topic, partition): self._consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS
-                )[1]
+                (topic, partition): Extent(
+                    *self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_SECONDS)
+                )
                 for topic in topics
                 for partition in range(partition_count)
             }

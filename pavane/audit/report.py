@@ -38,11 +38,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one audit, begun `at` (UTC); `seconds`: how long it took."""
+    """All verdicts of one audit, begun `at` (UTC); `seconds`: how long it took.
+
+    `since`: when (UTC) the audit began that had read the log before, as its checkpoint says; None: all was read now.
+    """
 
     at: datetime
     seconds: float
     verdicts: tuple[Verdict, ...]
+    since: datetime | None = None
 
     @property
     def clean(self) -> bool:
@@ -66,6 +70,7 @@ class Report:
         document = {
             "at": self.at.isoformat(),
             "seconds": round(self.seconds, 3),
+            "since": self.since.isoformat() if self.since is not None else None,
             "clean": self.clean,
             "verdicts": [{**asdict(verdict), "clean": verdict.clean} for verdict in self.verdicts],
         }
@@ -147,5 +152,6 @@ def _closing(report: Report) -> Text:
     if not report.clean:
         broken = sum(not verdict.clean for verdict in report.verdicts)
         return Text(f"{broken} of {len(report.verdicts)} invariants are broken.", style="bold red")
+    read = f" The log was read from where the audit of {report.since:%F %T} UTC had come." if report.since else ""
     rest = f" {report.unsettled:,} things were still on their way." if report.unsettled else ""
-    return Text(f"All {len(report.verdicts)} invariants hold ({report.seconds:.1f} s).{rest}", style="green")
+    return Text(f"All {len(report.verdicts)} invariants hold ({report.seconds:.1f} s).{rest}{read}", style="green")

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
@@ -26,18 +27,23 @@ def shared_ground(own_ground: Ground) -> Ground:
 
 @pytest.mark.parametrize("seed", seeds())
 async def test_an_audit_is_calm_while_orders_flow_and_names_whatever_is_broken_in_a_finished_run(
-    ground: Ground, seed: int
+    ground: Ground, seed: int, tmp_path: Path
 ) -> None:
+    kept = tmp_path / "checkpoint"
     environment = {**os.environ, **ground.stack.addresses.environment()}
     unsettled: Counter[str] = Counter()
     async with under_load(ground, seed, ORDERS) as load:
         put_garbage(ground)
         for look in range(1, LOOKS + 1):
             await load.accepted(look * FIRST_ORDERS)
-            report = await audit(environment)
+            report = await audit(environment, kept)
+            assert (report.since is not None) is (look > 1)
             assert {each.name: each.violations for each in report.verdicts if not each.clean} == {}
             unsettled.update({each.name: each.unsettled for each in report.verdicts})
     assert unsettled["orders-end"] and unsettled["nothing-lost"], f"nothing was under way: {unsettled}"
+    gone_on, anew = await audit(environment, kept), await audit(environment)
+    assert (gone_on.since is not None, anew.since) == (True, None)
+    assert gone_on.verdicts == anew.verdicts, "what was read before is as good as what is read now"
     finished = looked_at(environment)
     assert finished.broken() == {}
     unnamed = []

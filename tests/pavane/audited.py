@@ -277,26 +277,33 @@ class Look:
             ends=dict(self.ends),
         )
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """What the audit says, by name."""
-        topics = topics_of([seen.service for seen in self.seen.values()])
-        evidence = Evidence(
+    def evidence(self) -> Evidence:
+        """All of it, as the audit is given it."""
+        return Evidence(
             snapshots={name: seen.frozen() for name, seen in self.seen.items()},
             world=World(self.charges, self.parcels),
-            records=[
-                record
-                for topic in topics
-                for (of, _), records in sorted(self.log.items())
-                if of == topic
-                for record in records
-            ],
+            records=self.between({}, {where: len(records) for where, records in self.log.items()}),
             ends=self.ends,
             later=lambda: self.later,
             decoder=Decoder(LANGUAGE, self.schema_of),
             partition_of=self.home,
             now=self.now,
         )
-        return {verdict.name: verdict for verdict in examine(evidence)}
+
+    def between(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> list[Record]:
+        """The records from some offsets on, below others, as the audit reads them."""
+        topics = topics_of([seen.service for seen in self.seen.values()])
+        return [
+            record
+            for topic in topics
+            for (of, partition), records in sorted(self.log.items())
+            if of == topic
+            for record in records[starts.get((of, partition), 0) : ends.get((of, partition), 0)]
+        ]
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """What the audit says, by name."""
+        return {verdict.name: verdict for verdict in examine(self.evidence())}
 
     def broken(self) -> dict[str, tuple[str, ...]]:
         """The names of the invariants that are broken, and in which words."""

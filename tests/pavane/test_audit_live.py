@@ -1,5 +1,6 @@
 """The audit on real parts: it reads databases, log and registry, finds what was done to them, and changes nothing."""
 
+from collections.abc import Mapping
 from contextlib import closing
 
 import psycopg
@@ -8,16 +9,19 @@ from confluent_kafka import Producer
 
 from infra.stack import Stack
 from pavane.audit import EvidenceMissing, Report, audit, databases, log
-from pavane.audit.live import Registry
+from pavane.audit.checkpoint import Mark
+from pavane.audit.ledger import Where, digest_of
+from pavane.audit.live import Registry, _Log
 from pavane.audit.world import Charge, Parcel, World
 from streams.billing import simulator as provider
 from streams.billing.provider import AuthorizePayment, CapturePayment
-from streams.kit.log import Record
+from streams.kit.log import Extent, Record
 from streams.kit.money import Money
 from streams.kit.simulation import SimulatedWorld
 from streams.shipping import simulator as carrier
 from streams.shipping.carrier import BookShipment
 from streams.shipping.events import Address
+from tests.conftest import NewTopics
 
 STRAY = "00000000-0000-4000-8000-00000000dead"
 
@@ -120,6 +124,35 @@ async def test_the_log_is_read_from_its_start_to_the_end_it_had_and_no_further(s
     assert records == [
         Record(topic, 1, number, 1000 + number, b"k", str(number).encode(), [("h", b"1")]) for number in range(3)
     ]
+
+
+async def test_an_audit_goes_on_where_an_earlier_one_had_read_if_it_is_the_same_log(
+    stack: Stack, new_name: str, new_topics: NewTopics
+):
+    await new_topics(new_name, partitions=1)
+    where = new_name, 0
+    producer = Producer({"bootstrap.servers": stack.addresses.kafka_bootstrap})
+    for number in range(5):
+        producer.produce(new_name, key=b"k", value=str(number), partition=0)
+    producer.flush()
+    with closing(log.LogReader(stack.addresses.kafka_bootstrap)) as reader:
+        extents = reader.extents([new_name], 1)
+        *_, last = reader.records([new_name], {where: 3})
+
+        def go_on(*mark: int, extents: Mapping[Where, Extent] = extents) -> list[bytes | None]:
+            live_log = _Log(reader, [new_name], extents)
+            live_log.go_on_from([Mark(*where, *mark)])
+            return [record.value for record in live_log.records(live_log.starts, live_log.ends)]
+
+        assert go_on(3, last.offset, digest_of(last)) == [b"3", b"4"]
+        with pytest.raises(EvidenceMissing, match=f"{new_name}/0 offset 2 is not the record that an earlier audit"):
+            go_on(3, last.offset, digest_of(last) + 1)
+        with pytest.raises(EvidenceMissing, match="has read it up to offset 6, now it is there from 0 to 5"):
+            go_on(6, 5, 0)
+        with pytest.raises(EvidenceMissing, match="has read it up to offset 3, now it is there from 4 to 5"):
+            go_on(3, last.offset, digest_of(last), extents={where: Extent(4, 5)})
+        # Retention took what was read, and nothing else: there is nothing to compare any more.
+        assert go_on(3, last.offset, 0, extents={where: Extent(3, 5)}) == [b"3", b"4"]
 
 
 async def test_topics_that_do_not_exist_or_do_not_match_are_named(stack: Stack, new_name: str, new_topics):

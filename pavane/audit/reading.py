@@ -1,0 +1,42 @@
+"""What the log says, record by record: the ledger, the orders, and the rows that all facts make."""
+
+from collections.abc import Iterable, Mapping
+
+from pavane.audit.decoding import Decoder
+from pavane.audit.ledger import Ledger, PartitionOf
+from pavane.audit.orders import Orders
+from pavane.audit.rebuild import Rebuild
+from pavane.audit.snapshot import Snapshot
+from streams.kit.log import Record
+
+
+class Reading:
+    """Filled by `hear`, then by `hear_unsaid`. `rebuilds`: by service, as far as each snapshot's clock goes."""
+
+    def __init__(self, snapshots: Mapping[str, Snapshot], decoder: Decoder, partition_of: PartitionOf) -> None:
+        self.ledger = Ledger(decoder, partition_of)
+        self.orders = Orders()
+        self.rebuilds = {name: Rebuild(snapshot) for name, snapshot in snapshots.items()}
+        self._snapshots = snapshots
+        self._listening: dict[str, list[Rebuild]] = {}
+        for each in self.rebuilds.values():
+            for topic in each.topics:
+                self._listening.setdefault(topic, []).append(each)
+
+    def hear(self, records: Iterable[Record]) -> None:
+        """Hear every fact once; those of each partition in order."""
+        for record in records:
+            said = self.ledger.note(record)
+            if said is not None:
+                self.orders.hear(said)
+                for each in self._listening.get(said.topic, ()):
+                    each.hear(said)
+
+    def hear_unsaid(self) -> None:
+        """Hear what is in the outboxes and not in the log yet. The log must have been heard to its end."""
+        for name, snapshot in self._snapshots.items():
+            for partition, fact in snapshot.unsaid:
+                said = self.ledger.unsaid(partition, fact)
+                if said is not None:
+                    self.orders.hear(said)
+                    self.rebuilds[name].hear(said)

@@ -1,0 +1,161 @@
+"""An audit that goes on from a checkpoint says what one says that reads everything, and finds what is broken since."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pavane.audit import checkpoint
+from pavane.audit.checkpoint import Checkpoint, Marking
+from pavane.audit.errors import EvidenceMissing
+from pavane.audit.examination import examine
+from pavane.audit.reading import Reading
+from pavane.audit.report import Verdict
+from tests.pavane.audited import NOW, Look, Shop
+from tests.pavane.finished import Run
+from tests.pavane.mutation import Mutation
+from tests.pavane.test_audit_mutations import MUTATIONS
+
+CODE = "of this test"
+
+
+def audited(look: Look, kept: Path) -> Mapping[str, Verdict]:
+    """Audit as `pavane audit --checkpoint` does, on what is in memory."""
+    evidence = look.evidence()
+    settled = checkpoint.settled_ends(evidence.snapshots, look.ends)
+    earlier = checkpoint.read(kept, CODE)
+    if earlier is not None and checkpoint.is_behind(evidence.snapshots, settled, earlier):
+        earlier = None
+    marks = earlier.marks if earlier is not None else []
+    marking = Marking(marks)
+    made: list[bytes] = []
+
+    def keep(reading: Reading) -> None:
+        made.append(checkpoint.keep(reading, marking.marks(settled), NOW, CODE))
+
+    verdicts = examine(
+        evidence._replace(
+            earlier=earlier,
+            settled=marking.noting(look.between({mark.where: mark.next for mark in marks}, settled)),
+            keep=keep,
+            records=look.between(settled, {where: len(records) for where, records in look.log.items()}),
+        )
+    )
+    if all(verdict.clean for verdict in verdicts):
+        checkpoint.write(kept, made[0])
+    return {verdict.name: verdict for verdict in verdicts}
+
+
+def known(kept: Path) -> Checkpoint:
+    found = checkpoint.read(kept, CODE)
+    assert found is not None
+    return found
+
+
+async def a_shop(orders: int = 3) -> Shop:
+    shop = Shop()
+    shop.stock("lamp", 100)
+    shop.stock("flyer", 100, price=0)
+    await shop.settle()
+    await go_on(shop, orders)
+    return shop
+
+
+async def go_on(shop: Shop, orders: int = 3) -> None:
+    """So many orders of every kind, with one that nobody can read."""
+    for _ in range(orders):
+        shop.place("lamp", 2)
+        shop.place("flyer")
+        shop.place("lamp", country="XX")
+        shop.place("unheard-of")
+        shop.append("orders.requests", "garbage", b"\x01")
+    await shop.settle()
+
+
+async def test_whatever_came_since_the_verdicts_are_those_of_an_audit_that_reads_everything(tmp_path: Path):
+    shop, kept = await a_shop(0), tmp_path / "kept"
+    for orders in (3, 0, 2):
+        await go_on(shop, orders)
+        look = shop.look()
+        assert audited(look, kept) == look.verdicts()
+        assert sum(mark.next for mark in known(kept).marks) == sum(look.ends.values())
+
+
+async def test_what_is_on_its_way_is_read_again_until_every_snapshot_includes_it(tmp_path: Path):
+    shop, kept = await a_shop(1), tmp_path / "kept"
+    shop.place("lamp", 2)
+    services = ("orders", "inventory", "billing", "shipping")
+    await shop.settle(*services)
+    look = shop.look()
+
+    assert audited(look, kept) == look.verdicts()
+    unread = {mark.where: look.ends[mark.where] - mark.next for mark in known(kept).marks}
+    assert sum(unread.values()) > 0, "the timeline has heard nothing of the order"
+    assert {topic for (topic, _), records in unread.items() if records} <= set(services)
+    await shop.settle()
+    look = shop.look()
+    assert audited(look, kept) == look.verdicts()
+    assert sum(mark.next for mark in known(kept).marks) == sum(look.ends.values())
+
+
+async def test_what_a_view_has_parked_is_read_again_once_it_is_handled(tmp_path: Path):
+    run, kept = Run((await a_shop()).look()), tmp_path / "kept"
+    run.park("timeline", run.confirmed, fact := run.fact("OrderConfirmed"))
+    settled = checkpoint.settled_ends(run.look.evidence().snapshots, run.look.ends)
+
+    assert settled[fact.topic, fact.partition] == fact.offset
+    audited(run.look, kept)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+async def test_what_is_broken_after_the_checkpoint_is_named(mutation: Mutation, tmp_path: Path):
+    shop, kept = await a_shop(0), tmp_path / "kept"
+    audited(shop.look(), kept)
+    read = {mark.where: mark.next for mark in known(kept).marks}
+    await go_on(shop)
+    run = Run(shop.look())
+    before = run.look.between({}, read)
+    mutation.plant(run)
+
+
+    said = "\n".join(audited(run.look, kept)[mutation.verdict].violations)
+
+    assert run.look.between({}, read) == before, "it is not broken in what is not read again"
+    assert mutation.words.format_map(vars(run)) in said, f"{mutation.verdict} says: {said or 'nothing'}"
+
+
+async def test_an_audit_that_found_something_broken_leaves_the_checkpoint_as_it_was(tmp_path: Path):
+    shop, kept = await a_shop(), tmp_path / "kept"
+    audited(shop.look(), kept)
+    before = kept.read_bytes()
+    run = Run(shop.look())
+    run.charge(run.confirmed, captures=2)
+
+    assert any(not verdict.clean for verdict in audited(run.look, kept).values())
+    assert kept.read_bytes() == before
+
+
+async def test_a_database_that_knows_less_than_before_is_audited_from_the_start(tmp_path: Path):
+    shop, kept = await a_shop(), tmp_path / "kept"
+    older = shop.look()
+    await go_on(shop)
+    audited(shop.look(), kept)
+    look = shop.look()
+    look.seen["billing"] = older.seen["billing"]
+
+    assert checkpoint.is_behind(
+        look.evidence().snapshots, checkpoint.settled_ends(look.evidence().snapshots, look.ends), known(kept)
+    )
+    assert audited(look, kept)["rows-rebuilt"].clean, "its rows are the fold of what it knows"
+
+
+async def test_other_code_begins_anew_and_what_is_no_checkpoint_is_refused(tmp_path: Path):
+    kept = tmp_path / "kept"
+    audited((await a_shop()).look(), kept)
+
+    assert checkpoint.read(kept, "other code") is None
+    assert checkpoint.read(tmp_path / "nothing", CODE) is None
+    for broken in (b"", b"notes", kept.read_bytes()[:-9]):
+        kept.write_bytes(broken)
+        with pytest.raises(EvidenceMissing, match="is no checkpoint of an audit"):
+            checkpoint.read(kept, CODE)
