@@ -154,9 +154,11 @@ class HeardFacts:
         if not draft.moved and not draft.deliveries:
             return None
         await self._codec.learn(delivery.record.value for delivery in draft.deliveries)
+        # A speaker's clock only grows: its last fact says all that those before it knew.
+        for delivery in {each.envelope.speaker: each for each in draft.deliveries}.values():
+            draft.hear(delivery)
         events: list[tuple[Event, str]] = []
         for one in self._opener.open(draft):
-            draft.hear(one.delivery)
             record = one.delivery.record
             if (record.topic, record.partition, record.offset) in self._parked:
                 continue

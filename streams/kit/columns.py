@@ -30,6 +30,7 @@ _BY_KIND: dict[Any, str] = {
     inspect.VarTupleType: JSON,
     inspect.TupleType: JSON,
     inspect.DictType: JSON,
+    inspect.RawType: JSON,
 }
 _encode = msgspec.json.Encoder().encode
 _OTHER_ESCAPE = re.compile(r'(?<!\\)(?:\\\\)*\\[^\\"]')

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -68,7 +67,7 @@ class Story(State, table="stories", key="order_id"):
 class Entry(State, table="entries", key="id", append_only=True):
     """One fact of one order. In the order of `ordinal`, no entry comes before what caused it.
 
-    `cause`: the id of the event that it answers. `detail`: what else the fact says, without personal data.
+    `cause`: the id of the event that it answers. `detail`: what else the fact says, as JSON, without personal data.
     """
 
     id: str
@@ -79,7 +78,7 @@ class Entry(State, table="entries", key="id", append_only=True):
     at: datetime | None = None
     cause: str = ""
     correlation: str = ""
-    detail: dict[str, Any] = msgspec.field(default_factory=dict)
+    detail: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class Shelf(State, table="shelves", key="item", shared=True):

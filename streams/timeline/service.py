@@ -148,7 +148,7 @@ def noted(entry: Entry, fact: OrderFact) -> Entry:
         at=fact.at,
         cause=fact.about.cause,
         correlation=fact.about.correlation,
-        detail=msgspec.json.decode(msgspec.json.encode({name: getattr(fact, name) for name in DETAILS[type(fact)]})),
+        detail=msgspec.Raw(msgspec.json.encode({name: getattr(fact, name) for name in DETAILS[type(fact)]})),
     )
 
 

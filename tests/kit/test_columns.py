@@ -61,6 +61,19 @@ def test_a_field_travels_as_its_own_type_and_what_is_composed_as_json() -> None:
     assert types_of(Odd) == kinds
 
 
+class Written(State, table="written", key="name"):
+    """A field that is JSON already."""
+
+    name: str
+    said: msgspec.Raw
+
+
+def test_what_is_json_already_travels_as_it_is() -> None:
+    assert types_of(Written) == ("text", "jsonb")
+    rows = [Written(name="a", said=msgspec.Raw(b'{"b":"\\"c\\""}'))]
+    assert arrays(Written, rows) == ['{"a"}', '{"{\\"b\\":\\"\\\\\\"c\\\\\\"\\"}"}']
+
+
 class Unfit(State, table="unfit", key="name"):
     """A field that no column takes."""
 
