@@ -15,6 +15,8 @@ from api.tokens import Caller, Verifier, bearer_token
 
 READ_COST = 1
 WRITE_COST = 5
+COSTLY_READS = {"/v1/overdue": 10, "/v1/dead-letters": 5}
+"""Those that look at more than a page of one table, by the beginning of the path."""
 REFUSED_COST = 10
 """A token that proves nothing costs its address more than any request that means well."""
 
@@ -71,9 +73,16 @@ class Guard:
             return Verdict(0, ())
         address = scope["address"]
         if isinstance(caller, Caller):
-            return await self._limits.take(address, caller, kind, READ_COST if kind is Kind.READ else WRITE_COST)
+            return await self._limits.take(address, caller, kind, cost_of(kind, scope["path"]))
         cost = REFUSED_COST if isinstance(caller, Unauthenticated) else READ_COST
         return await self._limits.take(address, None, kind, cost)
+
+
+def cost_of(kind: Kind, path: str) -> int:
+    """How many units a request of somebody who is known costs."""
+    if kind is Kind.WRITE:
+        return WRITE_COST
+    return next((cost for beginning, cost in COSTLY_READS.items() if path.startswith(beginning)), READ_COST)
 
 
 def _told(send: Send, verdict: Verdict) -> Send:

@@ -19,6 +19,7 @@ from api.app import application
 from api.customers import Customers
 from api.gateway import Gateway
 from api.idempotency import Idempotency
+from api.guard import cost_of
 from api.limits import Bucket, Kind, Limit, Limits, LocalBuckets, Standing, Verdict
 from api.tokens import SHOPPER, Caller, Verifier, public_jwks
 from streams.kit.errors import WrongSetting
@@ -143,6 +144,21 @@ def test_a_proxy_that_is_no_address_names_its_setting():
 
 
 # -- without Redis ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "cost"),
+    [
+        (Kind.READ, "/v1/orders", 1),
+        (Kind.READ, "/v1/stock/lamp", 1),
+        (Kind.READ, "/v1/dead-letters", 5),
+        (Kind.READ, "/v1/overdue", 10),
+        (Kind.WRITE, "/v1/orders", 5),
+        (Kind.WRITE, "/v1/dead-letters/1/redrive", 5),
+    ],
+)
+def test_what_a_request_costs_is_what_its_route_takes(kind: Kind, path: str, cost: int):
+    assert cost_of(kind, path) == cost
 
 
 async def test_without_redis_reads_keep_their_limit_and_writes_have_a_quarter_of_it():
