@@ -18,8 +18,8 @@ from api.addresses import address_of, networks
 from api.app import application
 from api.customers import Customers
 from api.gateway import Gateway
-from api.idempotency import Idempotency
 from api.guard import cost_of
+from api.idempotency import Idempotency
 from api.limits import Bucket, Kind, Limit, Limits, LocalBuckets, Standing, Verdict
 from api.tokens import SHOPPER, Caller, Verifier, public_jwks
 from streams.kit.errors import WrongSetting
