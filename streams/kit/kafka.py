@@ -33,6 +33,7 @@ CLOSE_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 TOPICS_SECONDS = 5.0
 BEYOND_SECONDS = 10.0
+ANSWERED_WITHIN_SESSIONS = 2
 T = TypeVar("T")
 
 _fetching = {
@@ -61,17 +62,21 @@ class KafkaLog:
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = tuple(topics)
+        # A broker that stands still keeps its connections, and whoever asks it waits for so long. The group's members
+        # may keep each other waiting for a session.
+        self._answer_ms = ANSWERED_WITHIN_SESSIONS * session_timeout_ms
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
             client_id=group,
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=session_timeout_ms // 4,
+            request_timeout_ms=self._answer_ms,
             partition_assignment_strategy=(_whole_lanes(lambda: self._partition_count),),
             **_fetching,
         )
         self._reader = Reader(self._consumer, unhurried=unhurried)
-        self._looker, self._beyond = Looker(bootstrap), Looker(bootstrap)
+        self._looker, self._beyond = Looker(bootstrap, self._answer_ms), Looker(bootstrap, self._answer_ms)
         self._producer: AIOKafkaProducer | None = None
         self._producer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -237,6 +242,7 @@ class KafkaLog:
                     max_batch_size=REQUEST_BYTES,
                     max_request_size=4 * REQUEST_BYTES,
                     linger_ms=0,
+                    request_timeout_ms=self._answer_ms,
                 )
                 await producer.start()
                 self._producer = producer

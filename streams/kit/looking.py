@@ -15,10 +15,14 @@ LONG_POLL_MS = 10
 
 
 class Looker:
-    """A client of no group, connected when it is first asked. One question at a time. Raises `KafkaError`."""
+    """A client of no group, connected when it is first asked. One question at a time. Raises `KafkaError`.
 
-    def __init__(self, bootstrap: str) -> None:
+    `answer_ms`: so long one request is waited for.
+    """
+
+    def __init__(self, bootstrap: str, answer_ms: int) -> None:
         self._bootstrap = bootstrap
+        self._answer_ms = answer_ms
         self._consumer: AIOKafkaConsumer | None = None
 
     async def close(self) -> None:
@@ -66,6 +70,7 @@ class Looker:
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
                 fetch_max_wait_ms=LONG_POLL_MS,
+                request_timeout_ms=self._answer_ms,
             )
             try:
                 await consumer.start()

@@ -21,8 +21,8 @@ FIRST_ORDERS = 40
 MEANWHILE = 100
 SECONDS = 60.0
 DOWN_SECONDS = 30.0
-#: A broker that stands still keeps its connections: each request to it is given up after the client's 40 s, one for the
-#: records and perhaps one for who leads them now, and a service hears and says in turn.
+#: A broker that stands still keeps its connections: each request to it is given up after two sessions (20 s), one for
+#: the records and perhaps one for who leads them now, and a service hears and says in turn.
 STANDING_STILL_SECONDS = 180.0
 #: Whose partition is the busy one.
 TOPIC, PARTITION = "orders", 0
