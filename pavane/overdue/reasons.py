@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pavane.lanes.listing import Lane
+from streams.kit.errors import BreakerOpen
 
 
 class Waiting(NamedTuple):
@@ -27,38 +28,47 @@ class Known(NamedTuple):
 
 
 class Why(NamedTuple):
-    """In words, and the command that helps."""
+    """In words that are the same for all orders that it holds up, and the command that helps.
+
+    `detail`: what is of this order or of its lane alone. `remedy` may name this order's record.
+    """
 
     reason: str
     remedy: str
+    detail: str = ""
 
 
 def why(known: Known, speaker: str, order_id: str, home: int, view: str = "timeline") -> Why:
     """Why `speaker` has not said of this order what is due."""
-    lane, place = known.lanes.get((speaker, home)), f"lane {home} of {speaker}"
+    lane, listed = known.lanes.get((speaker, home)), f"pavane lanes list {speaker}"
     if waiting := known.parked.get((speaker, order_id)):
-        return _parked(waiting)
+        return _parked(speaker, waiting)
     if lane is not None and lane.halted:
-        return Why(f"{place} is halted: {lane.halted}", "pavane lanes list")
+        return Why("its lane is halted", listed, f"lane {home}: {lane.halted}")
     if known.held is not None and home not in (held := known.held.get(speaker, ())):
         alone = sorted(partition for service, partition in known.lanes if service == speaker and partition not in held)
         return Why(f"no process of {speaker} holds {_lanes(alone)}", f"pavane run {speaker}")
     if lane is not None and (behind := sum(lane.to_hear.values())):
-        return Why(f"{place} has yet to hear {_records(behind)}", f"pavane lanes list {speaker}")
+        return Why("its lane is behind", listed, f"lane {home} has yet to hear {_records(behind)}")
     if lane is not None and lane.to_say:
-        return Why(f"{place} has decided and cannot say it: is Kafka up?", "pavane lanes list")
+        return Why("its lane has decided and cannot say it: is Kafka up?", listed, f"lane {home}")
     heard = known.lanes.get((view, home))
     if heard is not None and (behind := heard.to_hear.get(speaker, 0)):
-        return Why(f"it may be said: the {view} has yet to hear {_records(behind)} of {speaker}", f"pavane run {view}")
+        what = f"lane {home} of {view} has yet to hear {_records(behind)} of {speaker}"
+        return Why(f"it may be said: the {view} is behind", f"pavane run {view}", what)
     return Why("nothing is known to hold it up", "pavane audit")
 
 
-def _parked(waiting: Waiting) -> Why:
-    command = f"pavane dead-letters show {waiting.id}"
-    if waiting.retry_at is not None:
-        again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC"
-        return Why(f"parked, {again}: {waiting.message or waiting.reason}", command)
-    return Why(f"parked until somebody decides, {waiting.reason}: {waiting.message}", command)
+def _parked(speaker: str, waiting: Waiting) -> Why:
+    if waiting.retry_at is None:
+        command = f"pavane dead-letters show {waiting.id}"
+        return Why(f"parked until somebody decides: {waiting.reason}", command, waiting.message)
+    again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC: {waiting.message}"
+    if dependency := BreakerOpen.dependency_in(waiting.message):
+        # They are tried again by themselves; once it answers, this need not be waited for.
+        command = f"pavane dead-letters redrive --service {speaker} --reason {waiting.reason}"
+        return Why(f"the breaker of {dependency} is open: it did not answer, and is left alone", command, again)
+    return Why(f"parked, and tried again by itself: {waiting.reason}", f"pavane dead-letters show {waiting.id}", again)
 
 
 def _lanes(partitions: Sequence[int]) -> str:

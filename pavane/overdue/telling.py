@@ -1,6 +1,6 @@
-"""The late orders as text: a line a reason with how many it holds up, then the orders; or as JSON."""
+"""The late orders as text: each reason with how many it holds up and an example, then the orders; or as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import typer
@@ -15,7 +15,8 @@ from pavane.overdue.looking import Found, look
 from pavane.overdue.reasons import Why
 
 NONE_LATE, SOME_LATE = 0, 1
-LONGEST_REASON = 100
+MOST_REASONS = 20
+LONGEST_DETAIL = 300
 HEADINGS = ("order", "tenant", "is", "waits for", "to say", "for", "usually", "called off in")
 
 
@@ -39,17 +40,29 @@ def lines(found: Found, most: int) -> list[str]:
     longest = max(late.waited_seconds for late, _ in found.late)
     is_are = "is" if len(orders) == 1 else "are"
     said = [f"{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
-    by_reason: dict[tuple[str, Why], set[str]] = {}
-    for late, why in found.late:
-        by_reason.setdefault((late.speaker, why), set()).add(late.order_id)
-    for (speaker, why), held in sorted(by_reason.items(), key=lambda each: -len(each[1])):
-        said.append(f"{count(len(held), 'order')} for {speaker}: {cut(plain(why.reason), LONGEST_REASON)}")
-        said.append(f"    {why.remedy}")
+    said += _reasons(found)
     shown = found.late[:most] if most else found.late
     said += ["", *aligned(HEADINGS, [_row(late, found) for late, _ in shown])]
     if (more := len(found.late) - len(shown)) > 0:
         said.append(f"... and {more:,} more (--limit 0 shows all)")
     return said
+
+
+def _reasons(found: Found) -> Iterator[str]:
+    """What holds most of them up first, each with how many, one example, and what helps with that."""
+    by_reason: dict[tuple[str, str], list[tuple[str, Why]]] = {}
+    for late, why in found.late:
+        by_reason.setdefault((late.speaker, why.reason), []).append((late.order_id, why))
+    held = {reason: len({order_id for order_id, _ in orders}) for reason, orders in by_reason.items()}
+    first = sorted(by_reason, key=lambda reason: -held[reason])
+    for speaker, reason in first[:MOST_REASONS]:
+        order_id, why = by_reason[speaker, reason][0]
+        yield f"{count(held[speaker, reason], 'order')} for {speaker}: {plain(reason)}"
+        if why.detail:
+            yield f"    such as {order_id}: {cut(why.detail, LONGEST_DETAIL)}"
+        yield f"    {why.remedy}"
+    if (more := len(first) - MOST_REASONS) > 0:
+        yield f"... and {count(more, 'more reason')} (--json has them)"
 
 
 def _row(late: Late, found: Found) -> tuple[str, ...]:

@@ -93,12 +93,20 @@ class WorldUnavailable(PavaneError):
 class BreakerOpen(WorldUnavailable):
     """A dependency failed too often lately: it is not asked until some time has passed."""
 
+    _SAID = ": not asked, its circuit breaker is open since "
+
     def __init__(self, dependency: str, open_for_seconds: float, failures: int, reason: str, again_in: float) -> None:
         super().__init__(
-            f"{dependency}: not asked, its circuit breaker is open since {open_for_seconds:.1f} s, after {failures} "
+            f"{dependency}{self._SAID}{open_for_seconds:.1f} s, after {failures} "
             f"failed calls in a row (the last: {reason}); it is tried again in {again_in:.1f} s",
             again_in,
         )
+
+    @classmethod
+    def dependency_in(cls, message: str) -> str | None:
+        """Whose breaker a message of this error is about; None: it is the message of something else."""
+        dependency, said, _ = message.partition(cls._SAID)
+        return dependency if said else None
 
 
 class BulkheadFull(WorldUnavailable):

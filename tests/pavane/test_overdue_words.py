@@ -10,9 +10,11 @@ from pavane.lanes.listing import Lane
 from pavane.overdue.looking import Found
 from pavane.overdue.reasons import Known, Waiting, Why, why
 from pavane.overdue.telling import _document, lines
+from streams.kit.errors import BreakerOpen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-PARKED = Waiting("shipping/2/7", "Unanswered", "carrier: open", 3, NOON)
+PARKED = Waiting("shipping/2/7", "Unanswered", "carrier: no answer within 2 s", 3, NOON)
+BROKEN = PARKED._replace(message=str(BreakerOpen("carrier", 8.1, 5, "no answer", 2.0)))
 
 
 def lane(service: str = "shipping", **changes: object) -> Lane:
@@ -27,13 +29,14 @@ def known(*lanes: Lane, held: bool = True, parked: Waiting | None = None) -> Kno
 @pytest.mark.parametrize(
     ("found", "words", "command"),
     [
-        (known(lane(), parked=PARKED), "tried 3 times, again at 12:00:00 UTC: carrier: open", "show shipping/2/7"),
+        (known(lane(), parked=PARKED), "tried again by itself: Unanswered", "show shipping/2/7"),
+        (known(lane(), parked=BROKEN), "the breaker of carrier is open", "redrive --service shipping"),
         (known(lane(), parked=PARKED._replace(retry_at=None)), "until somebody decides", "show shipping/2/7"),
-        (known(lane(halted="a gap")), "lane 2 of shipping is halted: a gap", "pavane lanes list"),
+        (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
-        (known(lane(to_hear={"billing": 1})), "has yet to hear 1 record", "pavane lanes list shipping"),
+        (known(lane(to_hear={"billing": 1})), "its lane is behind", "pavane lanes list shipping"),
         (known(lane(to_say=4)), "has decided and cannot say it", "pavane lanes list"),
-        (known(lane("timeline", to_hear={"shipping": 1200})), "yet to hear 1,200 records", "pavane run timeline"),
+        (known(lane("timeline", to_hear={"shipping": 1200})), "the timeline is behind", "pavane run timeline"),
         (known(lane()), "nothing is known", "pavane audit"),
     ],
 )  # fmt: skip
@@ -72,6 +75,30 @@ def test_orders_are_told_by_what_holds_them_up_then_one_by_one():
     assert "... and 1 more" in said
     assert "14 min" in said
     assert msgspec.json.decode(_document(found))["overdue"][0]["remedy"] == "pavane run shipping"
+
+
+def test_orders_that_are_parked_for_the_same_reason_are_one_reason_with_one_example():
+    def waiting(number: int) -> Waiting:
+        message = str(BreakerOpen("carrier", number / 7, number, f"no answer to o-{number}", number / 3))
+        return Waiting(f"shipping/2/{number}", "Unanswered", message, number, NOON + timedelta(seconds=number))
+
+    reasons = [why(known(lane(), parked=waiting(number)), "shipping", "o-1", 2) for number in range(1, 206)]
+    found = Found([(late(number), each) for number, each in enumerate(reasons)], {}, 205, NOON)
+
+    said = lines(found, most=2)
+
+    assert "205 orders for shipping: the breaker of carrier is open: it did not answer, and is left alone" in said
+    assert [line for line in said if "such as o-0: tried 1 times" in line]
+    assert len(said) < 12
+
+
+def test_however_many_reasons_there_are_the_listing_stays_short():
+    found = Found([(late(number), Why(f"reason {number}", "pavane audit")) for number in range(500)], {}, 500, NOON)
+
+    said = lines(found, most=2)
+
+    assert "... and 480 more reasons (--json has them)" in said
+    assert len(said) < 60
 
 
 def test_that_nothing_is_overdue_is_said():
