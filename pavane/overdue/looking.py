@@ -14,9 +14,9 @@ from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, St
 from pavane.dead_letters.desk import Connection, Desk
 from pavane.lanes.listing import lanes_of
 from pavane.overdue.reasons import Known, Waiting, Why, why
+from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
 from streams.kit.kafka import partition_of
 
-VIEW = "timeline"
 MOST_STORIES = 5_000
 ASK_SECONDS = 5.0
 HEADS: LiteralString = """
@@ -27,12 +27,16 @@ _entries = TypeAdapter(list[Entry])
 
 
 class Found(NamedTuple):
-    """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at."""
+    """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at.
+
+    `unheard`: what waits and is in no story, so that more orders may be late.
+    """
 
     late: Sequence[tuple[Late, Why]]
     usual: Mapping[Step, float]
     looked_at: int
     at: datetime
+    unheard: Sequence[Unheard] = ()
 
 
 async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
@@ -44,13 +48,14 @@ async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
         asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
         found = [Story(row[0], row[1], row[2], entries) for row, entries in await _stories(connection, OPEN, asked)]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
-    if not overdue:
-        return Found([], steps, len(found), now)
     known = await _known(desk, overdue)
+    # What the view has not heard may be owed by anybody.
+    watched = [VIEW, *([ACCEPTS] if not speakers or ACCEPTS in speakers else [])]
+    waiting = await asyncio.to_thread(unheard, desk, known, watched, now)
     partitions = 1 + max((partition for _, partition in known.lanes), default=0)
     homes = {each.order_id: partition_of(each.order_id.encode(), partitions) for each in overdue}
     reasons = [(each, why(known, each.speaker, each.order_id, homes[each.order_id])) for each in overdue]
-    return Found(reasons, steps, len(found), now)
+    return Found(reasons, steps, len(found), now, waiting)
 
 
 async def _stories(

@@ -43,20 +43,38 @@ def why(known: Known, speaker: str, order_id: str, home: int, view: str = "timel
     lane, listed = known.lanes.get((speaker, home)), f"pavane lanes list {speaker}"
     if waiting := known.parked.get((speaker, order_id)):
         return _parked(speaker, waiting)
-    if lane is not None and lane.halted:
-        return Why("its lane is halted", listed, f"lane {home}: {lane.halted}")
-    if known.held is not None and home not in (held := known.held.get(speaker, ())):
-        alone = sorted(partition for service, partition in known.lanes if service == speaker and partition not in held)
-        return Why(f"no process of {speaker} holds {_lanes(alone)}", f"pavane run {speaker}")
-    if lane is not None and (behind := sum(lane.to_hear.values())):
-        return Why("its lane is behind", listed, f"lane {home} has yet to hear {_records(behind)}")
+    if stands := _stands(known, speaker, home):
+        return stands
+    if lane is not None and any(lane.to_hear.values()):
+        return behind(known, speaker, home)
     if lane is not None and lane.to_say:
         return Why("its lane has decided and cannot say it: is Kafka up?", listed, f"lane {home}")
     heard = known.lanes.get((view, home))
-    if heard is not None and (behind := heard.to_hear.get(speaker, 0)):
-        what = f"lane {home} of {view} has yet to hear {_records(behind)} of {speaker}"
+    if heard is not None and (unheard := heard.to_hear.get(speaker, 0)):
+        what = f"lane {home} of {view} has yet to hear {_records(unheard)} of {speaker}"
         return Why(f"it may be said: the {view} is behind", f"pavane run {view}", what)
     return Why("nothing is known to hold it up", "pavane audit")
+
+
+def behind(known: Known, service: str, home: int) -> Why:
+    """Why this lane of `service` has not heard all that there is: it stands still, or is behind."""
+    if stands := _stands(known, service, home):
+        return stands
+    lane = known.lanes.get((service, home))
+    records = sum(lane.to_hear.values()) if lane is not None else 0
+    detail = f"lane {home} has yet to hear {_records(records)}" if records else ""
+    return Why("its lane is behind", f"pavane lanes list {service}", detail)
+
+
+def _stands(known: Known, service: str, home: int) -> Why | None:
+    """Why the lane does nothing at all, if that is so."""
+    lane = known.lanes.get((service, home))
+    if lane is not None and lane.halted:
+        return Why("its lane is halted", f"pavane lanes list {service}", f"lane {home}: {lane.halted}")
+    if known.held is not None and home not in (held := known.held.get(service, ())):
+        alone = sorted(lane for of, lane in known.lanes if of == service and lane not in held)
+        return Why(f"no process of {service} holds {_lanes(alone)}", f"pavane run {service}")
+    return None
 
 
 def _parked(speaker: str, waiting: Waiting) -> Why:
@@ -72,6 +90,8 @@ def _parked(speaker: str, waiting: Waiting) -> Why:
 
 
 def _lanes(partitions: Sequence[int]) -> str:
+    if not partitions:
+        return "its lanes"
     return f"lane{'s' if len(partitions) > 1 else ''} {', '.join(map(str, partitions))}"
 
 

@@ -29,23 +29,36 @@ async def print_overdue(desk: Desk, services: Sequence[str], *, most: int, as_js
         console = a_console()
         for line in lines(found, most):
             console.print(Text(line), soft_wrap=True)
-    return SOME_LATE if found.late else NONE_LATE
+    return SOME_LATE if found.late or found.unheard else NONE_LATE
 
 
 def lines(found: Found, most: int) -> list[str]:
     """As text; at most so many orders (0: all)."""
-    if not found.late:
+    if not found.late and not found.unheard:
         return [f"No order is overdue; {count(found.looked_at, 'order')} under way for some seconds."]
+    if not found.late:
+        known = count(found.looked_at, "order")
+        return [f"No order that the timeline knows is overdue, of {known} under way. But:", "", *_unheard(found)]
     orders = {late.order_id for late, _ in found.late}
     longest = max(late.waited_seconds for late, _ in found.late)
     is_are = "is" if len(orders) == 1 else "are"
     said = [f"{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
-    said += _reasons(found)
+    said += [*_unheard(found), *_reasons(found)]
     shown = found.late[:most] if most else found.late
     said += ["", *aligned(HEADINGS, [_row(late, found) for late, _ in shown])]
     if (more := len(found.late) - len(shown)) > 0:
         said.append(f"... and {more:,} more (--limit 0 shows all)")
     return said
+
+
+def _unheard(found: Found) -> Iterator[str]:
+    """What more may be late, and why it is in no story."""
+    for each in found.unheard:
+        waiting = f"{count(each.records, each.things)}, the first for {_seconds(each.waited_seconds)}"
+        yield f"{each.service} has yet to hear {waiting}: {plain(each.why.reason)}"
+        if each.why.detail:
+            yield f"    such as {cut(each.why.detail, LONGEST_DETAIL)}"
+        yield f"    {each.why.remedy}"
 
 
 def _reasons(found: Found) -> Iterator[str]:
@@ -84,4 +97,8 @@ def _seconds(seconds: float) -> str:
 def _document(found: Found) -> str:
     late = [{**each._asdict(), **why._asdict()} for each, why in found.late]
     usual = [{"speaker": who, "facts": facts, "seconds": seconds} for (who, facts), seconds in found.usual.items()]
-    return msgspec.json.encode({"at": found.at, "overdue": late, "usual": usual, "looked_at": found.looked_at}).decode()
+    unheard = [{**each._asdict(), **each.why._asdict()} for each in found.unheard]
+    for each in unheard:
+        del each["why"]
+    document = {"at": found.at, "overdue": late, "unheard": unheard, "usual": usual, "looked_at": found.looked_at}
+    return msgspec.json.encode(document).decode()

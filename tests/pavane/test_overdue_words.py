@@ -8,8 +8,9 @@ import pytest
 from api.late import Late
 from pavane.lanes.listing import Lane
 from pavane.overdue.looking import Found
-from pavane.overdue.reasons import Known, Waiting, Why, why
+from pavane.overdue.reasons import Known, Waiting, Why, behind, why
 from pavane.overdue.telling import _document, lines
+from pavane.overdue.unheard import Unheard
 from streams.kit.errors import BreakerOpen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -103,3 +104,32 @@ def test_however_many_reasons_there_are_the_listing_stays_short():
 
 def test_that_nothing_is_overdue_is_said():
     assert lines(Found([], {}, 2, NOON), most=20) == ["No order is overdue; 2 orders under way for some seconds."]
+
+
+def test_what_waits_without_a_story_is_told_with_its_reason_though_no_order_is_known_to_be_overdue():
+    nobody = Why("no process of orders holds lanes 0, 1", "pavane run orders")
+    found = Found([], {}, 2, NOON, [Unheard("orders", "request", 37, 42.0, nobody)])
+
+    said = lines(found, most=20)
+
+    assert said[0] == "No order that the timeline knows is overdue, of 2 orders under way. But:"
+    assert said[2:] == [
+        "orders has yet to hear 37 requests, the first for 42 s: no process of orders holds lanes 0, 1",
+        "    pavane run orders",
+    ]
+    assert msgspec.json.decode(_document(found))["unheard"][0]["remedy"] == "pavane run orders"
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "command"),
+    [
+        (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
+        (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
+        (known(held=False), "no process of shipping holds its lanes", "pavane run shipping"),
+        (known(lane(to_hear={"billing": 3})), "its lane is behind", "pavane lanes list shipping"),
+    ],
+)  # fmt: skip
+def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(found: Known, words: str, command: str):
+    reason = behind(found, "shipping", 2)
+
+    assert (reason.reason, reason.remedy) == (words, command)
