@@ -12,8 +12,9 @@ from pydantic import TypeAdapter
 from api.answers import Entry
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Step, Story, late, usual
 from pavane.dead_letters.desk import Connection, Desk
-from pavane.lanes.listing import lanes_of
-from pavane.overdue.reasons import Known, Waiting, Why, why
+from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
+from pavane.lanes.listing import Lane, stored, with_the_log
+from pavane.overdue.reasons import Known, Waiting, Why, rebuilt, why
 from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
 from streams.kit.kafka import partition_of
 
@@ -43,10 +44,13 @@ async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
     """Ask. `speakers`: only what these services owe. Raises `NotAsked`."""
     desk.services(speakers)
     now = datetime.now(UTC)
-    async with desk.database(VIEW, reading=True) as connection:
-        steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
-        asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
-        found = [Story(row[0], row[1], row[2], entries) for row, entries in await _stories(connection, OPEN, asked)]
+    try:
+        async with desk.database(VIEW, reading=True) as connection:
+            steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
+            asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
+            found = [Story(row[0], row[1], row[2], entries) for row, entries in await _stories(connection, OPEN, asked)]
+    except DatabaseUnreadable as error:
+        raise NotAsked(f"{error}. Nobody else knows which orders are late; if it is lost: '{rebuilt(VIEW)}'") from error
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
     known = await _known(desk, overdue)
     # What the view has not heard may be owed by anybody.
@@ -66,15 +70,22 @@ async def _stories(
 
 
 async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
-    lanes = await lanes_of(desk, ())
+    """Of every service that can be asked; why the others cannot."""
+    stand: list[Lane] = []
     parked: dict[tuple[str, str], Waiting] = {}
-    for speaker in {each.speaker for each in overdue}:
-        keys = [each.order_id for each in overdue if each.speaker == speaker]
-        async with desk.database(speaker, reading=True) as connection:
-            for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
-                parked[speaker, key] = Waiting(f"{speaker}/{partition}/{number}", *rest)
+    away: dict[str, str] = {}
+    for service in desk.services():
+        keys = [each.order_id for each in overdue if each.speaker == service]
+        try:
+            async with desk.database(service, reading=True) as connection:
+                stand += await stored(connection, service)
+                for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
+                    parked[service, key] = Waiting(f"{service}/{partition}/{number}", *rest)
+        except DatabaseUnreadable as error:
+            away[service] = str(error)
+    lanes = await with_the_log(desk, stand)
     held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
-    return Known({(lane.service, lane.partition): lane for lane in lanes}, held, parked)
+    return Known({(lane.service, lane.partition): lane for lane in lanes}, held, parked, away)
 
 
 def _held(bootstrap: str, groups: Sequence[str]) -> dict[str, Set[int]] | None:

@@ -20,11 +20,12 @@ class Waiting(NamedTuple):
 
 class Known(NamedTuple):
     """What is known beside the stories. `held`: the lanes that some process of a service holds, none if Kafka does not
-    say; `parked` by service and key; `home`: an order's lane."""
+    say; `parked` by service and key; `away`: services whose database cannot be asked, and why."""
 
     lanes: Mapping[tuple[str, int], Lane]
     held: Mapping[str, Set[int]] | None
     parked: Mapping[tuple[str, str], Waiting]
+    away: Mapping[str, str] = {}
 
 
 class Why(NamedTuple):
@@ -67,7 +68,9 @@ def behind(known: Known, service: str, home: int) -> Why:
 
 
 def _stands(known: Known, service: str, home: int) -> Why | None:
-    """Why the lane does nothing at all, if that is so."""
+    """Why the lane does nothing at all, if that is so, or why nobody can tell."""
+    if problem := known.away.get(service):
+        return Why("its database cannot be asked", rebuilt(service), problem)
     lane = known.lanes.get((service, home))
     if lane is not None and lane.halted:
         return Why("its lane is halted", f"pavane lanes list {service}", f"lane {home}: {lane.halted}")
@@ -75,6 +78,11 @@ def _stands(known: Known, service: str, home: int) -> Why | None:
         alone = sorted(lane for of, lane in known.lanes if of == service and lane not in held)
         return Why(f"no process of {service} holds {_lanes(alone)}", f"pavane run {service}")
     return None
+
+
+def rebuilt(service: str) -> str:
+    """The command that makes a database that is lost again."""
+    return f"pavane rebuild {service} --swap --reason ..."
 
 
 def _parked(speaker: str, waiting: Waiting) -> Why:

@@ -54,8 +54,11 @@ def lines(found: Found, most: int) -> list[str]:
 def _unheard(found: Found) -> Iterator[str]:
     """What more may be late, and why it is in no story."""
     for each in found.unheard:
-        waiting = f"{count(each.records, each.things)}, the first for {_seconds(each.waited_seconds)}"
-        yield f"{each.service} has yet to hear {waiting}: {plain(each.why.reason)}"
+        if each.records:
+            waiting = f"{count(each.records, each.things)}, the first for {_seconds(each.waited_seconds)}"
+            yield f"{each.service} has yet to hear {waiting}: {plain(each.why.reason)}"
+        else:
+            yield f"Nobody knows which {each.things}s {each.service} has yet to hear: {plain(each.why.reason)}"
         if each.why.detail:
             yield f"    such as {cut(each.why.detail, LONGEST_DETAIL)}"
         yield f"    {each.why.remedy}"

@@ -16,7 +16,10 @@ ACCEPTS, VIEW = "orders", "timeline"
 
 
 class Unheard(NamedTuple):
-    """`service` has yet to hear so many `things`, the first of them for so long; `why`: the reason, of all of them."""
+    """`service` has yet to hear so many `things`, the first of them for so long; `why`: the reason, of all of them.
+
+    No `records`: nobody knows how many, since its database cannot be asked.
+    """
 
     service: str
     things: str
@@ -30,6 +33,11 @@ def unheard(desk: Desk, known: Known, services: Sequence[str], now: datetime) ->
     found: dict[tuple[str, str], Unheard] = {}
     with LogView.at(desk.kafka) as log:
         for service in services:
+            if service in known.away:
+                # Nobody knows how far it has heard.
+                why = behind(known, service, 0)
+                found[service, why.reason] = Unheard(service, "request" if service == ACCEPTS else "fact", 0, 0.0, why)
+                continue
             topics = desk.find(service).topics
             if service == ACCEPTS:
                 topics = tuple(topic for topic in topics if topic.endswith(REQUESTS))

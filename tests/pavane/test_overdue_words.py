@@ -35,6 +35,7 @@ def known(*lanes: Lane, held: bool = True, parked: Waiting | None = None) -> Kno
         (known(lane(), parked=PARKED._replace(retry_at=None)), "until somebody decides", "show shipping/2/7"),
         (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
+        (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "pavane rebuild shipping --swap"),
         (known(lane(to_hear={"billing": 1})), "its lane is behind", "pavane lanes list shipping"),
         (known(lane(to_say=4)), "has decided and cannot say it", "pavane lanes list"),
         (known(lane("timeline", to_hear={"shipping": 1200})), "the timeline is behind", "pavane run timeline"),
@@ -133,3 +134,11 @@ def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(f
     reason = behind(found, "shipping", 2)
 
     assert (reason.reason, reason.remedy) == (words, command)
+
+
+def test_that_nobody_knows_what_a_service_without_its_database_has_to_hear_is_told():
+    gone = Why("its database cannot be asked", "pavane rebuild orders --swap --reason ...", "no such database")
+
+    said = lines(Found([], {}, 0, NOON, [Unheard("orders", "request", 0, 0.0, gone)]), most=20)
+
+    assert "Nobody knows which requests orders has yet to hear: its database cannot be asked" in said
