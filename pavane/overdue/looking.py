@@ -31,6 +31,7 @@ class Found(NamedTuple):
     """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at.
 
     `unheard`: what waits and is in no story, so that more orders may be late.
+    `more`: stories that may be late as well were not looked at; these are the oldest.
     """
 
     late: Sequence[tuple[Late, Why]]
@@ -38,6 +39,7 @@ class Found(NamedTuple):
     looked_at: int
     at: datetime
     unheard: Sequence[Unheard] = ()
+    more: bool = False
 
 
 async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
@@ -59,7 +61,7 @@ async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
     partitions = 1 + max((partition for _, partition in known.lanes), default=0)
     homes = {each.order_id: partition_of(each.order_id.encode(), partitions) for each in overdue}
     reasons = [(each, why(known, each.speaker, each.order_id, homes[each.order_id])) for each in overdue]
-    return Found(reasons, steps, len(found), now, waiting)
+    return Found(reasons, steps, len(found), now, waiting, len(found) == MOST_STORIES)
 
 
 async def _stories(

@@ -34,15 +34,16 @@ async def print_overdue(desk: Desk, services: Sequence[str], *, most: int, as_js
 
 def lines(found: Found, most: int) -> list[str]:
     """As text; at most so many orders (0: all)."""
+    known = f"{'at least ' if found.more else ''}{count(found.looked_at, 'order')}"
     if not found.late and not found.unheard:
-        return [f"No order is overdue; {count(found.looked_at, 'order')} under way for some seconds."]
+        return [f"No order is overdue{' of the oldest' if found.more else ''}; {known} under way for some seconds."]
     if not found.late:
-        known = count(found.looked_at, "order")
         return [f"No order that the timeline knows is overdue, of {known} under way. But:", "", *_unheard(found)]
     orders = {late.order_id for late, _ in found.late}
     longest = max(late.waited_seconds for late, _ in found.late)
     is_are = "is" if len(orders) == 1 else "are"
-    said = [f"{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
+    at_least = "At least " if found.more else ""
+    said = [f"{at_least}{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
     said += [*_unheard(found), *_reasons(found)]
     shown = found.late[:most] if most else found.late
     said += ["", *aligned(HEADINGS, [_row(late, found) for late, _ in shown])]
@@ -103,5 +104,6 @@ def _document(found: Found) -> str:
     unheard = [{**each._asdict(), **each.why._asdict()} for each in found.unheard]
     for each in unheard:
         del each["why"]
-    document = {"at": found.at, "overdue": late, "unheard": unheard, "usual": usual, "looked_at": found.looked_at}
+    looked_at = {"looked_at": found.looked_at, "more": found.more}
+    document = {"at": found.at, "overdue": late, "unheard": unheard, "usual": usual, **looked_at}
     return msgspec.json.encode(document).decode()

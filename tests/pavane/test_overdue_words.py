@@ -107,6 +107,16 @@ def test_that_nothing_is_overdue_is_said():
     assert lines(Found([], {}, 2, NOON), most=20) == ["No order is overdue; 2 orders under way for some seconds."]
 
 
+def test_of_more_orders_than_are_looked_at_it_is_said_that_they_are_the_least():
+    reason = Why("no process of shipping holds lane 2", "pavane run shipping")
+    some = [(late(number), reason) for number in range(3)]
+
+    assert lines(Found(some, {}, 3, NOON, more=True), most=1)[0] == "At least 3 orders are overdue, the first for 42 s."
+    assert lines(Found([], {}, 3, NOON, more=True), most=1) == [
+        "No order is overdue of the oldest; at least 3 orders under way for some seconds."
+    ]
+
+
 def test_what_waits_without_a_story_is_told_with_its_reason_though_no_order_is_known_to_be_overdue():
     nobody = Why("no process of orders holds lanes 0, 1", "pavane run orders")
     found = Found([], {}, 2, NOON, [Unheard("orders", "request", 37, 42.0, nobody)])
