@@ -20,12 +20,16 @@ class Waiting(NamedTuple):
 
 class Known(NamedTuple):
     """What is known beside the stories. `held`: the lanes that some process of a service holds, none if Kafka does not
-    say; `parked` by service and key; `away`: services whose database cannot be asked, and why."""
+    say; `parked` by service and key; `away`: services whose database cannot be asked, and why; `unsaid`: services and
+    the orders of which they have decided something that is not in the log yet; `stale`: lanes in which the view has had
+    facts to hear for longer than a moment."""
 
     lanes: Mapping[tuple[str, int], Lane]
     held: Mapping[str, Set[int]] | None
     parked: Mapping[tuple[str, str], Waiting]
     away: Mapping[str, str] = {}
+    unsaid: Set[tuple[str, str]] = frozenset()
+    stale: Set[int] = frozenset()
 
 
 class Why(NamedTuple):
@@ -39,22 +43,31 @@ class Why(NamedTuple):
     detail: str = ""
 
 
-def why(known: Known, speaker: str, order_id: str, home: int, view: str = "timeline") -> Why:
-    """Why `speaker` has not said of this order what is due."""
-    lane, listed = known.lanes.get((speaker, home)), f"pavane lanes list {speaker}"
+def why(
+    known: Known, speaker: str, order_id: str, home: int, asks: Sequence[str] = (), view: str = "timeline"
+) -> Why:
+    """Why `speaker` has not said of this order what is due. `asks`: the ids of the facts of which any is its cue."""
     if waiting := known.parked.get((speaker, order_id)):
         return _parked(speaker, waiting)
     if stands := _stands(known, speaker, home):
         return stands
-    if lane is not None and any(lane.to_hear.values()):
+    lane = known.lanes.get((speaker, home))
+    if lane is not None and asks and not any(_heard(lane, fact) for fact in asks):
         return behind(known, speaker, home)
-    if lane is not None and lane.to_say:
-        return Why("its lane has decided and cannot say it: is Kafka up?", listed, f"lane {home}")
-    heard = known.lanes.get((view, home))
-    if heard is not None and (unheard := heard.to_hear.get(speaker, 0)):
-        what = f"lane {home} of {view} has yet to hear {_records(unheard)} of {speaker}"
-        return Why(f"it may be said: the {view} is behind", f"pavane run {view}", what)
+    if (speaker, order_id) in known.unsaid:
+        command = f"pavane lanes list {speaker}"
+        return Why("its lane has decided and cannot say it: is Kafka up?", command, f"lane {home}")
+    if home in known.stale:
+        behind_too = behind(known, view, home)
+        detail = f"{behind_too.reason}: {behind_too.detail}".removesuffix(": ")
+        return Why(f"it may be said: the {view} has yet to hear it", behind_too.remedy, detail)
     return Why("nothing is known to hold it up", "pavane audit")
+
+
+def _heard(lane: Lane, fact: str) -> bool:
+    """Whether the lane knows the fact with this id: speaker/partition/sequence."""
+    speaker, _, sequence = fact.split("/")
+    return lane.clock.get(speaker, 0) >= int(sequence)
 
 
 def behind(known: Known, service: str, home: int) -> Why:

@@ -104,6 +104,7 @@ def _document(found: Found) -> str:
     unheard = [{**each._asdict(), **each.why._asdict()} for each in found.unheard]
     for each in unheard:
         del each["why"]
+        each["lanes"] = sorted(each["lanes"])
     looked_at = {"looked_at": found.looked_at, "more": found.more}
     document = {"at": found.at, "overdue": late, "unheard": unheard, "usual": usual, **looked_at}
     return msgspec.json.encode(document).decode()

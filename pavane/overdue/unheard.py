@@ -16,7 +16,7 @@ ACCEPTS, VIEW = "orders", "timeline"
 
 
 class Unheard(NamedTuple):
-    """`service` has yet to hear so many `things`, the first of them for so long; `why`: the reason, of all of them.
+    """`service` has yet to hear so many `things` in these lanes, the first of them for so long, and all for one reason.
 
     No `records`: nobody knows how many, since its database cannot be asked.
     """
@@ -25,6 +25,7 @@ class Unheard(NamedTuple):
     things: str
     records: int
     waited_seconds: float
+    lanes: frozenset[int]
     why: Why
 
 
@@ -36,16 +37,18 @@ def unheard(desk: Desk, known: Known, services: Sequence[str], now: datetime) ->
             if service in known.away:
                 # Nobody knows how far it has heard.
                 why = behind(known, service, 0)
-                found[service, why.reason] = Unheard(service, "request" if service == ACCEPTS else "fact", 0, 0.0, why)
+                things = "request" if service == ACCEPTS else "fact"
+                found[service, why.reason] = Unheard(service, things, 0, 0.0, frozenset(), why)
                 continue
             topics = desk.find(service).topics
             if service == ACCEPTS:
                 topics = tuple(topic for topic in topics if topic.endswith(REQUESTS))
             for each in _of(log, known, service, topics, now):
                 before = found.get((service, each.why.reason), each._replace(records=0))
-                longest = max(each.waited_seconds, before.waited_seconds)
                 found[service, each.why.reason] = before._replace(
-                    records=before.records + each.records, waited_seconds=longest
+                    records=before.records + each.records,
+                    waited_seconds=max(each.waited_seconds, before.waited_seconds),
+                    lanes=before.lanes | each.lanes,
                 )
     return list(found.values())
 
@@ -67,4 +70,5 @@ def _of(log: LogView, known: Known, service: str, topics: Sequence[str], now: da
         since = from_milliseconds(first[0].timestamp) if first else now
         waited = max(0.0, (now - since).total_seconds())
         things = "request" if topic.endswith(REQUESTS) else "fact"
-        yield Unheard(service, things, extent.end - position, waited, behind(known, service, lane))
+        why = behind(known, service, lane)
+        yield Unheard(service, things, extent.end - position, waited, frozenset({lane}), why)

@@ -27,6 +27,10 @@ def known(*lanes: Lane, held: bool = True, parked: Waiting | None = None) -> Kno
     return Known({(each.service, each.partition): each for each in lanes}, {"shipping": {2} if held else set()}, found)
 
 
+CUE = "billing/2/9"
+HEARD = lane(clock={"billing": 9})
+
+
 @pytest.mark.parametrize(
     ("found", "words", "command"),
     [
@@ -36,17 +40,30 @@ def known(*lanes: Lane, held: bool = True, parked: Waiting | None = None) -> Kno
         (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
         (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "pavane rebuild shipping --swap"),
-        (known(lane(to_hear={"billing": 1})), "its lane is behind", "pavane lanes list shipping"),
-        (known(lane(to_say=4)), "has decided and cannot say it", "pavane lanes list"),
-        (known(lane("timeline", to_hear={"shipping": 1200})), "the timeline is behind", "pavane run timeline"),
-        (known(lane()), "nothing is known", "pavane audit"),
+        (known(lane(clock={"billing": 8})), "its lane is behind", "pavane lanes list shipping"),
+        (known(HEARD)._replace(unsaid={("shipping", "o-1")}), "has decided and cannot say it", "pavane lanes list"),
+        (known(HEARD)._replace(stale={2}), "the timeline has yet to hear it", "pavane run timeline"),
+        (known(HEARD), "nothing is known", "pavane audit"),
     ],
 )  # fmt: skip
 def test_the_reason_names_what_holds_the_order_up_and_the_command_that_helps(found: Known, words: str, command: str):
-    reason = why(found, "shipping", "o-1", 2)
+    reason = why(found, "shipping", "o-1", 2, [CUE])
 
     assert words in reason.reason
     assert command in reason.remedy
+
+
+def test_a_lane_that_has_heard_what_the_order_waits_for_is_not_behind_for_it_whatever_else_there_is_to_hear():
+    busy = lane(clock={"billing": 9, "orders": 3}, to_hear={"orders": 40, "billing": 2}, to_say=7)
+    later = lane("timeline", to_hear={"shipping": 1})
+
+    assert why(known(busy, later), "shipping", "o-1", 2, [CUE]).remedy == "pavane audit"
+
+
+def test_any_one_of_several_cues_is_enough():
+    heard = known(lane(clock={"billing": 9}))
+
+    assert why(heard, "shipping", "o-1", 2, ["inventory/2/4", CUE]).remedy == "pavane audit"
 
 
 def test_without_an_answer_of_kafka_nobody_is_said_to_be_missing():
@@ -119,7 +136,7 @@ def test_of_more_orders_than_are_looked_at_it_is_said_that_they_are_the_least():
 
 def test_what_waits_without_a_story_is_told_with_its_reason_though_no_order_is_known_to_be_overdue():
     nobody = Why("no process of orders holds lanes 0, 1", "pavane run orders")
-    found = Found([], {}, 2, NOON, [Unheard("orders", "request", 37, 42.0, nobody)])
+    found = Found([], {}, 2, NOON, [Unheard("orders", "request", 37, 42.0, frozenset({0, 1}), nobody)])
 
     said = lines(found, most=20)
 
@@ -149,6 +166,6 @@ def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(f
 def test_that_nobody_knows_what_a_service_without_its_database_has_to_hear_is_told():
     gone = Why("its database cannot be asked", "pavane rebuild orders --swap --reason ...", "no such database")
 
-    said = lines(Found([], {}, 0, NOON, [Unheard("orders", "request", 0, 0.0, gone)]), most=20)
+    said = lines(Found([], {}, 0, NOON, [Unheard("orders", "request", 0, 0.0, frozenset(), gone)]), most=20)
 
     assert "Nobody knows which requests orders has yet to hear: its database cannot be asked" in said
