@@ -1,4 +1,4 @@
-"""The late orders as text: each reason with how many it holds up and an example, then the orders; or as JSON."""
+"""Late orders as text: each reason with how many it holds up and an example, then what orders wait for; or as JSON."""
 
 from collections.abc import Iterator, Sequence
 
@@ -33,7 +33,7 @@ async def print_overdue(desk: Desk, services: Sequence[str], *, most: int, as_js
 
 
 def lines(found: Found, most: int) -> list[str]:
-    """As text; at most so many orders (0: all)."""
+    """As text; at most so many steps that orders wait for (0: all)."""
     known = f"{'at least ' if found.more else ''}{count(found.looked_at, 'order')}"
     if not found.late and not found.unheard:
         return [f"No order is overdue{' of the oldest' if found.more else ''}; {known} under way for some seconds."]
@@ -48,7 +48,7 @@ def lines(found: Found, most: int) -> list[str]:
     shown = found.late[:most] if most else found.late
     said += ["", *aligned(HEADINGS, [_row(late, found) for late, _ in shown])]
     if (more := len(found.late) - len(shown)) > 0:
-        said.append(f"... and {more:,} more (--limit 0 shows all)")
+        said.append(f"... and {count(more, 'more step')} that orders wait for (--limit 0 shows all)")
     return said
 
 

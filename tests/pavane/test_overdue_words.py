@@ -91,7 +91,7 @@ def test_orders_are_told_by_what_holds_them_up_then_one_by_one():
 
     assert "3 orders are overdue, the first for 42 s." in said
     assert "3 orders for shipping: no process of shipping holds lane 2\n    pavane run shipping" in said
-    assert "... and 1 more" in said
+    assert "... and 1 more step that orders wait for" in said
     assert "14 min" in said
     assert msgspec.json.decode(_document(found))["overdue"][0]["remedy"] == "pavane run shipping"
 
