@@ -248,6 +248,9 @@ async def test_three_brokers_survive_the_loss_of_one(tmp_path: Path, eventually:
         stack.kafka[0].kill()
 
         await asyncio.to_thread(eventually, lambda: {lane.leader for lane in lanes()} <= {2, 3})
+        # A write waits for two of the three all the same.
+        await asyncio.to_thread(eventually, lambda: len(client.list_topics(timeout=10).brokers) == 2)
+        assert topics.plan(stack.addresses.kafka_bootstrap) == topics.Plan([], [], [], [])
 
     with pytest.raises(DataFolderForeign, match="a Kafka of 3 brokers; this is one of 1"):
         await Stack(tmp_path / "data", environment={}).start()
