@@ -22,6 +22,7 @@ from streams.kit.logs import logger
 CONNECTIONS = 8
 WAIT_SECONDS = 1.0
 STATEMENT_SECONDS = 2
+MOST_STORIES = 2_000
 _FOR_EVER = 1 << 60
 _SPEAKERS = ["orders", "inventory", "billing", "shipping"]
 """Whose facts the timeline hears; api/ imports no service, and a test holds the two equal."""
@@ -155,9 +156,12 @@ class Timeline:
         return [Summary.model_validate(row) for row in await self._rows(_PAGE, values)]
 
     async def overdue(self, tenant: str, most: int) -> list[Late]:
-        """Orders of the tenant that wait longer than usual, the longest wait first, at most so many."""
+        """Orders of the tenant that wait longer than usual, the longest wait first, at most so many.
+
+        Of the oldest `MOST_STORIES` that are under way: which of them are late only their stories tell.
+        """
         over = await self._rows(OVER, {"most": LEARNED_FROM})
-        asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": most, "closings": CLOSINGS}
+        asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
         rows = await self._rows(OPEN, asked)
         stories = [Story(row["order_id"], row["tenant"], row["status"], _entries(row["story"])) for row in rows]
         steps = usual(_entries(row["story"]) for row in over)

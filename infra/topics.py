@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported fo
     ConfigEntry,
     ConfigResource,
     ResourceType,
+    TopicMetadata,
 )
 from confluent_kafka.cimpl import NewTopic
 
@@ -127,7 +128,9 @@ def _plan(client: AdminClient, topics: list[Topic]) -> Plan:
     replicas = _replicas(client)
     present = client.list_topics(timeout=TIMEOUT_SECONDS).topics
     missing = [_safe(topic, replicas) for topic in topics if topic.name not in present]
-    existing = [_safe(topic, replicas) for topic in topics if topic.name in present]
+    # By how many copies it was made with, not by the brokers of the moment: one that is away must not make a write wait
+    # for fewer.
+    existing = [_safe(topic, _copies(present[topic.name])) for topic in topics if topic.name in present]
     counts = [len(present[topic.name].partitions) for topic in existing]
     others = [
         Difference(topic.name, "partitions", str(topic.partitions), str(count))
@@ -168,6 +171,10 @@ def _safe(topic: Topic, replicas: int) -> Topic:
     return Topic(
         topic.name, topic.service, topic.kind, topic.partitions, {**topic.settings, "min.insync.replicas": in_sync}
     )
+
+
+def _copies(topic: TopicMetadata) -> int:
+    return min(len(partition.replicas) for partition in topic.partitions.values())
 
 
 def _replicas(client: AdminClient) -> int:

@@ -182,7 +182,7 @@ def can_deploy(
 @app.command()
 def overdue(
     services: Annotated[list[str] | None, typer.Argument(help="Only what these services owe.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="So many orders are listed; 0: all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="So many steps that orders wait for are listed; 0: all.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:

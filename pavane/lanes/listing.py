@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pavane.dead_letters.desk import Desk
+from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.listing import aligned
 from pavane.dead_letters.words import plain
 from pavane.lanes.reading import LogView
@@ -56,11 +56,21 @@ async def lanes_of(desk: Desk, services: Sequence[str]) -> list[Lane]:
     found: list[Lane] = []
     for service in desk.services(services):
         async with desk.database(service, reading=True) as connection:
-            cursor = await connection.execute(LANES)
-            found += [Lane(service, *row) for row in await cursor.fetchall()]
-    wanted = {(topic, lane.partition) for lane in found for topic in lane.positions}
+            found += await stored(connection, service)
+    return await with_the_log(desk, found)
+
+
+async def stored(connection: Connection, service: str) -> list[Lane]:
+    """The lanes of the service as its database has them, without what the log holds for them."""
+    cursor = await connection.execute(LANES)
+    return [Lane(service, *row) for row in await cursor.fetchall()]
+
+
+async def with_the_log(desk: Desk, lanes: Sequence[Lane]) -> list[Lane]:
+    """The same with what the log holds for them. Raises `NotAsked`."""
+    wanted = {(topic, lane.partition) for lane in lanes for topic in lane.positions}
     extents = await asyncio.to_thread(_extents, desk.kafka, wanted)
-    return [lane.among(extents) for lane in found]
+    return [lane.among(extents) for lane in lanes]
 
 
 async def astray_of(desk: Desk, services: Sequence[str]) -> list[str]:

@@ -5,52 +5,79 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any, LiteralString, NamedTuple
 
+import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter
 
 from api.answers import Entry
+from api.due import AFTERWARDS, FORWARD
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Step, Story, late, usual
 from pavane.dead_letters.desk import Connection, Desk
-from pavane.lanes.listing import lanes_of
-from pavane.overdue.reasons import Known, Waiting, Why, why
+from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
+from pavane.lanes.listing import Lane, stored, with_the_log
+from pavane.overdue.reasons import Known, Waiting, Why, rebuilt, why
+from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
 from streams.kit.kafka import partition_of
+from streams.kit.log import ToSay
 
-VIEW = "timeline"
 MOST_STORIES = 5_000
 ASK_SECONDS = 5.0
 HEADS: LiteralString = """
 SELECT DISTINCT ON (key) key, partition, number, reason, message, attempts, retry_at FROM parked
  WHERE key = ANY(%s) ORDER BY key, number
 """
+UNSAID: LiteralString = "SELECT facts FROM outbox JOIN lanes USING (partition) WHERE number > acknowledged LIMIT 5000"
+_facts = msgspec.msgpack.Decoder(list[ToSay])
 _entries = TypeAdapter(list[Entry])
 
 
 class Found(NamedTuple):
-    """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at."""
+    """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at.
+
+    `unheard`: what waits and is in no story, so that more orders may be late.
+    `more`: stories that may be late as well were not looked at; these are the oldest.
+    """
 
     late: Sequence[tuple[Late, Why]]
     usual: Mapping[Step, float]
     looked_at: int
     at: datetime
+    unheard: Sequence[Unheard] = ()
+    more: bool = False
 
 
 async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
     """Ask. `speakers`: only what these services owe. Raises `NotAsked`."""
     desk.services(speakers)
     now = datetime.now(UTC)
-    async with desk.database(VIEW, reading=True) as connection:
-        steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
-        asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
-        found = [Story(row[0], row[1], row[2], entries) for row, entries in await _stories(connection, OPEN, asked)]
+    try:
+        async with desk.database(VIEW, reading=True) as connection:
+            steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
+            asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
+            rows = await _stories(connection, OPEN, asked)
+    except DatabaseUnreadable as error:
+        raise NotAsked(f"{error}. Nobody else knows which orders are late; if it is lost: '{rebuilt(VIEW)}'") from error
+    told = {row[0]: entries for row, entries in rows}
+    found = [Story(order_id, tenant, status, entries) for (order_id, tenant, status, *_), entries in rows]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
-    if not overdue:
-        return Found([], steps, len(found), now)
     known = await _known(desk, overdue)
+    # What the view has not heard may be owed by anybody.
+    watched = [VIEW, *([ACCEPTS] if not speakers or ACCEPTS in speakers else [])]
+    waiting = await asyncio.to_thread(unheard, desk, known, watched, now)
     partitions = 1 + max((partition for _, partition in known.lanes), default=0)
-    homes = {each.order_id: partition_of(each.order_id.encode(), partitions) for each in overdue}
-    reasons = [(each, why(known, each.speaker, each.order_id, homes[each.order_id])) for each in overdue]
-    return Found(reasons, steps, len(found), now)
+    known = known._replace(stale={lane for each in waiting if each.service == VIEW for lane in each.lanes})
+    reasons = []
+    for each in overdue:
+        home = partition_of(each.order_id.encode(), partitions)
+        reasons.append((each, why(known, each.speaker, each.order_id, home, _asks(each, told[each.order_id]))))
+    return Found(reasons, steps, len(found), now, waiting, len(found) == MOST_STORIES)
+
+
+def _asks(owed: Late, story: Sequence[Entry]) -> list[str]:
+    """The ids of the facts of the story in answer to which the speaker says what it owes."""
+    cues = {each.after for each in (*FORWARD, *AFTERWARDS) if (each.speaker, each.facts) == (owed.speaker, owed.facts)}
+    return [entry.id for entry in story if entry.fact in cues]
 
 
 async def _stories(
@@ -61,15 +88,35 @@ async def _stories(
 
 
 async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
-    lanes = await lanes_of(desk, ())
+    """Of every service that can be asked; why the others cannot."""
+    stand: list[Lane] = []
     parked: dict[tuple[str, str], Waiting] = {}
-    for speaker in {each.speaker for each in overdue}:
-        keys = [each.order_id for each in overdue if each.speaker == speaker]
-        async with desk.database(speaker, reading=True) as connection:
-            for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
-                parked[speaker, key] = Waiting(f"{speaker}/{partition}/{number}", *rest)
+    away: dict[str, str] = {}
+    unsaid: set[tuple[str, str]] = set()
+    for service in desk.services():
+        keys = [each.order_id for each in overdue if each.speaker == service]
+        try:
+            async with desk.database(service, reading=True) as connection:
+                stand += await stored(connection, service)
+                for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
+                    parked[service, key] = Waiting(f"{service}/{partition}/{number}", *rest)
+                unsaid |= {(service, key) for key in await _unsaid(connection, service)}
+        except DatabaseUnreadable as error:
+            away[service] = str(error)
+    lanes = await with_the_log(desk, stand)
     held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
-    return Known({(lane.service, lane.partition): lane for lane in lanes}, held, parked)
+    return Known({(lane.service, lane.partition): lane for lane in lanes}, held, parked, away, unsaid)
+
+
+async def _unsaid(connection: Connection, service: str) -> set[str]:
+    """The keys of the facts that it has decided and that are not known to be in the log."""
+    rows = await (await connection.execute(UNSAID)).fetchall()
+    return {
+        fact.key.decode(errors="replace")
+        for (facts,) in rows
+        for fact in _facts.decode(facts)
+        if fact.topic == service and fact.key is not None
+    }
 
 
 def _held(bootstrap: str, groups: Sequence[str]) -> dict[str, Set[int]] | None:

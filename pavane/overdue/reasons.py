@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pavane.lanes.listing import Lane
+from streams.kit.errors import BreakerOpen
 
 
 class Waiting(NamedTuple):
@@ -19,49 +20,99 @@ class Waiting(NamedTuple):
 
 class Known(NamedTuple):
     """What is known beside the stories. `held`: the lanes that some process of a service holds, none if Kafka does not
-    say; `parked` by service and key; `home`: an order's lane."""
+    say; `parked` by service and key; `away`: services whose database cannot be asked, and why; `unsaid`: services and
+    the orders of which they have decided something that is not in the log yet; `stale`: lanes in which the view has had
+    facts to hear for longer than a moment."""
 
     lanes: Mapping[tuple[str, int], Lane]
     held: Mapping[str, Set[int]] | None
     parked: Mapping[tuple[str, str], Waiting]
+    away: Mapping[str, str] = {}
+    unsaid: Set[tuple[str, str]] = frozenset()
+    stale: Set[int] = frozenset()
 
 
 class Why(NamedTuple):
-    """In words, and the command that helps."""
+    """In words that are the same for all orders that it holds up, and the command that helps.
+
+    `detail`: what is of this order or of its lane alone. `remedy` may name this order's record.
+    """
 
     reason: str
     remedy: str
+    detail: str = ""
 
 
-def why(known: Known, speaker: str, order_id: str, home: int, view: str = "timeline") -> Why:
-    """Why `speaker` has not said of this order what is due."""
-    lane, place = known.lanes.get((speaker, home)), f"lane {home} of {speaker}"
+def why(
+    known: Known, speaker: str, order_id: str, home: int, asks: Sequence[str] = (), view: str = "timeline"
+) -> Why:
+    """Why `speaker` has not said of this order what is due. `asks`: the ids of the facts of which any is its cue."""
     if waiting := known.parked.get((speaker, order_id)):
-        return _parked(waiting)
-    if lane is not None and lane.halted:
-        return Why(f"{place} is halted: {lane.halted}", "pavane lanes list")
-    if known.held is not None and home not in (held := known.held.get(speaker, ())):
-        alone = sorted(partition for service, partition in known.lanes if service == speaker and partition not in held)
-        return Why(f"no process of {speaker} holds {_lanes(alone)}", f"pavane run {speaker}")
-    if lane is not None and (behind := sum(lane.to_hear.values())):
-        return Why(f"{place} has yet to hear {_records(behind)}", f"pavane lanes list {speaker}")
-    if lane is not None and lane.to_say:
-        return Why(f"{place} has decided and cannot say it: is Kafka up?", "pavane lanes list")
-    heard = known.lanes.get((view, home))
-    if heard is not None and (behind := heard.to_hear.get(speaker, 0)):
-        return Why(f"it may be said: the {view} has yet to hear {_records(behind)} of {speaker}", f"pavane run {view}")
+        return _parked(speaker, waiting)
+    if stands := _stands(known, speaker, home):
+        return stands
+    lane = known.lanes.get((speaker, home))
+    if lane is not None and asks and not any(_heard(lane, fact) for fact in asks):
+        return behind(known, speaker, home)
+    if (speaker, order_id) in known.unsaid:
+        command = f"pavane lanes list {speaker}"
+        return Why("its lane has decided and cannot say it: is Kafka up?", command, f"lane {home}")
+    if home in known.stale:
+        behind_too = behind(known, view, home)
+        detail = f"{behind_too.reason}: {behind_too.detail}".removesuffix(": ")
+        return Why(f"it may be said: the {view} has yet to hear it", behind_too.remedy, detail)
     return Why("nothing is known to hold it up", "pavane audit")
 
 
-def _parked(waiting: Waiting) -> Why:
-    command = f"pavane dead-letters show {waiting.id}"
-    if waiting.retry_at is not None:
-        again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC"
-        return Why(f"parked, {again}: {waiting.message or waiting.reason}", command)
-    return Why(f"parked until somebody decides, {waiting.reason}: {waiting.message}", command)
+def _heard(lane: Lane, fact: str) -> bool:
+    """Whether the lane knows the fact with this id: speaker/partition/sequence."""
+    speaker, _, sequence = fact.split("/")
+    return lane.clock.get(speaker, 0) >= int(sequence)
+
+
+def behind(known: Known, service: str, home: int) -> Why:
+    """Why this lane of `service` has not heard all that there is: it stands still, or is behind."""
+    if stands := _stands(known, service, home):
+        return stands
+    lane = known.lanes.get((service, home))
+    records = sum(lane.to_hear.values()) if lane is not None else 0
+    detail = f"lane {home} has yet to hear {_records(records)}" if records else ""
+    return Why("its lane is behind", f"pavane lanes list {service}", detail)
+
+
+def _stands(known: Known, service: str, home: int) -> Why | None:
+    """Why the lane does nothing at all, if that is so, or why nobody can tell."""
+    if problem := known.away.get(service):
+        return Why("its database cannot be asked", rebuilt(service), problem)
+    lane = known.lanes.get((service, home))
+    if lane is not None and lane.halted:
+        return Why("its lane is halted", f"pavane lanes list {service}", f"lane {home}: {lane.halted}")
+    if known.held is not None and home not in (held := known.held.get(service, ())):
+        alone = sorted(lane for of, lane in known.lanes if of == service and lane not in held)
+        return Why(f"no process of {service} holds {_lanes(alone)}", f"pavane run {service}")
+    return None
+
+
+def rebuilt(service: str) -> str:
+    """The command that makes a database that is lost again."""
+    return f"pavane rebuild {service} --swap --reason ..."
+
+
+def _parked(speaker: str, waiting: Waiting) -> Why:
+    if waiting.retry_at is None:
+        command = f"pavane dead-letters show {waiting.id}"
+        return Why(f"parked until somebody decides: {waiting.reason}", command, waiting.message)
+    again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC: {waiting.message}"
+    if dependency := BreakerOpen.dependency_in(waiting.message):
+        # They are tried again by themselves; once it answers, this need not be waited for.
+        command = f"pavane dead-letters redrive --service {speaker} --reason {waiting.reason}"
+        return Why(f"the breaker of {dependency} is open: it did not answer, and is left alone", command, again)
+    return Why(f"parked, and tried again by itself: {waiting.reason}", f"pavane dead-letters show {waiting.id}", again)
 
 
 def _lanes(partitions: Sequence[int]) -> str:
+    if not partitions:
+        return "its lanes"
     return f"lane{'s' if len(partitions) > 1 else ''} {', '.join(map(str, partitions))}"
 
 

@@ -8,7 +8,6 @@ import hashlib
 import importlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any, LiteralString, NamedTuple, TypeAlias
 
@@ -52,11 +51,13 @@ class Begun(NamedTuple):
     """A rebuild as it was begun: by which code, without which records that a projection had put aside.
 
     `indexes`: statements that make the indexes again which the tables had; the tables are filled without them.
+    `backup`: a digest of the address whose rows it began with, if it did.
     """
 
     code: str
     parked: frozenset[Origin]
     indexes: tuple[str, ...] = ()
+    backup: str = ""
 
 
 class Lane(NamedTuple):
@@ -126,14 +127,16 @@ async def begun(connection: Connection) -> Begun | None:
     row = await cursor.fetchone()
     if row is None:
         return None
-    code, parked, *indexes = row[0]
-    return Begun(code, frozenset((t, p, o) for t, p, o in parked), tuple(chain(*indexes)))
+    code, parked, *rest = row[0]
+    indexes, backup = (*rest, "")[:2] if rest else ((), "")
+    return Begun(code, frozenset((t, p, o) for t, p, o in parked), tuple(indexes), backup)
 
 
 async def begin(
-    connection: Connection, service: Service, code: str, parked: Iterable[Origin], partitions: int
+    connection: Connection, service: Service, code: str, parked: Iterable[Origin], partitions: int, backup: str = ""
 ) -> None:
-    """Note what is rebuilt by which code, every lane at its beginning, and leave the indexes for later (`complete`)."""
+    """Note what is rebuilt by which code and from which `backup`, every lane at its beginning (or where the backup will
+    put it), and leave the indexes for later (`complete`)."""
     async with connection.transaction():
         cursor = await connection.execute(_INDEXES, ([state.table for state in service.states],))
         indexes: dict[str, str] = dict(await cursor.fetchall())
@@ -141,7 +144,7 @@ async def begin(
             await connection.execute(sql.SQL("DROP INDEX {}").format(sql.SQL(name)))
         await connection.execute(
             "INSERT INTO operations (who, what, items, subject, why, outcome) VALUES ('', 'rebuild', %s, '', '', '')",
-            (Jsonb([code, sorted(parked), [*indexes.values()]]),),
+            (Jsonb([code, sorted(parked), [*indexes.values()], backup]),),
         )
         await connection.execute(
             "INSERT INTO lanes (partition, partition_count, epoch) SELECT p, %s, 0 FROM generate_series(0, %s) p",

@@ -7,6 +7,16 @@ class CannotRebuild(NotAsked):
     """Something that a rebuild needs is missing or wrong."""
 
 
+class BegunOtherwise(CannotRebuild):
+    """Fresh tables are there, and they did not begin with the backup that is asked for."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            f"The fresh tables of an earlier rebuild of {service} are there, and they did not begin with this backup. "
+            f"Begin again with it: add --restart; or go on with them: leave out --from-backup."
+        )
+
+
 class FactsMissing(CannotRebuild):
     """The service's topic does not hold all that the service has said."""
 

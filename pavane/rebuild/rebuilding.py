@@ -15,7 +15,7 @@ from pavane.rebuild import backup as taken
 from pavane.rebuild import beside, building, comparing, standing
 from pavane.rebuild.building import Filling
 from pavane.rebuild.comparing import Difference
-from pavane.rebuild.errors import CannotRebuild
+from pavane.rebuild.errors import BegunOtherwise, CannotRebuild
 from pavane.rebuild.folding import Folding
 from pavane.rebuild.stretches import Ends, HeardFacts, OwnFacts, Stretch, stretches_of, topics_of
 from pavane.running import environment_of
@@ -77,7 +77,8 @@ class Rebuild:
     async def begin(self, *, restart: bool, backup: str = "") -> bool:
         """Make the fresh tables, with the rows of a `backup` (its URL) in them if there is one.
 
-        True: those of a rebuild by the same code are there, and are gone on with.
+        True: those of a rebuild by the same code are there, and are gone on with. Raises `CannotRebuild` when that one
+        has not begun with this backup.
         """
         code = beside.code_of(self.service, Language.load())
         said = await asyncio.to_thread(self.said) if backup else {}
@@ -86,12 +87,15 @@ class Rebuild:
             live = await standing.look(connection)
             parked = live.parked if self.service.is_projection else frozenset()
             if not restart and found is not None and (found.code, found.parked) == (code, parked):
+                if backup and found.backup != taken.digest(backup):
+                    raise BegunOtherwise(self.service.name)
                 return True
             await beside.forget(connection)
             await asyncio.to_thread(beside.make_tables, self.service.name, self.url)
             # All of it or nothing: whoever is interrupted here begins again.
             async with connection.transaction():
-                await beside.begin(connection, self.service, code, parked, self.partitions)
+                which = taken.digest(backup) if backup else ""
+                await beside.begin(connection, self.service, code, parked, self.partitions, which)
                 if backup:
                     await taken.take(self.service, backup, connection, parked, said)
             return False

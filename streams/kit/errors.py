@@ -93,12 +93,20 @@ class WorldUnavailable(PavaneError):
 class BreakerOpen(WorldUnavailable):
     """A dependency failed too often lately: it is not asked until some time has passed."""
 
+    _SAID = ": not asked, its circuit breaker is open since "
+
     def __init__(self, dependency: str, open_for_seconds: float, failures: int, reason: str, again_in: float) -> None:
         super().__init__(
-            f"{dependency}: not asked, its circuit breaker is open since {open_for_seconds:.1f} s, after {failures} "
+            f"{dependency}{self._SAID}{open_for_seconds:.1f} s, after {failures} "
             f"failed calls in a row (the last: {reason}); it is tried again in {again_in:.1f} s",
             again_in,
         )
+
+    @classmethod
+    def dependency_in(cls, message: str) -> str | None:
+        """Whose breaker a message of this error is about; None: it is the message of something else."""
+        dependency, said, _ = message.partition(cls._SAID)
+        return dependency if said else None
 
 
 class BulkheadFull(WorldUnavailable):
@@ -165,11 +173,17 @@ class LogShorter(RefusedToGuess):
     """The log ends before what this service has already heard."""
 
     def __init__(self, service: str, topic: str, partition: int, position: int, log_end: int) -> None:
+        if topic.endswith(".requests"):
+            again = (
+                "nobody here can write requests again: those that were heard are decided, and in the database; any "
+                "that came after them are their senders' to write again, under the same keys. Go on"
+            )
+        else:
+            again = f"let {topic} say again what it can with 'pavane log restore {topic} --reason ...'; or go on"
         super().__init__(
             f"{topic}/{partition}: offset {position} was heard, but the log ends at {log_end}: the broker lost "
             f"{position - log_end} records or this is another cluster. Nothing was changed in the database. Check "
-            f"PAVANE_KAFKA; let {topic} say again what it can with 'pavane log restore {topic}'; or go on from where "
-            f"the log ends: {_skip(service, partition, topic, log_end)}."
+            f"PAVANE_KAFKA; {again} from where the log ends: {_skip(service, partition, topic, log_end)}."
         )
 
 

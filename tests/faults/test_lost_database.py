@@ -21,6 +21,8 @@ MORE_ORDERS = 30
 #: The copies are made a moment after it was looked at what was said.
 ROWS_BEYOND = 20
 NOTICED_SECONDS = 90.0
+#: What `--swap` promises, and the one time that a test here holds anything to.
+PROMISED_PAUSE_SECONDS = 1.0
 #: Nobody listens there.
 NO_PROVIDER = {"PAVANE_PAYMENT_PROVIDER": "http://127.0.0.1:9"}
 PARKED = "SELECT count(*), 0 FROM parked WHERE holds"
@@ -156,6 +158,8 @@ async def test_every_service_is_changed_over_while_orders_flow(ground: Ground, s
             code, said = await pavane(ground, "rebuild", service, "--swap", "--yes", "--reason", "practice")
             assert code == 0, said
             assert f"Every row of {service} is right." in said
+            [stood_still] = re.findall(r"The lanes stood still for ([\d.]+) s\.", said)
+            assert float(stood_still) <= PROMISED_PAUSE_SECONDS
             await ground.until_taken_over(service, {lane: epoch + 1 for lane, epoch in before.items()})
 
 

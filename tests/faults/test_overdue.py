@@ -1,45 +1,115 @@
-"""A service is away: within seconds the list names it, every order that it holds up, and the command that helps."""
+"""A service is away: within seconds the command names it, exactly the orders that it holds up, and what helps."""
 
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+import psycopg
 import pytest
 
-from api.late import LEAST_SECONDS
-from infra.stack import Stack
-from pavane.dead_letters.desk import Desk
-from pavane.overdue.looking import look
-from pavane.overdue.reasons import Why
-from streams.kit.language import Language
-from streams.kit.registry import ConfluentRegistry
+from api.due import is_over
+from api.late import LEARNED_FROM, UNKNOWN_SECONDS
 from streams.kit.run import services
 from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.waiting import eventually
 
-AWAY = "shipping"
-FIRST_ORDERS = 200
-HELD_UP = 100
-SECONDS = 60.0
+#: So many have ended before: what is usual is learned of them, and not of what an earlier test has held up.
+ENDED_FIRST = LEARNED_FROM * 11 // 10
+#: Accepted while the service is away, and no more after them.
+MORE_ORDERS = 30
+ENDED_SECONDS = 60.0
+NAMED_SECONDS = UNKNOWN_SECONDS + 45.0
+STORIES = "SELECT order_id, array_agg(fact) FROM entries GROUP BY order_id"
 
 
-def desk(stack: Stack) -> Desk:
-    addresses = stack.addresses
-    databases = {name: addresses.postgres[name] for name in services()}
-    return Desk(databases, addresses.kafka_bootstrap, ConfluentRegistry(addresses.registry_url), Language.load())
+async def overdue(ground: Ground, *words: str) -> tuple[int, dict[str, Any]]:
+    """What `pavane overdue --json` says to an operator, and its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pavane", "overdue", "--json", *words),
+        env={**os.environ, **ground.stack.addresses.environment()},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    print(said.decode())  # noqa: T201
+    return process.returncode or 0, json.loads(said)
+
+
+async def unfinished(ground: Ground) -> set[str]:
+    """The orders whose stories are not over, by what the timeline's database has told."""
+    address = ground.stack.addresses.postgres["timeline"]
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+        stories = await (await connection.execute(STORIES)).fetchall()
+    return {order_id for order_id, facts in stories if not is_over(facts)}
+
+
+async def open_to_connections(ground: Ground, database: str, is_open: str) -> None:
+    """Whether anybody may connect to it; who was connected is not any more."""
+    admin = ground.stack.addresses.postgres_admin
+    async with await psycopg.AsyncConnection.connect(admin, autocommit=True) as connection:
+        await connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS {is_open}".encode())
+        end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+        await connection.execute(end, (database,))
+
+
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize(
+    "away", ["shipping", *(pytest.param(each, marks=LONG) for each in ("orders", "inventory", "billing", "timeline"))]
+)
+async def test_a_service_that_is_away_is_named_with_exactly_the_orders_that_it_holds_up(
+    ground: Ground, away: str, seed: int
+) -> None:
+    async with under_load(ground, seed, ENDED_FIRST) as load:
+        await eventually(lambda: len(load.ended) >= ENDED_FIRST, ENDED_SECONDS, "what is usual can be learned")
+        [process] = ground.running(away)
+        process.kill()
+        await load.accepted(load.placed + MORE_ORDERS)
+        load.faults_are_over()  # no order beyond these
+        assert not process.is_running
+        # What the timeline does not hear anybody may seem to owe.
+        owing = {away} if away != "timeline" else set(services())
+
+        async def named() -> bool:
+            code, said = await overdue(ground)
+            late, held_up = said["overdue"], await unfinished(ground)
+            return (
+                code == 1
+                and {each["order_id"] for each in late} == held_up != set()
+                and {each["speaker"] for each in late} <= owing
+                and {each["remedy"] for each in late} == {f"pavane run {away}"}
+            )
+
+        await eventually(named, NAMED_SECONDS, f"{away} is named, with the orders that it holds up and no other")
+        _, said = await overdue(ground)
+        without_story = [(each["service"], each["remedy"]) for each in said["unheard"]]
+        assert without_story == ([(away, f"pavane run {away}")] if away in ("orders", "timeline") else [])
+        await ground.replace(away)
+    code, said = await overdue(ground)
+    assert (code, said["overdue"], said["unheard"]) == (0, [], [])
 
 
 @LONG
 @pytest.mark.parametrize("seed", seeds())
-async def test_a_service_that_is_away_is_named_with_every_order_that_it_holds_up(ground: Ground, seed: int) -> None:
-    async with under_load(ground, seed) as load:
-        await load.accepted(FIRST_ORDERS)
-        [away] = ground.running(AWAY)
-        away.kill()
-        assert not away.is_running
-        wanted = Why("", f"pavane run {AWAY}")
+async def test_a_database_that_is_gone_is_a_reason_and_hides_no_other(ground: Ground, seed: int) -> None:
+    async with under_load(ground, seed, ENDED_FIRST) as load:
+        await eventually(lambda: len(load.ended) >= ENDED_FIRST, ENDED_SECONDS, "what is usual can be learned")
+        [shipping] = ground.running("shipping")
+        shipping.kill()
+        await open_to_connections(ground, "billing", "false")
+        await load.accepted(load.placed + MORE_ORDERS)
+        load.faults_are_over()
+        with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
+            await ground.rows("billing", "SELECT 1, 1")
 
-        async def named() -> bool:
-            found = [(late, why) for late, why in (await look(desk(ground.stack))).late if late.speaker == AWAY]
-            held_up = {late.order_id for late, why in found if why.remedy == wanted.remedy}
-            return len(held_up) >= HELD_UP
+        async def both_are_named() -> bool:
+            _, said = await overdue(ground)
+            return {(each["speaker"], each["reason"], each["remedy"]) for each in said["overdue"]} == {
+                ("billing", "its database cannot be asked", "pavane rebuild billing --swap --reason ..."),
+                ("shipping", "no process of shipping holds lanes 0, 1, 2, 3", "pavane run shipping"),
+            }
 
-        await eventually(named, LEAST_SECONDS + SECONDS, f"{HELD_UP} orders are overdue for want of {AWAY}")
-        await ground.replace(AWAY)
-    assert [late for late, _ in (await look(desk(ground.stack))).late] == []
+        await eventually(both_are_named, NAMED_SECONDS, "billing's database and shipping are named")
+        await open_to_connections(ground, "billing", "true")
+        await ground.replace("shipping")

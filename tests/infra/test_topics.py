@@ -43,10 +43,16 @@ def test_a_new_service_is_one_line(tmp_path: Path) -> None:
     assert added == {"loyalty", "loyalty.dead-letters"}
 
 
-def test_facts_are_kept_for_ever_and_requests_get_the_logs_own_time() -> None:
+@pytest.mark.parametrize("topic", load(environment={}), ids=lambda topic: topic.name)
+def test_nothing_is_deleted_by_age_or_size_or_compacted_whatever_the_clusters_defaults_are(topic: Topic) -> None:
+    kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+    assert kept.items() <= topic.settings.items()
+
+
+def test_requests_get_the_logs_own_time() -> None:
     topics = named(load(environment={}))
 
-    assert topics["orders"].settings["retention.ms"] == "-1"
     assert topics["orders.requests"].settings["message.timestamp.type"] == "LogAppendTime"
 
 

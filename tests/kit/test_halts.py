@@ -14,6 +14,7 @@ from confluent_kafka.cimpl import NewPartitions
 from msgspec.structs import replace
 
 from streams.kit import envelope
+from streams.kit.errors import LogShorter
 from streams.kit.log import Record
 from streams.kit.management import Management
 from tests.conftest import NewTopics
@@ -142,6 +143,21 @@ async def test_a_log_that_lost_what_was_heard_halts_the_lane(
     why = await halted(counting, instance)
     assert f"{topic}/0: offset 3 was heard, but the log ends at 0: the broker lost 3 records" in why
     assert (await counting.totals())[key] == 3
+
+
+@pytest.mark.parametrize(
+    ("topic", "command"),
+    [
+        ("orders", "pavane log restore orders --reason"),
+        ("orders.requests", "pavane lanes skip orders 2 orders.requests"),
+    ],
+)  # fmt: skip
+def test_a_log_that_lost_its_end_names_a_command_that_does_something_about_that_topic(topic: str, command: str) -> None:
+    said = str(LogShorter("orders", topic, 2, 9, 4))
+
+    assert command in said
+    assert "log restore orders.requests" not in said
+
 
 
 async def test_topics_that_have_all_grown_halt_nothing_and_make_no_lane(

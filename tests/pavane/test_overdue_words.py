@@ -8,11 +8,14 @@ import pytest
 from api.late import Late
 from pavane.lanes.listing import Lane
 from pavane.overdue.looking import Found
-from pavane.overdue.reasons import Known, Waiting, Why, why
+from pavane.overdue.reasons import Known, Waiting, Why, behind, why
 from pavane.overdue.telling import _document, lines
+from pavane.overdue.unheard import Unheard
+from streams.kit.errors import BreakerOpen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-PARKED = Waiting("shipping/2/7", "Unanswered", "carrier: open", 3, NOON)
+PARKED = Waiting("shipping/2/7", "Unanswered", "carrier: no answer within 2 s", 3, NOON)
+BROKEN = PARKED._replace(message=str(BreakerOpen("carrier", 8.1, 5, "no answer", 2.0)))
 
 
 def lane(service: str = "shipping", **changes: object) -> Lane:
@@ -24,24 +27,43 @@ def known(*lanes: Lane, held: bool = True, parked: Waiting | None = None) -> Kno
     return Known({(each.service, each.partition): each for each in lanes}, {"shipping": {2} if held else set()}, found)
 
 
+CUE = "billing/2/9"
+HEARD = lane(clock={"billing": 9})
+
+
 @pytest.mark.parametrize(
     ("found", "words", "command"),
     [
-        (known(lane(), parked=PARKED), "tried 3 times, again at 12:00:00 UTC: carrier: open", "show shipping/2/7"),
+        (known(lane(), parked=PARKED), "tried again by itself: Unanswered", "show shipping/2/7"),
+        (known(lane(), parked=BROKEN), "the breaker of carrier is open", "redrive --service shipping"),
         (known(lane(), parked=PARKED._replace(retry_at=None)), "until somebody decides", "show shipping/2/7"),
-        (known(lane(halted="a gap")), "lane 2 of shipping is halted: a gap", "pavane lanes list"),
+        (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
-        (known(lane(to_hear={"billing": 1})), "has yet to hear 1 record", "pavane lanes list shipping"),
-        (known(lane(to_say=4)), "has decided and cannot say it", "pavane lanes list"),
-        (known(lane("timeline", to_hear={"shipping": 1200})), "yet to hear 1,200 records", "pavane run timeline"),
-        (known(lane()), "nothing is known", "pavane audit"),
+        (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "pavane rebuild shipping --swap"),
+        (known(lane(clock={"billing": 8})), "its lane is behind", "pavane lanes list shipping"),
+        (known(HEARD)._replace(unsaid={("shipping", "o-1")}), "has decided and cannot say it", "pavane lanes list"),
+        (known(HEARD)._replace(stale={2}), "the timeline has yet to hear it", "pavane run timeline"),
+        (known(HEARD), "nothing is known", "pavane audit"),
     ],
 )  # fmt: skip
 def test_the_reason_names_what_holds_the_order_up_and_the_command_that_helps(found: Known, words: str, command: str):
-    reason = why(found, "shipping", "o-1", 2)
+    reason = why(found, "shipping", "o-1", 2, [CUE])
 
     assert words in reason.reason
     assert command in reason.remedy
+
+
+def test_a_lane_that_has_heard_what_the_order_waits_for_is_not_behind_for_it_whatever_else_there_is_to_hear():
+    busy = lane(clock={"billing": 9, "orders": 3}, to_hear={"orders": 40, "billing": 2}, to_say=7)
+    later = lane("timeline", to_hear={"shipping": 1})
+
+    assert why(known(busy, later), "shipping", "o-1", 2, [CUE]).remedy == "pavane audit"
+
+
+def test_any_one_of_several_cues_is_enough():
+    heard = known(lane(clock={"billing": 9}))
+
+    assert why(heard, "shipping", "o-1", 2, ["inventory/2/4", CUE]).remedy == "pavane audit"
 
 
 def test_without_an_answer_of_kafka_nobody_is_said_to_be_missing():
@@ -69,10 +91,81 @@ def test_orders_are_told_by_what_holds_them_up_then_one_by_one():
 
     assert "3 orders are overdue, the first for 42 s." in said
     assert "3 orders for shipping: no process of shipping holds lane 2\n    pavane run shipping" in said
-    assert "... and 1 more" in said
+    assert "... and 1 more step that orders wait for" in said
     assert "14 min" in said
     assert msgspec.json.decode(_document(found))["overdue"][0]["remedy"] == "pavane run shipping"
 
 
+def test_orders_that_are_parked_for_the_same_reason_are_one_reason_with_one_example():
+    def waiting(number: int) -> Waiting:
+        message = str(BreakerOpen("carrier", number / 7, number, f"no answer to o-{number}", number / 3))
+        return Waiting(f"shipping/2/{number}", "Unanswered", message, number, NOON + timedelta(seconds=number))
+
+    reasons = [why(known(lane(), parked=waiting(number)), "shipping", "o-1", 2) for number in range(1, 206)]
+    found = Found([(late(number), each) for number, each in enumerate(reasons)], {}, 205, NOON)
+
+    said = lines(found, most=2)
+
+    assert "205 orders for shipping: the breaker of carrier is open: it did not answer, and is left alone" in said
+    assert [line for line in said if "such as o-0: tried 1 times" in line]
+    assert len(said) < 12
+
+
+def test_however_many_reasons_there_are_the_listing_stays_short():
+    found = Found([(late(number), Why(f"reason {number}", "pavane audit")) for number in range(500)], {}, 500, NOON)
+
+    said = lines(found, most=2)
+
+    assert "... and 480 more reasons (--json has them)" in said
+    assert len(said) < 60
+
+
 def test_that_nothing_is_overdue_is_said():
     assert lines(Found([], {}, 2, NOON), most=20) == ["No order is overdue; 2 orders under way for some seconds."]
+
+
+def test_of_more_orders_than_are_looked_at_it_is_said_that_they_are_the_least():
+    reason = Why("no process of shipping holds lane 2", "pavane run shipping")
+    some = [(late(number), reason) for number in range(3)]
+
+    assert lines(Found(some, {}, 3, NOON, more=True), most=1)[0] == "At least 3 orders are overdue, the first for 42 s."
+    assert lines(Found([], {}, 3, NOON, more=True), most=1) == [
+        "No order is overdue of the oldest; at least 3 orders under way for some seconds."
+    ]
+
+
+def test_what_waits_without_a_story_is_told_with_its_reason_though_no_order_is_known_to_be_overdue():
+    nobody = Why("no process of orders holds lanes 0, 1", "pavane run orders")
+    found = Found([], {}, 2, NOON, [Unheard("orders", "request", 37, 42.0, frozenset({0, 1}), nobody)])
+
+    said = lines(found, most=20)
+
+    assert said[0] == "No order that the timeline knows is overdue, of 2 orders under way. But:"
+    assert said[2:] == [
+        "orders has yet to hear 37 requests, the first for 42 s: no process of orders holds lanes 0, 1",
+        "    pavane run orders",
+    ]
+    assert msgspec.json.decode(_document(found))["unheard"][0]["remedy"] == "pavane run orders"
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "command"),
+    [
+        (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
+        (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
+        (known(held=False), "no process of shipping holds its lanes", "pavane run shipping"),
+        (known(lane(to_hear={"billing": 3})), "its lane is behind", "pavane lanes list shipping"),
+    ],
+)  # fmt: skip
+def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(found: Known, words: str, command: str):
+    reason = behind(found, "shipping", 2)
+
+    assert (reason.reason, reason.remedy) == (words, command)
+
+
+def test_that_nobody_knows_what_a_service_without_its_database_has_to_hear_is_told():
+    gone = Why("its database cannot be asked", "pavane rebuild orders --swap --reason ...", "no such database")
+
+    said = lines(Found([], {}, 0, NOON, [Unheard("orders", "request", 0, 0.0, frozenset(), gone)]), most=20)
+
+    assert "Nobody knows which requests orders has yet to hear: its database cannot be asked" in said

@@ -104,6 +104,12 @@ async def test_a_backup_is_the_beginning_of_a_rebuild_unless_the_log_is_behind_i
     assert await ask(url, "SELECT count(*) FROM invoices") == [(ORDERS + MORE_ORDERS,)]
     assert "Every row of billing is right." in await rebuild(stack, "billing", "--restart")
 
+    # The fresh tables of that rebuild are still there.
+    said = await rebuild(stack, "billing", "--from-backup", backup, code=2)
+    assert "did not begin with this backup" in said and "--restart" in said
+    assert "rows of the backup are there" in await rebuild(stack, "billing", "--from-backup", backup, "--restart")
+    assert "Going on behind" in await rebuild(stack, "billing", "--from-backup", backup)
+
     # As if facts had been committed then that the log has lost since.
     await ask_to(backup, "UPDATE lanes SET clock = clock || '{\"billing\": 1000000}' WHERE partition = 0")
     said = await rebuild(stack, "billing", "--from-backup", backup, "--restart", code=2)

@@ -1,0 +1,74 @@
+"""What no story shows: requests that `orders` has not heard have none yet, and facts that the timeline has not heard
+are in none. Such records are told once they wait longer than a moment."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from api.late import LEAST_SECONDS
+from pavane.dead_letters.desk import Desk
+from pavane.lanes.reading import LogView
+from pavane.overdue.reasons import Known, Why, behind
+from streams.kit.events import from_milliseconds
+from streams.kit.lane import REQUESTS
+
+ACCEPTS, VIEW = "orders", "timeline"
+
+
+class Unheard(NamedTuple):
+    """`service` has yet to hear so many `things` in these lanes, the first of them for so long, and all for one reason.
+
+    No `records`: nobody knows how many, since its database cannot be asked.
+    """
+
+    service: str
+    things: str
+    records: int
+    waited_seconds: float
+    lanes: frozenset[int]
+    why: Why
+
+
+def unheard(desk: Desk, known: Known, services: Sequence[str], now: datetime) -> list[Unheard]:
+    """What has waited for these services longer than a moment, by reason. Raises `NotAsked`."""
+    found: dict[tuple[str, str], Unheard] = {}
+    with LogView.at(desk.kafka) as log:
+        for service in services:
+            if service in known.away:
+                # Nobody knows how far it has heard.
+                why = behind(known, service, 0)
+                things = "request" if service == ACCEPTS else "fact"
+                found[service, why.reason] = Unheard(service, things, 0, 0.0, frozenset(), why)
+                continue
+            topics = desk.find(service).topics
+            if service == ACCEPTS:
+                topics = tuple(topic for topic in topics if topic.endswith(REQUESTS))
+            for each in _of(log, known, service, topics, now):
+                before = found.get((service, each.why.reason), each._replace(records=0))
+                found[service, each.why.reason] = before._replace(
+                    records=before.records + each.records,
+                    waited_seconds=max(each.waited_seconds, before.waited_seconds),
+                    lanes=before.lanes | each.lanes,
+                )
+    return list(found.values())
+
+
+def _of(log: LogView, known: Known, service: str, topics: Sequence[str], now: datetime) -> Iterator[Unheard]:
+    """By topic and lane."""
+    counts: Mapping[str, int] = log.counts(topics)
+    remembered = sum(of == service for of, _ in known.lanes)
+    places = [(topic, lane) for topic, count in counts.items() for lane in range(remembered or count)]
+    extents = log.extents(places)
+    # Of a partition with nothing newer there is no offset: all of it is old.
+    recent = log.since(extents.keys(), now - timedelta(seconds=LEAST_SECONDS))
+    for (topic, lane), extent in extents.items():
+        stands = known.lanes.get((service, lane))
+        position = max(extent.start, stands.positions.get(topic, 0) if stands is not None else 0)
+        if min(recent.get((topic, lane), extent.end), extent.end) <= position:
+            continue
+        first = log.records(topic, lane, position, extent.end, 1)
+        since = from_milliseconds(first[0].timestamp) if first else now
+        waited = max(0.0, (now - since).total_seconds())
+        things = "request" if topic.endswith(REQUESTS) else "fact"
+        why = behind(known, service, lane)
+        yield Unheard(service, things, extent.end - position, waited, frozenset({lane}), why)

@@ -1,0 +1,63 @@
+"""`GET /v1/overdue`: what an operator is told of late orders, of their own tenant alone."""
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+import httpx
+import psycopg
+
+from api.tokens import OPERATOR
+from tests.api.conftest import token
+from tests.api.stories import Teller, new_order
+
+
+def as_operator_of(tenant: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token('op1', tenant, OPERATOR)}"}
+
+
+def new_tenant() -> str:
+    return f"shop-{uuid4().hex[:8]}"
+
+
+async def begun(environment: dict[str, str], tenant: str, order_id: str, told_ago: Mapping[str, str]) -> None:
+    """An order with these facts, each said so long ago; placed when the first was."""
+    await Teller(environment, tenant=tenant).tell(order_id, *told_ago)
+    async with await psycopg.AsyncConnection.connect(environment["PAVANE_DATABASE_TIMELINE"]) as database:
+        for fact, ago in told_ago.items():
+            moved = "UPDATE entries SET at = now() - %s::interval WHERE order_id = %s AND fact = %s"
+            await database.execute(moved, (ago, order_id, fact))
+        first = "(SELECT min(at) FROM entries e WHERE e.order_id = s.order_id)"
+        await database.execute(f"UPDATE stories s SET placed_at = {first} WHERE order_id = %s".encode(), (order_id,))
+
+
+async def test_a_late_order_is_told_with_whom_it_waits_for(shop: httpx.AsyncClient, environment: dict[str, str]):
+    tenant, order_id = new_tenant(), new_order()
+    facts = dict.fromkeys(("OrderPlaced", "InvoiceOpened", "ShipmentPlanned"), "1 hour")
+    await begun(environment, tenant, order_id, facts)
+
+    found = await shop.get("/v1/overdue", headers=as_operator_of(tenant))
+
+    assert found.status_code == 200
+    [late] = found.json()["orders"]
+    assert (late["order_id"], late["status"], late["speaker"]) == (order_id, "placed", "inventory")
+    assert late["facts"] == ["StockReserved", "StockRejected"]
+    assert late["waited_seconds"] >= 3600
+
+
+async def test_an_operator_of_another_tenant_sees_nothing_of_it(shop: httpx.AsyncClient, environment: dict[str, str]):
+    await begun(environment, new_tenant(), new_order(), {"OrderPlaced": "1 hour"})
+
+    found = await shop.get("/v1/overdue", headers=as_operator_of(new_tenant()))
+
+    assert (found.status_code, found.json()) == (200, {"orders": []})
+
+
+async def test_an_older_order_that_is_not_late_hides_no_late_one(shop: httpx.AsyncClient, environment: dict[str, str]):
+    tenant, older, late = new_tenant(), new_order(), new_order()
+    planned = dict.fromkeys(("OrderPlaced", "InvoiceOpened", "ShipmentPlanned"), "2 hours")
+    await begun(environment, tenant, older, {**planned, "StockReserved": "1 second"})
+    await begun(environment, tenant, late, {"OrderPlaced": "1 hour"})
+
+    found = await shop.get("/v1/overdue", params={"limit": 1}, headers=as_operator_of(tenant))
+
+    assert [each["order_id"] for each in found.json()["orders"]] == [late]
