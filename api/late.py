@@ -1,6 +1,7 @@
 """Which orders wait longer than is usual for the step that they wait for: pure, of stories alone.
 
-What is usual is learned from orders that are over: the time that 99 of 100 took for the same step. An order is late
+What is usual is learned from orders that are over: the time that 99 of 100 took for the same step. So that an outage
+among them does not make the next one usual, it is never more than ten times what half of them took. An order is late
 when it has waited five times as long, and five seconds at least, so that a burst of orders alarms nobody.
 """
 
@@ -13,6 +14,7 @@ from api.due import AFTERWARDS, FORWARD, Told, due
 from streams.kit.shown import CLOSING
 
 USUAL_SHARE = 0.99
+MOST_TIMES_THE_MIDDLE = 10
 TIMES = 5
 LEAST_SECONDS = 5.0
 #: A step that nobody has finished yet may take so long.
@@ -49,7 +51,7 @@ OVER = """
 
 
 class Late(NamedTuple):
-    """`speaker` owes one of `facts` since `since`; `usual_seconds`: what the step takes in 99 of 100 cases, if known.
+    """`speaker` owes one of `facts` since `since`; `usual_seconds`: what the step usually takes, if known.
 
     `by`: when the order is called off if nothing comes; none: it has ended, and this must still be done.
     """
@@ -75,7 +77,7 @@ class Story(NamedTuple):
 
 
 def usual(stories: Iterable[Iterable[Told]]) -> dict[Step, float]:
-    """How many seconds each step takes in 99 of 100 cases; steps that no story has are missing."""
+    """How many seconds each step usually takes; steps that no story has are missing."""
     took: defaultdict[Step, list[float]] = defaultdict(list)
     for entries in stories:
         told = {entry.fact: entry.at for entry in entries}
@@ -84,7 +86,12 @@ def usual(stories: Iterable[Iterable[Told]]) -> dict[Step, float]:
             if answer is not None and each.after in told:
                 # Speakers' clocks differ: an answer may be stamped before its question.
                 took[each.speaker, each.facts].append(max(0.0, (answer - told[each.after]).total_seconds()))
-    return {step: sorted(seconds)[int(USUAL_SHARE * (len(seconds) - 1))] for step, seconds in took.items()}
+    return {step: _usual(sorted(seconds)) for step, seconds in took.items()}
+
+
+def _usual(took: Sequence[float]) -> float:
+    last = len(took) - 1
+    return min(took[int(USUAL_SHARE * last)], MOST_TIMES_THE_MIDDLE * took[last // 2])
 
 
 def patience(usual_seconds: float | None) -> float:

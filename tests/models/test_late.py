@@ -33,6 +33,13 @@ def test_what_is_usual_is_what_99_of_100_took():
     assert usual(stories)[RESERVE] == pytest.approx(0.99)
 
 
+def test_an_outage_does_not_make_the_next_one_usual():
+    quick = [told(("OrderPlaced", 0), ("StockReserved", 0.3))] * 60
+    held_up = [told(("OrderPlaced", 0), ("StockReserved", 600))] * 40
+
+    assert usual([*quick, *held_up])[RESERVE] == pytest.approx(3.0)
+
+
 def test_an_answer_that_is_stamped_before_its_question_took_no_time():
     assert usual([told(("OrderPlaced", 1), ("StockRejected", 0.5))])[RESERVE] == 0.0
 
