@@ -235,6 +235,8 @@ async def test_two_records_of_which_the_database_refuses_what_follows_fail_each_
 
     async def failed() -> list[tuple[str, str, int]]:
         return [row for row in await parked(counting) if row[1] != "Behind"]
+    [(why,)] = await counting.rows("SELECT message FROM parked WHERE reason = 'Undecodable'")
+    assert f"knows no schema with id {later}. Nothing is lost" in why and "'pavane dead-letters redrive'" in why
 
     await eventually(lambda: _sorted(failed, [("a", "Undecidable", 2), ("b", "Undecidable", 2)]))
     await counting.ask(("c", 300, "later"))
