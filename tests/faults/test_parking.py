@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from pavane.dead_letters.carrying_out import Orders, foretell
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.recorded import INTERRUPTED
+from pavane.dead_letters.redriving import LOOK_SECONDS
 from pavane.dead_letters.selection import Selection
 from pavane.dead_letters.showing import show
 from streams.kit import envelope
@@ -29,6 +31,8 @@ from tests.waiting import eventually
 counter_database, database, counting = kit.counter_database, kit.database, kit.counting
 
 OTHERS = [f"other{number}" for number in range(20)]
+#: Records a second: slowly, so that a failure is seen before all have been tried.
+RATE = 4
 Decide = Callable[[Any, Any], Any]
 pytestmark = pytest.mark.usefixtures("luck")
 
@@ -290,14 +294,17 @@ async def test_a_redrive_stops_at_the_first_failure_and_goes_on_when_that_is_rep
     failing = luck.choice([key for key in keys if key != first])
     redeploy(counting, lambda count, asked: (add if count.counter == failing else repaired)(count, asked))
 
-    # Slowly, so that the failure is seen before all have been tried.
-    assert await orders(counting).redrive(Selection(), [], 4) == carrying_out.STOPPED
+    begun = time.monotonic()
+    assert await orders(counting).redrive(Selection(), [], RATE) == carrying_out.STOPPED
+    took = time.monotonic() - begun
     left = await parked(counting)
     assert (failing, "ZeroDivisionError", 2) in left
     assert await counting.rows("SELECT 1 FROM parked WHERE retry_at IS NOT NULL") == []
     [(_, _, _, outcome, _)] = await operations(counting)
     assert outcome.startswith(f"{24 - len(left)} handled, {len(left)} left: "), outcome
     assert 3 <= len(left) < 24
+    after_the_first = len(keys) - sum(each[1:] == ("ZeroDivisionError", 1) for each in left) - 1
+    assert took >= (after_the_first - 1) / RATE - LOOK_SECONDS, f"{after_the_first} were tried, faster than asked"
 
     redeploy(counting, repaired)
     assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.DONE
