@@ -13,15 +13,18 @@ import pytest
 
 from pavane.instance import Instance
 from streams.kit.faultpoints import FREEZE
+from streams.kit.kafka import KafkaLog
 from streams.kit.log import ToSay
 from streams.kit.run import find, services
 from tests.faults.cluster import Cluster
-from tests.faults.harness import ALL, LONG, Ground, seeds, under_load
+from tests.faults.harness import ALL, LONG, SETTINGS, Ground, seeds, under_load
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
 ROUNDS = 3
 AT_ONCE = 3
+#: Members that come and go, one right after the other.
+GUESTS = 6
 SECONDS = 60.0
 #: A process freezes after one of its first commits. Not every one says something, so another may have to.
 LAST_COMMIT, FREEZINGS = 20, 10
@@ -129,6 +132,40 @@ async def last_said(ground: Ground, service: str) -> Unsaid:
 
 @pytest.mark.skipif(not ALL, reason="long, and takeovers are shown by the others: make faults")
 @pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize("service", services())
+async def test_rebalances_that_begin_before_the_last_one_is_settled_lose_and_double_nothing(
+    ground: Ground, service: str, seed: int
+) -> None:
+    """A guest of the group is given lanes and takes none over: while it is there, the rebalance is not settled."""
+    generations: list[int] = []
+    async with under_load(ground, seed) as load:
+        await load.accepted(FIRST_ORDERS)
+        generations += [await be_a_guest(ground, service) for _ in range(GUESTS)]
+        before = await ground.epochs(service)
+        await ground.replace(service)
+        await ground.until_taken_over(service, before)
+    assert generations == sorted(set(generations)), "each was a member after another rebalance"
+
+
+async def be_a_guest(ground: Ground, service: str) -> int:
+    """Join the group, and leave it as soon as it has given lanes: its generation then."""
+    session = int(SETTINGS["PAVANE_SESSION_TIMEOUT_MS"])
+    guest = KafkaLog(ground.stack.addresses.kafka_bootstrap, service, find(service).topics, session)
+    await guest.open()
+    try:
+        await eventually(guest.assigned, SECONDS, "the group gives it lanes")
+        given = guest.assigned()
+        before = await ground.epochs(service)
+        generation = int(guest._consumer._coordinator.generation)
+        now = await ground.epochs(service)
+        assert all(now[lane] == before[lane] for lane in given), "somebody else works on its lanes"
+        return generation
+    finally:
+        await guest.close()
+
+
+@pytest.mark.skipif(not ALL, reason="long, and takeovers are shown by the others: make faults")
+@pytest.mark.parametrize("seed", seeds())
 async def test_processes_that_join_and_leave_again_and_again_lose_and_double_nothing(ground: Ground, seed: int) -> None:
     async with under_load(ground, seed) as load:
         await load.accepted(FIRST_ORDERS)
@@ -148,6 +185,7 @@ async def test_several_processes_that_join_and_leave_at_once_lose_and_double_not
 
 async def join_and_leave(ground: Ground, service: str, at_once: int) -> None:
     """So many processes more, and then no more; every time all lanes are taken over."""
+    first = await ground.epochs(service)
     for _ in range(ROUNDS):
         before = await ground.epochs(service)
         more = [ground.launch(service) for _ in range(at_once)]
@@ -156,3 +194,5 @@ async def join_and_leave(ground: Ground, service: str, at_once: int) -> None:
         before = await ground.epochs(service)
         await asyncio.gather(*(each.stop() for each in more))
         await ground.until_taken_over(service, before)
+    last = await ground.epochs(service)
+    assert all(last[lane] >= epoch + 2 * ROUNDS for lane, epoch in first.items()), "there were fewer takeovers"

@@ -18,9 +18,12 @@ from tests.waiting import eventually
 
 FIRST_ORDERS = 40
 NOTICED_SECONDS = 90.0
-#: A lock is held until so many transactions have waited for it in vain: each waits as long as it may last.
+#: A lock is held for so long, by the database's clock,
+HELD_SECONDS = 20
+#: and until so many transactions have waited for it in vain: each waits as long as it may last.
 IN_VAIN = 4
 WAITERS = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+HELD = "SELECT clock_timestamp() - xact_start >= make_interval(secs => %s) FROM pg_stat_activity WHERE pid = %s"
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'pavane-worker'"
 NO_ROOM = "No space left on device"
 pytestmark = [
@@ -73,12 +76,15 @@ async def test_a_row_that_is_locked_for_longer_than_a_transaction_may_last_is_wa
             locked = await locking.execute(lock.encode())
             assert locked.rowcount > 0
 
-            async def have_waited() -> bool:
-                found = await watch.execute(WAITERS, (locking.info.backend_pid,))
-                waited.update(pid for (pid,) in await found.fetchall())
-                return len(waited) >= IN_VAIN
+            holder = locking.info.backend_pid
 
-            await eventually(have_waited, NOTICED_SECONDS, f"{IN_VAIN} transactions wait for the lock, one by one")
+            async def have_waited() -> bool:
+                waited.update(pid for (pid,) in await (await watch.execute(WAITERS, (holder,))).fetchall())
+                [(held,)] = await (await watch.execute(HELD, (HELD_SECONDS, holder))).fetchall()
+                return held and len(waited) >= IN_VAIN
+
+            what = f"{IN_VAIN} transactions have waited for the lock, one by one, in {HELD_SECONDS} s at least"
+            await eventually(have_waited, NOTICED_SECONDS, what)
         await ground.ready(instance)
 
 
