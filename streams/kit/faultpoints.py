@@ -30,7 +30,8 @@ Point = Literal[
     "after-commit",  # committed, nothing is said
     "half-said",  # of several facts in one append the first half is in the log
     "after-said",  # the log has acknowledged an append, the outbox does not know it
-    "before-forget",  # acknowledged outbox rows are about to be deleted
+    "before-forget",  # outbox rows that the log has acknowledged are about to be deleted
+    "after-forget",  # they are deleted
 ]
 """In the order in which a process comes to them."""
 
@@ -41,6 +42,11 @@ def reached(point: Point) -> None:
     """Die or freeze here, if this is the point that was set and it is reached for the n-th time."""
     if _set is not None and point == _set:
         _count()
+
+
+def awaited(point: Point) -> bool:
+    """Whether this point was set: what only it needs to know may then be asked for."""
+    return _set is not None and point == _set
 
 
 async def halfway(point: Point, parts: Sequence[T], do: Callable[[Sequence[T]], Awaitable[None]]) -> None:
