@@ -53,7 +53,7 @@ STEPS = [
     Step("StockDispatched", []),
 ]
 UNDECIDED, TOO_LATE = {"PaymentCaptured"}, {"OrderConfirmed", "StockDispatched"}
-SHORT = {"OrderPlaced", "ShipmentBooked", "PaymentCaptured"}
+SHORT = {"ShipmentBooked", "PaymentCaptured"}
 
 
 @pytest.mark.parametrize("seed", seeds())

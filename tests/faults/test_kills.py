@@ -23,7 +23,7 @@ SHORT: Sequence[Deaths] = [
     },
 ]
 #: A process dies when it comes to its point for the n-th time: the seed says for which, up to this one,
-LAST_TIME = 20
+LAST_TIME = 20 if ALL else 5
 #: and to these it comes once a lane, or once in five seconds.
 LAST_TIMES = {"after-takeover": 4, "before-forget": 2, "after-forget": 2}
 OF_ASKING, OF_SAYING = {"before-ask", "after-ask"}, {"half-said", "after-said", "before-forget", "after-forget"}

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from streams.kit.shop import Order, Shop
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.stories.records import BOOKED, HELD, Records
 
 PATIENCE_SECONDS = 90.0
@@ -17,7 +17,7 @@ BUYERS = 200
 MOST_BEFORE = 300
 POINTS = ("after-fold", "before-commit", "after-commit", "after-said")
 LAST_TIME = 5
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [LONG, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("seed", seeds())
