@@ -4,13 +4,14 @@ What they start is supervised: it is started again when it has died, hangs or ge
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.server import HOST, free_ports
 from infra.stack import Stack
-from pavane.given import given
+from pavane.given import JWKS, given
 from pavane.instance import MODULES, Instance
 from pavane.lines import Lines
 from pavane.platform import Platform
@@ -41,14 +42,18 @@ async def up(data: Path) -> int:
 
 
 async def run_everything(data: Path) -> int:
-    """A stack and the whole platform on it, kept running. Never returns: it is called off."""
+    """A stack and the whole platform on it, kept running. Never returns: it is called off.
+
+    `PAVANE_JWKS` names an identity provider of one's own, whose tokens the gateway takes then, and no others.
+    """
     lines = Lines()
     lines.heading(f"The stack, on {data}")
     stack = Stack(data)
     await lines.start(stack)
     try:
         lines.heading("The platform")
-        async with Platform(stack, on_step=lines.step) as platform:
+        provider = {name: os.environ[name] for name in (JWKS,) if os.environ.get(name)}
+        async with Platform(stack, environment=provider, on_step=lines.step) as platform:
             lines.say(f"\nOrders are taken at {platform.gateway_url}. Logs are in {data / 'logs'}. Ctrl-C stops it.")
             await platform.supervise(lines.say)
     finally:

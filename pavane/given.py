@@ -12,6 +12,8 @@ from streams.kit.run import find, services
 LOCAL_LIMITS = {"PAVANE_LIMIT_ADDRESS": "0", "PAVANE_LIMIT_USER": "10000", "PAVANE_LIMIT_TENANT": "100000"}
 #: How every gateway of a local platform is set, the first and those that are started beside it.
 LOCAL_GATEWAY = {**LOCAL_LIMITS, "PAVANE_GATEWAY_DOCS": "true"}
+#: Whose tokens a gateway takes: an identity provider's address, or a file.
+JWKS = "PAVANE_JWKS"
 #: In the data folder: where the operators' desk of the platform on it answers.
 DESK_FILE = "desk.url"
 #: Who protects personal text or reveals it; nobody else is given keys.

@@ -22,7 +22,7 @@ from infra.errors import NotReady
 from infra.server import HOST, first_error, free_ports
 from infra.stack import Stack
 from pavane import prepare, settled
-from pavane.given import DESK_FILE, LOCAL_GATEWAY, given
+from pavane.given import DESK_FILE, JWKS, LOCAL_GATEWAY, given
 from pavane.instance import DESK, GATEWAY, MODULES, Instance
 from pavane.issuer import Issuer
 from pavane.supervisor import Bounds, Say, Supervisor
@@ -192,7 +192,7 @@ class Platform:
         """What a process is started with: free ports, as several share the machine."""
         return {
             **given(name, {**os.environ, **self.stack.addresses.environment()}),
-            "PAVANE_JWKS": self.issuer.jwks_url,
+            JWKS: self.issuer.jwks_url,
             "PAVANE_DESK": (self.stack.data.path / DESK_FILE).read_text().strip(),
             "PAVANE_DESK_PORT": str(self._desk_port),
             **LOCAL_GATEWAY,

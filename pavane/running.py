@@ -11,7 +11,7 @@ import psutil
 from infra.addresses import KAFKA, database_variable
 from infra.errors import InfraError, SettingWrong
 from infra.stack import KEYS_DATABASE
-from pavane.given import DESK_FILE, LOCAL_GATEWAY
+from pavane.given import DESK_FILE, JWKS, LOCAL_GATEWAY
 from streams.kit.run import services
 
 
@@ -36,7 +36,7 @@ def environment_of(data: Path) -> dict[str, str]:
     if not psutil.pid_exists(state["pid"]):
         raise NothingRuns(data)
     # A gateway that is started beside the others takes the same tokens at the same limits, and asks the same desk.
-    local = {"PAVANE_JWKS": str(data.absolute() / "jwks.json"), **LOCAL_GATEWAY}
+    local = {JWKS: os.environ.get(JWKS) or str(data.absolute() / "jwks.json"), **LOCAL_GATEWAY}
     if (data / DESK_FILE).exists():
         local["PAVANE_DESK"] = (data / DESK_FILE).read_text().strip()
     return {**os.environ, **local, **state["addresses"]}

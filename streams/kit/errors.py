@@ -228,8 +228,9 @@ class ForeignWriter(RefusedToGuess):
 
     def __init__(self, service: str, topic: str, partition: int, offset: int, what: str) -> None:
         super().__init__(
-            f"{topic}/{partition} offset {offset}: {what}. Only the service {topic} may write here, in its own "
-            f"partition: find the producer and take its rights away; then pass over its record: "
+            f"{topic}/{partition} offset {offset}: {what}. Nothing is lost: it waits in the log with all that follows. "
+            f"Only the service {topic} may write here, in its own partition: find the producer and take its rights "
+            f"away; then pass over its record, at most that one is never heard: "
             f"{_skip(service, partition, topic, offset + 1)}."
         )
 

@@ -24,7 +24,7 @@ from streams.kit.counting import REMEMBERED
 from streams.kit.envelope import Envelope
 from streams.kit.errors import PartitionsChanged, StaleEpoch
 from streams.kit.events import State
-from streams.kit.faultpoints import reached
+from streams.kit.faultpoints import awaited, reached
 from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
 from streams.kit.logs import logger
@@ -36,6 +36,12 @@ from streams.kit.store import BatchRefused, DatabaseAway, DatabaseLost, Deadlock
 STALE_EPOCH = "PV001"
 GIVEN_UP = "give up"
 """An operation: somebody has accepted that the log lacks facts, up to the last one of `service/partition/sequence`."""
+_ACKNOWLEDGED = (
+    "unnest(%s::int[], %s::bigint[]) AS a (partition, number) "
+    "WHERE o.partition = a.partition AND o.number <= a.number AND o.said_at < %s"
+)
+_FORGET = f"DELETE FROM outbox o USING {_ACKNOWLEDGED}"
+_TO_FORGET = f"SELECT FROM outbox o, {_ACKNOWLEDGED}"
 _NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30
@@ -173,12 +179,13 @@ class PostgresStore:
             return last
 
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
+        wanted = list(rows), list(rows.values()), before
         async with self._connected() as connection:
-            cursor = await connection.execute(
-                "DELETE FROM outbox o USING unnest(%s::int[], %s::bigint[]) AS a (partition, number) "
-                "WHERE o.partition = a.partition AND o.number <= a.number AND o.said_at < %s",
-                (list(rows), list(rows.values()), before),
-            )
+            if awaited("before-forget") and (await connection.execute(_TO_FORGET, wanted)).rowcount:
+                reached("before-forget")
+            cursor = await connection.execute(_FORGET, wanted)
+            if cursor.rowcount:
+                reached("after-forget")
             return cursor.rowcount
 
     async def close(self) -> None:

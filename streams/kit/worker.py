@@ -21,7 +21,6 @@ from streams.kit.codec import Codec
 from streams.kit.envelope import Envelope
 from streams.kit.errors import PavaneError, StaleEpoch, Then
 from streams.kit.events import milliseconds
-from streams.kit.faultpoints import reached
 from streams.kit.fold import Fold
 from streams.kit.lane import DUE, Delivery, Draft, Lane
 from streams.kit.liveness import Progress
@@ -283,7 +282,6 @@ class Worker:
         await self._owned.look_at_halted(now)
         await self._acknowledge()
         before = now - timedelta(seconds=self._settings.outbox_keep_seconds)
-        reached("before-forget")
         await self._store.forget_said({p: outbox.acknowledged for p, outbox in self.outboxes.items()}, before)
         heard = {(topic, p): position for p, lane in self.lanes.items() for topic, position in lane.positions.items()}
         for (topic, partition), records in (await self._log.report(heard)).items():

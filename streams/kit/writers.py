@@ -76,7 +76,12 @@ class Writers:
             raise Undecodable(f"the schema with id {schema_id} is no Avro record, so this is no event")
         if (away := self._unanswered.get(head)) is not None:
             raise away
-        raise Undecodable(f"the registry knows no schema with id {schema_id}")
+        raise Undecodable(
+            f"the registry knows no schema with id {schema_id}. Nothing is lost: the record is kept as it came, and if "
+            f"it is a fact, what concerns the same order waits behind it. Have its writer register the schema (ours: "
+            f"'pavane schemas push'), then 'pavane dead-letters redrive'; or go on without this one record: "
+            f"'pavane dead-letters discard'"
+        )
 
     def _ask(self, wanted: Collection[bytes], most: int) -> list[asyncio.Task[str | None]]:
         """The questions for these heads: those that are under way, and new ones as far as there is room."""

@@ -1,11 +1,18 @@
 """The ground that fault tests share: one platform, whole again before each test."""
 
+import random
 from collections.abc import AsyncIterator
 
 import pytest
 
 from infra.stack import Stack
-from tests.faults.harness import Ground, a_ground
+from tests.faults.harness import Ground, a_ground, seeds
+
+
+@pytest.fixture(params=seeds())
+def luck(request: pytest.FixtureRequest) -> random.Random:
+    """What a test without a load leaves to chance, from its seed. SEEDS=n repeats the test with as many."""
+    return random.Random(request.param)
 
 
 @pytest.fixture(scope="package")

@@ -69,8 +69,8 @@ class Ground:
     def launch(
         self, service: str, point: str = "", environment: Mapping[str, str] | None = None, module: Sequence[str] = ()
     ) -> Instance:
-        """One more process of the service, coming up. `point`: where it dies; `environment`: settings of its own;
-        `module`: what runs it, with its words."""
+        """One more process of the service, coming up. `point`: where it dies, or freezes; `environment`: settings of
+        its own; `module`: what runs it, with its words."""
         of_service = self.platform.children[service]
         number = len(of_service) + 1
         log_file = self.stack.data.path / "logs" / f"{service}-{number}.log"

@@ -3,7 +3,8 @@
     async with Proxy("127.0.0.1", 5432) as proxy:
         connect(proxy.host, proxy.port)
         proxy.stall(ANSWERS)      # questions arrive, answers do not
-        proxy.cut()               # every connection is reset, new ones are refused
+        proxy.slow(0.2)           # whatever passes arrives so much later
+    proxy.cut()               # every connection is reset, new ones are refused
         proxy.let_through()       # all is well again; what was held back arrives late
 
 Kafka tells its clients where the brokers are, so they would go past a proxy: with `advertises=True` that address is
@@ -28,14 +29,15 @@ Change = Callable[[bytes], bytes]
 class Proxy:
     """Forwards each connection to `upstream_host:upstream_port` until it is told otherwise. Its port stays the same.
 
-    `held` counts the chunks that a stall kept back, by direction: the proof that it concerned somebody. `refused`: the
-    connections that were not let in.
+    `held` counts the chunks that a stall kept back, `delayed` those that `slow` did, by direction: the proof that it
+    concerned somebody. `refused`: the connections that were not let in.
     """
 
     def __init__(self, upstream_host: str, upstream_port: int, advertises: bool = False) -> None:
         self.host = "127.0.0.1"
         self.port = 0
         self.held = {QUESTIONS: 0, ANSWERS: 0}
+        self.delayed = {QUESTIONS: 0, ANSWERS: 0}
         self.refused = 0
         self.slow_seconds = 0.0
         self._upstream = upstream_host, upstream_port
@@ -126,6 +128,7 @@ class Proxy:
                     self.held[direction] += 1
                     await self._open[direction].wait()
                 if self.slow_seconds:
+                    self.delayed[direction] += 1
                     await asyncio.sleep(self.slow_seconds)
                 writer.write(change(chunk))
                 await writer.drain()

@@ -1,13 +1,18 @@
-"""A disk of a few megabytes that PostgreSQL may write to: memory, mounted in a folder of its own. Needs root."""
+"""A disk of a few megabytes that PostgreSQL may write to: memory, mounted in a folder of its own. Needs root.
+
+Without root, `file_limit` fails the same way.
+"""
 
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from infra.unprivileged import OPEN_PLACES, unprivileged_user
 
@@ -16,20 +21,34 @@ CHUNK = b"\0" * 4096
 
 
 class SmallDisk:
-    """`folder` is PostgreSQL's, below the disk's root, where what fills it up lies."""
+    """`folder` is PostgreSQL's, below the disk's root, where what fills it up lies. `words`: the server's then."""
+
+    words = "No space left on device"
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "tablespace"
         self._ballast = root / "ballast"
 
-    def fill(self) -> None:
+    @asynccontextmanager
+    async def holds_outbox(self, admins: psycopg.AsyncConnection) -> AsyncIterator[None]:
+        """`admins`: of the service's database, whose outbox is there for as long as the block lasts."""
+        await admins.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(self.folder))))
+        try:
+            await admins.execute("ALTER TABLE outbox SET TABLESPACE small")
+            yield
+        finally:
+            self.give_room()
+            await admins.execute("ALTER TABLE outbox SET TABLESPACE pg_default")
+            await admins.execute("DROP TABLESPACE small")
+
+    async def fill(self, admins: psycopg.AsyncConnection) -> None:
         """Not a byte is free any more."""
         with self._ballast.open("ab", buffering=0) as ballast:
             try:
                 while True:
                     ballast.write(CHUNK)
             except OSError as error:
-                assert "No space left" in str(error)
+                assert self.words in str(error)
 
     def give_room(self) -> None:
         self._ballast.unlink(missing_ok=True)

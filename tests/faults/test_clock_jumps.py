@@ -26,9 +26,9 @@ pytestmark = [
 ]
 
 
-async def with_wrong_clock(ground: Ground, service: str, file: Path) -> None:
+async def with_wrong_clock(ground: Ground, service: str, file: Path, seconds: float = 0.0) -> None:
     """The service's only process goes by that file."""
-    set_clock(file, 0.0)
+    set_clock(file, seconds)
     before = await ground.epochs(service)
     module = ["tests.faults.wrong_clock", service]
     await ground.replace(service, environment={VARIABLE: str(file)}, module=module)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from subprocess import PIPE
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,25 @@ def test_a_process_dies_when_its_point_is_reached_for_the_nth_time() -> None:
     assert "fault point after-commit is reached" in died.stderr
 
 
-@pytest.mark.parametrize("setting", ["somewhere:1", "after-commit", "after-commit:0", "after-commit:x"])
+def test_a_process_freezes_when_its_point_is_reached_for_the_nth_time_and_goes_on_when_it_is_woken_up() -> None:
+    command = [sys.executable, "-c", REACH_THRICE]
+    environment = {**os.environ, VARIABLE: "after-commit:2:freeze"}
+    with subprocess.Popen(command, env=environment, stdout=PIPE, stderr=PIPE, text=True) as process:
+        try:
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGSTOP
+            process.send_signal(signal.SIGCONT)
+            said, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (0, "0\n1\n2\n")
+    assert told == "fault point after-commit is reached, the process freezes\n"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["somewhere:1", "after-commit", "after-commit:0", "after-commit:x", "after-commit:1:x", "after-commit:1:freeze:x"],
+)
 def test_a_wrong_point_names_the_variable_and_all_points(setting: str) -> None:
     wrong = ran(setting)
     assert wrong.returncode == 1

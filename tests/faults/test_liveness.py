@@ -23,10 +23,7 @@ from tests.waiting import eventually
 counter_database, database, counting = kit.counter_database, kit.database, kit.counting
 
 ENDS_WITHIN_SECONDS = 10.0
-ORDERS = 1_000
-TILLS = 8
-#: Orders that are accepted in a round before its processes are asked to end: the others come while they do.
-BEFORE_THE_RESTART = 20
+pytestmark = pytest.mark.usefixtures("luck")
 
 
 # -- what hangs is seen --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One service is cut off from one of the parts that it needs, with and without being told, while orders flow."""
+"""One service is cut off from one of the parts that it needs, or far from it, told or not, while orders flow."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,8 +19,17 @@ FIRST_ORDERS = 40
 NOTICED_SECONDS = 60.0
 #: Stalls until one of them meets what the test is about; about every second one does.
 STALLS = 100
-#: Orders that must end while a part that is not needed is away.
+#: Orders that must end while a part is slow, or one that is not needed is away.
 ENDED_MEANWHILE = 100
+#: Each way. There and back is longer than Redis is waited for; the others are.
+SLOW_SECONDS = 0.2
+#: Chunks that must have been delayed, each way.
+LATE_CHUNKS = 5
+ASKS_EFFECTS = [name for name in services() if find(name).answering]
+SLOW = [
+    *((service, part) for service in services() for part in ("database", "log")),
+    *((service, "redis") for service in ASKS_EFFECTS),
+]
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -95,6 +104,27 @@ async def has_no_session(ground: Ground, service: str) -> bool:
     return not await ground.rows(service, f"SELECT 1, 0 {SESSIONS}")
 
 
+@LONG
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize("service", [name for name in services() if not find(name).shares])
+async def test_questions_that_the_database_never_gets_are_given_up_and_asked_again(
+    ground: Ground, service: str, seed: int
+) -> None:
+    """When all is well again they arrive after all, beside those of who took the lanes meanwhile."""
+    async with behind_proxy(ground, service, database_variable(service)) as (proxy, instance):
+        async with under_load(ground, seed) as load:
+            await load.accepted(FIRST_ORDERS)
+            proxy.stall(QUESTIONS)
+            await eventually(lambda: proxy.held[QUESTIONS] > 0, NOTICED_SECONDS, "a question is kept back")
+            await eventually(lambda: is_away(instance), NOTICED_SECONDS, f"{service} knows that its database is away")
+            assert '"database_hung_up"' in instance.log_file.read_text()
+            before = await ground.epochs(service)
+            proxy.let_through()
+            await ground.until_taken_over(service, before)
+        assert proxy.held[ANSWERS] == 0, "the answers were cut as well"
+        assert instance.is_running
+
+
 # -- the log ----------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +187,26 @@ async def is_degraded(instance: Instance) -> bool:
 # -- anything ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize(("service", "part"), SLOW if ALL else [("billing", "database")])
+async def test_a_part_that_answers_slowly_slows_its_service_and_nothing_else_happens(
+    ground: Ground, service: str, part: str, seed: int
+) -> None:
+    async with behind_proxy(ground, service, variable_of(service, part)) as (proxy, instance):
+        async with under_load(ground, seed) as load:
+            await load.accepted(FIRST_ORDERS)
+            proxy.slow(SLOW_SECONDS)
+            enough = len(load.ended) + ENDED_MEANWHILE
+            await eventually(lambda: len(load.ended) > enough, NOTICED_SECONDS, "orders end all the same")
+            await eventually(lambda: min(proxy.delayed.values()) >= LATE_CHUNKS, NOTICED_SECONDS, "chunks are delayed")
+            proxy.let_through()
+        assert instance.is_running
+
+
+def variable_of(service: str, part: str) -> str:
+    return {"database": database_variable(service), "log": KAFKA, "redis": REDIS}[part]
+
+
 @pytest.mark.skipif(not ALL, reason="long, and the others show the worst of it: make faults")
 @pytest.mark.parametrize("seed", seeds())
 @pytest.mark.parametrize("part", ["database", "log"])
@@ -164,8 +214,7 @@ async def is_degraded(instance: Instance) -> bool:
 async def test_a_service_that_is_cut_off_says_so_and_comes_back_by_itself(
     ground: Ground, service: str, part: str, seed: int
 ) -> None:
-    variable = KAFKA if part == "log" else database_variable(service)
-    async with behind_proxy(ground, service, variable) as (proxy, instance):
+    async with behind_proxy(ground, service, variable_of(service, part)) as (proxy, instance):
         async with under_load(ground, seed) as load:
             await load.accepted(FIRST_ORDERS)
             proxy.cut()

@@ -1,9 +1,12 @@
 """What cannot be handled waits with its order, everything else flows, and an operator decides what becomes of it."""
 
 import asyncio
+import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from pavane.dead_letters.carrying_out import Orders, foretell
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.recorded import INTERRUPTED
+from pavane.dead_letters.redriving import LOOK_SECONDS
 from pavane.dead_letters.selection import Selection
 from pavane.dead_letters.showing import show
 from streams.kit import envelope
@@ -27,7 +31,10 @@ from tests.waiting import eventually
 counter_database, database, counting = kit.counter_database, kit.database, kit.counting
 
 OTHERS = [f"other{number}" for number in range(20)]
+#: Records a second: slowly, so that a failure is seen before all have been tried.
+RATE = 4
 Decide = Callable[[Any, Any], Any]
+pytestmark = pytest.mark.usefixtures("luck")
 
 
 def desk(counting: Counting) -> Desk:
@@ -87,12 +94,21 @@ async def operations(counting: Counting) -> list[tuple[Any, ...]]:
     return await counting.rows("SELECT who, what, why, outcome, ended_at IS NOT NULL FROM operations ORDER BY number")
 
 
-async def poison(counting: Counting, *keys: str) -> None:
+def mixed(luck: random.Random, lines: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    """All that stand in these lines, each line in its order."""
+    left = [deque(line) for line in lines]
+    while left:
+        line = luck.choice(left)
+        yield line.popleft()
+        if not line:
+            left.remove(line)
+
+
+async def poison(counting: Counting, luck: random.Random, *keys: str) -> None:
     """Each key: one that is decided, one whose decision raises, two that come after it; and everybody else."""
     await counting.start()
-    for key in keys:
-        await counting.ask((key, 1), (key, 2, "raise"), (key, 3), (key, 4))
-    await counting.ask(*((other, 1) for other in OTHERS))
+    poisoned = [[(key, 1), (key, 2, "raise"), (key, 3), (key, 4)] for key in keys]
+    await counting.ask(*mixed(luck, [*poisoned, *([(other, 1)] for other in OTHERS)]))
     await counting.until_totals({**dict.fromkeys(keys, 1), **dict.fromkeys(OTHERS, 1)})
     await eventually(equals(lambda: counting.rows("SELECT count(*) FROM parked"), [(3 * len(keys),)]))
     assert len(await counting.letters()) == len(keys), "only what failed is a dead letter, not what waits behind it"
@@ -101,8 +117,10 @@ async def poison(counting: Counting, *keys: str) -> None:
 # -- the platform's own doing ------------------------------------------------------------------------------------------
 
 
-async def test_a_poisoned_order_waits_with_its_followers_in_order_and_all_others_finish(counting: Counting) -> None:
-    await poison(counting, "a")
+async def test_a_poisoned_order_waits_with_its_followers_in_order_and_all_others_finish(
+    counting: Counting, luck: random.Random
+) -> None:
+    await poison(counting, luck, "a")
 
     assert await parked(counting) == [("a", "ZeroDivisionError", 1), ("a", "Behind", 1), ("a", "Behind", 1)]
     assert await counting.rows("SELECT 1 FROM parked WHERE retry_at IS NOT NULL") == []
@@ -217,6 +235,8 @@ async def test_a_fact_of_a_schema_that_the_registry_does_not_know_waits_until_it
     await counting.ask(("a", 1), ("b", 1))
     await counting.until_totals({"b": 1})
     await eventually(equals(lambda: parked(counting), [("a", "Undecodable", 1), ("a", "Behind", 1)]))
+    [(why,)] = await counting.rows("SELECT message FROM parked WHERE reason = 'Undecodable'")
+    assert f"knows no schema with id {later}. Nothing is lost" in why and "'pavane dead-letters redrive'" in why
     assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.STOPPED
 
     counter.registry.texts.append(counter.registry.texts[int.from_bytes(released[1:5], "big")])
@@ -226,9 +246,9 @@ async def test_a_fact_of_a_schema_that_the_registry_does_not_know_waits_until_it
 
 
 async def test_two_records_of_which_the_database_refuses_what_follows_fail_each_alone_and_hold_up_nothing(
-    counting: Counting,
+    counting: Counting, luck: random.Random
 ) -> None:
-    await poison(counting, "a", "b")
+    await poison(counting, luck, "a", "b")
     redeploy(counting, lambda count, asked: add(count, replace(asked, how=asked.how.replace("raise", "zero"))))
     # Both at once, which no redrive does before one has succeeded: so that one batch has both.
     await counting.rows("UPDATE parked SET retry_at = now() WHERE reason = 'ZeroDivisionError'")
@@ -249,9 +269,9 @@ async def _sorted(ask: Callable[[], Awaitable[list[Any]]], expected: list[Any]) 
 
 
 async def test_a_first_record_that_fails_again_stops_the_redrive_before_the_others_are_tried(
-    counting: Counting, capsys: pytest.CaptureFixture[str]
+    counting: Counting, luck: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await poison(counting, "a", "b", "c")
+    await poison(counting, luck, "a", "b", "c")
 
     assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.STOPPED
 
@@ -263,19 +283,28 @@ async def test_a_first_record_that_fails_again_stops_the_redrive_before_the_othe
     assert (outcome.startswith("0 handled, 9 left: "), ended) == (True, True)
 
 
-async def test_a_redrive_stops_at_the_first_failure_and_goes_on_when_that_is_repaired(counting: Counting) -> None:
+async def test_a_redrive_stops_at_the_first_failure_and_goes_on_when_that_is_repaired(
+    counting: Counting, luck: random.Random
+) -> None:
     keys = [f"k{number}" for number in range(8)]
-    await poison(counting, *keys)
-    redeploy(counting, lambda count, asked: (add if count.counter == "k5" else repaired)(count, asked))
+    await poison(counting, luck, *keys)
+    [(first,)] = await counting.rows(
+        "SELECT key FROM parked WHERE reason <> 'Behind' ORDER BY parked_at, partition, number LIMIT 1"
+    )
+    failing = luck.choice([key for key in keys if key != first])
+    redeploy(counting, lambda count, asked: (add if count.counter == failing else repaired)(count, asked))
 
-    # Slowly, so that the failure is seen before all have been tried.
-    assert await orders(counting).redrive(Selection(), [], 4) == carrying_out.STOPPED
+    begun = time.monotonic()
+    assert await orders(counting).redrive(Selection(), [], RATE) == carrying_out.STOPPED
+    took = time.monotonic() - begun
     left = await parked(counting)
-    assert ("k5", "ZeroDivisionError", 2) in left
+    assert (failing, "ZeroDivisionError", 2) in left
     assert await counting.rows("SELECT 1 FROM parked WHERE retry_at IS NOT NULL") == []
     [(_, _, _, outcome, _)] = await operations(counting)
     assert outcome.startswith(f"{24 - len(left)} handled, {len(left)} left: "), outcome
     assert 3 <= len(left) < 24
+    after_the_first = len(keys) - sum(each[1:] == ("ZeroDivisionError", 1) for each in left) - 1
+    assert took >= (after_the_first - 1) / RATE - LOOK_SECONDS, f"{after_the_first} were tried, faster than asked"
 
     redeploy(counting, repaired)
     assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.DONE
@@ -283,9 +312,9 @@ async def test_a_redrive_stops_at_the_first_failure_and_goes_on_when_that_is_rep
 
 
 async def test_what_waits_behind_a_discarded_record_goes_on_without_it_and_so_does_what_comes_later(
-    counting: Counting, capsys: pytest.CaptureFixture[str]
+    counting: Counting, luck: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await poison(counting, "a")
+    await poison(counting, luck, "a")
 
     assert await orders(counting).discard(await id_of(counting, "a")) == carrying_out.DONE
 
@@ -299,8 +328,10 @@ async def test_what_waits_behind_a_discarded_record_goes_on_without_it_and_so_do
     assert await operations(counting) == [("ada", "discard", "the code is right now", "discarded", True)]
 
 
-async def test_a_waiting_record_that_was_discarded_is_passed_over_when_its_turn_comes(counting: Counting) -> None:
-    await poison(counting, "a")
+async def test_a_waiting_record_that_was_discarded_is_passed_over_when_its_turn_comes(
+    counting: Counting, luck: random.Random
+) -> None:
+    await poison(counting, luck, "a")
     assert await orders(counting).discard(await id_of(counting, "a", 1)) == carrying_out.DONE
     assert await parked(counting) == [("a", "ZeroDivisionError", 1), ("a", "Discarded", 1), ("a", "Behind", 1)]
 
@@ -311,9 +342,9 @@ async def test_a_waiting_record_that_was_discarded_is_passed_over_when_its_turn_
 
 
 async def test_a_dry_run_says_what_would_be_decided_and_changes_nothing(
-    counting: Counting, capsys: pytest.CaptureFixture[str]
+    counting: Counting, luck: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await poison(counting, "a")
+    await poison(counting, luck, "a")
     await counting.stop()
     counting.instances.clear()
     before = await everything(counting)
@@ -342,9 +373,9 @@ async def everything(counting: Counting) -> list[Any]:
 
 
 async def test_a_redrive_that_no_worker_takes_says_so_and_leaves_everything_as_it_was(
-    counting: Counting, capsys: pytest.CaptureFixture[str]
+    counting: Counting, luck: random.Random, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await poison(counting, "a")
+    await poison(counting, luck, "a")
     await counting.stop()
     counting.instances.clear()
     before = await counting.rows("SELECT * FROM parked ORDER BY number")
@@ -361,8 +392,10 @@ async def test_a_redrive_that_no_worker_takes_says_so_and_leaves_everything_as_i
     assert await amounts(counting, "a") == [1, 3, 4]
 
 
-async def test_a_redrive_that_is_interrupted_takes_back_what_was_not_tried(counting: Counting) -> None:
-    await poison(counting, "a")
+async def test_a_redrive_that_is_interrupted_takes_back_what_was_not_tried(
+    counting: Counting, luck: random.Random
+) -> None:
+    await poison(counting, luck, "a")
     await counting.stop()
     counting.instances.clear()
     redriving = asyncio.create_task(orders(counting).redrive(Selection(), [], 1000))
@@ -377,8 +410,10 @@ async def test_a_redrive_that_is_interrupted_takes_back_what_was_not_tried(count
     assert (outcome, ended) == (INTERRUPTED, True)
 
 
-async def test_a_parked_record_is_shown_with_its_event_its_stack_and_what_waits_behind_it(counting: Counting) -> None:
-    await poison(counting, "a")
+async def test_a_parked_record_is_shown_with_its_event_its_stack_and_what_waits_behind_it(
+    counting: Counting, luck: random.Random
+) -> None:
+    await poison(counting, luck, "a")
     head, behind = await id_of(counting, "a"), await id_of(counting, "a", 1)
 
     shown = "\n".join(await show(desk(counting), head))

@@ -12,17 +12,20 @@ from psycopg import sql
 
 from infra.postgres import Postgres
 from pavane.instance import Instance
+from tests.faults.file_limit import FileLimit
 from tests.faults.harness import ALL, Ground, seeds, under_load
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.waiting import eventually
 
 FIRST_ORDERS = 40
 NOTICED_SECONDS = 90.0
-#: A lock is held until so many transactions have waited for it in vain: each waits as long as it may last.
+#: A lock is held for so long, by the database's clock,
+HELD_SECONDS = 20
+#: and until so many transactions have waited for it in vain: each waits as long as it may last.
 IN_VAIN = 4
+HELD = "SELECT clock_timestamp() - xact_start >= make_interval(secs => %s) FROM pg_stat_activity WHERE pid = %s"
 WAITERS = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'pavane-worker'"
-NO_ROOM = "No space left on device"
 pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not ALL, reason="long, and the killed server shows the worst of it: make faults"),
@@ -73,12 +76,15 @@ async def test_a_row_that_is_locked_for_longer_than_a_transaction_may_last_is_wa
             locked = await locking.execute(lock.encode())
             assert locked.rowcount > 0
 
-            async def have_waited() -> bool:
-                found = await watch.execute(WAITERS, (locking.info.backend_pid,))
-                waited.update(pid for (pid,) in await found.fetchall())
-                return len(waited) >= IN_VAIN
+            holder = locking.info.backend_pid
 
-            await eventually(have_waited, NOTICED_SECONDS, f"{IN_VAIN} transactions wait for the lock, one by one")
+            async def have_waited() -> bool:
+                waited.update(pid for (pid,) in await (await watch.execute(WAITERS, (holder,))).fetchall())
+                [(held,)] = await (await watch.execute(HELD, (HELD_SECONDS, holder))).fetchall()
+                return held and len(waited) >= IN_VAIN
+
+            what = f"{IN_VAIN} transactions have waited for the lock, one by one, in {HELD_SECONDS} s at least"
+            await eventually(have_waited, NOTICED_SECONDS, what)
         await ground.ready(instance)
 
 
@@ -115,37 +121,28 @@ async def test_a_service_that_may_not_connect_any_more_says_so_and_comes_back_by
 # -- the disk --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def disk() -> Iterator[SmallDisk]:
+@pytest.fixture(params=["small disk", "file limit"])
+def disk(request: pytest.FixtureRequest, server: Postgres) -> Iterator[SmallDisk | FileLimit]:
+    if request.param == "file limit":
+        yield FileLimit(server)
+        return
     with small_disk() as disk:
         yield disk
 
 
-@asynccontextmanager
-async def outbox_on(disk: SmallDisk, admins: psycopg.AsyncConnection) -> AsyncIterator[None]:
-    """The service's outbox lives on the small disk for as long as the block lasts."""
-    await admins.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(disk.folder))))
-    try:
-        await admins.execute("ALTER TABLE outbox SET TABLESPACE small")
-        yield
-    finally:
-        disk.give_room()
-        await admins.execute("ALTER TABLE outbox SET TABLESPACE pg_default")
-        await admins.execute("DROP TABLESPACE small")
-
-
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_full_disk_is_waited_for_and_nothing_that_was_accepted_is_lost(
-    ground: Ground, server: Postgres, disk: SmallDisk, seed: int
+    ground: Ground, server: Postgres, disk: SmallDisk | FileLimit, seed: int
 ) -> None:
     [instance] = ground.running("billing")
     logged = len(server.log_file.read_text())
-    async with admin(ground, server, "billing") as admins, outbox_on(disk, admins), under_load(ground, seed) as load:
+    async with admin(ground, server, "billing") as admins, disk.holds_outbox(admins), under_load(ground, seed) as load:
         await load.accepted(FIRST_ORDERS)
         before = await ground.epochs("billing")
-        disk.fill()
-        await eventually(lambda: tells(instance, NO_ROOM), NOTICED_SECONDS, "billing says that the disk is full")
-        assert NO_ROOM in server.log_file.read_text()[logged:]
+        await disk.fill(admins)
+        await eventually(lambda: tells(instance, disk.words), NOTICED_SECONDS, "billing says that the disk is full")
+        said = server.log_file.read_text()[logged:]
+        assert "could not extend file" in said and disk.words in said
         assert instance.is_running
         disk.give_room()
         await ground.until_taken_over("billing", before)

@@ -128,6 +128,8 @@ def test_a_record_of_somebody_else_halts_the_lane_but_what_came_before_it_is_hea
     assert isinstance(foreign.halted, ForeignWriter)
     assert "left/0 offset 1" in str(foreign.halted)
     assert words in str(foreign.halted)
+    assert "Nothing is lost" in str(foreign.halted)
+    assert "at most that one is never heard: 'pavane lanes skip me 0 left --to 2 --reason ...'." in str(foreign.halted)
 
 
 def test_requests_are_heard_by_their_offsets_whatever_holes_these_have() -> None:

@@ -31,6 +31,15 @@ def test_a_running_stack_is_found_by_its_folder(tmp_path: Path) -> None:
     assert environment["PAVANE_JWKS"] == str(tmp_path / "jwks.json")
 
 
+def test_an_identity_provider_of_ones_own_is_believed_beside_a_running_platform_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(tmp_path, os.getpid())
+    monkeypatch.setenv("PAVANE_JWKS", "https://id.example/keys")
+
+    assert environment_of(tmp_path)["PAVANE_JWKS"] == "https://id.example/keys"
+
+
 def test_the_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note(tmp_path, os.getpid())
     monkeypatch.setenv("PAVANE_KAFKA", "elsewhere:9092")
