@@ -149,6 +149,8 @@ class KafkaLog:
         try:
             starts, ends = await asyncio.gather(self._consumer.beginning_offsets(at), self._consumer.end_offsets(at))
         except KafkaError as error:
+            # The client gives its question up before it notices that what it knows of leaders is old.
+            self._consumer._client.force_metadata_update()
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
         return {each.topic: Extent(starts[each], ends[each]) for each in at}
 
@@ -163,6 +165,7 @@ class KafkaLog:
                     found = await self._beyond.beyond(self._topics, self._partition_count)
             except (KafkaError, OSError):
                 # What was known stays; that the broker is away is told elsewhere.
+                await self._beyond.begin_anew()
                 await asyncio.sleep(BEYOND_SECONDS)
                 continue
             if grown := sorted({each.topic for each in found} - self._grown):
@@ -181,6 +184,7 @@ class KafkaLog:
         try:
             return await self._looker.last_said(TopicPartition(topic, partition), at_least)
         except KafkaError as error:
+            await self._looker.begin_anew()
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:

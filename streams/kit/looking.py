@@ -1,10 +1,12 @@
 """Looking at topics beside the reading of them: what did their speaker say last, and have they grown?"""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Collection, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.kit import envelope
 
@@ -12,6 +14,7 @@ FIRST_RECORDS = 50
 MOST_RECORDS = 50_000
 ANSWER_SECONDS = 20.0
 LONG_POLL_MS = 10
+CLOSE_SECONDS = 5.0
 
 
 class Looker:
@@ -30,6 +33,11 @@ class Looker:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
+
+    async def begin_anew(self) -> None:
+        """Forget what is known of the brokers: nothing else makes an idle client look again who leads a partition."""
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            await asyncio.wait_for(self.close(), CLOSE_SECONDS)
 
     async def last_said(self, at: TopicPartition, at_least: int) -> int | None:
         """See `Log.last_said`. The last record alone does not tell: facts may be there twice, the earlier ones last."""
