@@ -136,11 +136,17 @@ async def test_while_a_counterparty_is_away_other_orders_end_and_then_it_is_aske
 
 
 async def sell_what_needs_no(service: str, ground: Ground) -> None:
-    """An order comes to its end without the counterparty of this service."""
+    """An order comes to its end without the counterparty of this service; one that needs it says for whom it waits."""
     shop = Shop(ground.http, ground.platform.issuer, f"shop-{uuid4().hex[:10]}", NOTICED_SECONDS)
     price = {"billing": 0, "shipping": 1000}[service]
     await shop.price("leaflet", price)
-    await shop.receive("leaflet", 1)
+    await shop.receive("leaflet", 2)
+    await shop.price("lamp", 1000)
+    await shop.receive("lamp", 1)
+    waits = await shop.place(sku="lamp")
+    await shop.told(waits, {"billing": "StockReserved", "shipping": "PaymentAuthorized"}[service])
+    shown = (await shop.ask("GET", f"/v1/orders/{waits.id}", customer=waits.customer)).json()
+    assert (shown["status"], [due["speaker"] for due in shown["due"]]) == ("placed", [service])
     if service == "billing":
         assert await shop.status(await shop.place(sku="leaflet")) == "confirmed"
     else:

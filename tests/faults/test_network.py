@@ -187,8 +187,9 @@ async def is_degraded(instance: Instance) -> bool:
 # -- anything ---------------------------------------------------------------------------------------------------------
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
-@pytest.mark.parametrize(("service", "part"), SLOW if ALL else [("billing", "database")])
+@pytest.mark.parametrize(("service", "part"), SLOW)
 async def test_a_part_that_answers_slowly_slows_its_service_and_nothing_else_happens(
     ground: Ground, service: str, part: str, seed: int
 ) -> None:

@@ -278,8 +278,8 @@ async def test_parked_records_are_kept_with_the_batch_and_come_back_in_their_tur
     ),
     Bug(
         "the outbox is deleted before the log has acknowledged it",
-        PostgresStore,
-        "forget_said",
+        postgres,
+        "_FORGET",
         "AND o.number <= a.number ",
         "",
         test_outbox_rows_are_forgotten_once_acknowledged_and_old_enough,

@@ -1,4 +1,4 @@
-"""Processes that die are started again, those that are asked to end do, and no order notices."""
+"""Processes that die or stand still are started again, those that are asked to end do, and no order notices."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ from infra.stack import Stack
 from pavane.console import INTERRUPTED
 from pavane.instance import GATEWAY, Instance
 from pavane.platform import Platform
+from pavane.supervisor import Bounds
 from streams.kit.ending import OVERDUE
 from streams.kit.run import services
 from streams.kit.shop import Shop
@@ -29,6 +30,8 @@ from tests.waiting import eventually
 ENDS_WITHIN_SECONDS = 10.0
 #: Orders that are accepted in a round, at most, before its processes are asked to end: the others come while they do.
 MOST_BEFORE = 300
+#: A process may hang for so long before it is killed.
+BOUNDS = Bounds(patience_seconds=3.0)
 
 
 def customers(platform: Platform) -> httpx.AsyncClient:
@@ -60,19 +63,24 @@ async def test_a_rolling_restart_of_every_service_under_load_loses_no_order(stac
         assert not any(old.is_running for pair in olds.values() for old in pair)
 
 
-async def test_what_dies_is_started_again_and_the_orders_go_on(stack: Stack) -> None:
+@pytest.mark.parametrize("seed", seeds())
+async def test_what_dies_or_stands_still_is_started_again_and_the_orders_go_on(stack: Stack, seed: int) -> None:
     said: list[str] = []
     async with Platform(stack) as platform, customers(platform) as http:
         shop = Shop(http, platform.issuer, f"shop-{uuid4().hex[:10]}", patience_seconds=90.0)
-        supervising = asyncio.create_task(platform.supervise(said.append))
+        supervising = asyncio.create_task(platform.supervise(said.append, BOUNDS))
         await shop.price("lamp", 1999)
         await shop.receive("lamp", 10)
         url = platform.gateway_url
-        dead = [platform.children[name][0] for name in ("billing", GATEWAY)]
+        dying, hanging = random.Random(seed).sample(services(), 2)
+        dead = [platform.children[name][0] for name in (dying, GATEWAY)]
+        [frozen] = platform.children[hanging]
         for instance in dead:
             os.kill(instance.pid, signal.SIGKILL)
-        for instance in dead:
-            await eventually(lambda it=instance: f"{it.label} runs again" in "\n".join(said), 30)
+        frozen.freeze()
+        await eventually(lambda: stands_still(frozen.pid), what=f"{frozen.label} stands still")
+        for instance in (*dead, frozen):
+            await eventually(lambda it=instance: f"{it.label} runs again" in "\n".join(said), 60)
             assert instance.child.poll() == -signal.SIGKILL
             assert platform.children[instance.name][1].label == instance.label
         assert platform.gateway_url == url
@@ -82,7 +90,9 @@ async def test_what_dies_is_started_again_and_the_orders_go_on(stack: Stack) -> 
         supervising.cancel()
         await asyncio.gather(supervising, return_exceptions=True)
         await audited_at_rest(stack.addresses)
-    assert "was ended by signal 9" in "\n".join(said)
+    told = "\n".join(said)
+    assert f"{dead[0].label} was ended by signal 9" in told
+    assert f"{frozen.label}, pid {frozen.pid}, does not answer" in told
 
 
 async def test_services_that_were_run_alone_are_started_again_and_end_together(stack: Stack, tmp_path: Path) -> None:
