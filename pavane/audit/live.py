@@ -15,10 +15,10 @@ from pavane.audit.checkpoint import Mark
 from pavane.audit.decoding import Decoder
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.examination import Evidence, examine
+from pavane.audit.incremental import go_on
 from pavane.audit.ledger import Where, digest_of
 from pavane.audit.log import LogReader
-from pavane.audit.reading import Reading
-from pavane.audit.report import Report, Verdict
+from pavane.audit.report import Report
 from pavane.audit.snapshot import Snapshot
 from streams.kit import run
 from streams.kit.kafka import partition_of
@@ -69,71 +69,34 @@ def _audit(environment: Mapping[str, str], kept: Path | None) -> Report:
         )
         log = _Log(reader, topics, reader.extents(topics, partition_count))
         if kept is None:
-            return _report(begun, at, examine(evidence._replace(records=log.from_start(), ends=log.ends)))
-        return _incremental(begun, evidence, log, kept, checkpoint.code_of(language))
-
-
-def _incremental(begun: float, evidence: Evidence, log: "_Log", kept: Path, code: str) -> Report:
-    """Go on from the checkpoint that is kept there, if it is of any use, and keep another one if nothing is broken."""
-    settled = checkpoint.settled_ends(evidence.snapshots, log.ends)
-    earlier = checkpoint.read(kept, code)
-    if earlier is not None and checkpoint.is_behind(evidence.snapshots, settled, earlier):
-        earlier = None
-    log.go_on_from(earlier.marks if earlier is not None else ())
-    marking = checkpoint.Marking(earlier.marks if earlier is not None else ())
-    made: list[bytes] = []
-
-    def keep(reading: Reading) -> None:
-        made.append(checkpoint.keep(reading, marking.marks(settled), evidence.now, code))
-
-    verdicts = examine(
-        evidence._replace(
-            earlier=earlier,
-            settled=marking.noting(log.records(log.starts, settled)),
-            keep=keep,
-            records=log.records(settled, log.ends),
-            ends=log.ends,
-        )
-    )
-    report = _report(begun, evidence.now, verdicts, earlier.at if earlier is not None else None)
-    if report.clean:
-        checkpoint.write(kept, made[0])
-    return report
-
-
-def _report(
-    begun: float, at: datetime, verdicts: tuple[Verdict, ...], since: datetime | None = None
-) -> Report:
+            verdicts, since = examine(evidence._replace(records=log.records({}, log.ends), ends=log.ends)), None
+        else:
+            verdicts, since = go_on(evidence, log, kept, checkpoint.code_of(language))
     return Report(at, time.monotonic() - begun, verdicts, since)
 
 
 class _Log:
-    """The log between offsets: from its start, or from where an earlier audit had read it."""
+    """The log up to the ends that it had at one moment. Implements `incremental.Log`."""
 
     def __init__(self, reader: LogReader, topics: Sequence[str], extents: Mapping[Where, Extent]) -> None:
         self.ends = {where: extent.end for where, extent in extents.items()}
-        self.starts: dict[Where, int] = {}
         self._reader = reader
         self._topics = topics
         self._extents = extents
 
-    def from_start(self) -> Iterator[Record]:
-        return self._reader.records(self._topics, self.ends)
-
     def records(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> Iterator[Record]:
         return self._reader.records(self._topics, ends, starts)
 
-    def go_on_from(self, marks: Collection[Mark]) -> None:
-        """Begin behind these marks. Raises `EvidenceMissing` where the log is not the one that was read."""
-        last = {mark.where: mark for mark in marks if mark.last >= self._extents[mark.where].start}
+    def check(self, marks: Collection[Mark]) -> None:
         for mark in marks:
-            start, end = self._extents[mark.where]
+            start, end = self._extents.get(mark.where, Extent(0, 0))
             if end < mark.next or start > mark.next:
                 raise EvidenceMissing(
                     f"{mark.topic}/{mark.partition}: an earlier audit has read it up to offset {mark.next}, now it is "
                     f"there from {start} to {end}: records are gone that nobody has audited, or it is another log. "
                     f"Look at the brokers, then audit without the checkpoint"
                 )
+        last = {mark.where: mark for mark in marks if mark.last >= self._extents[mark.where].start}
         at = {where: mark.last for where, mark in last.items()}
         for record in self.records(at, {where: offset + 1 for where, offset in at.items()}):
             mark = last[record.topic, record.partition]
@@ -142,7 +105,6 @@ class _Log:
                     f"{mark.topic}/{mark.partition} offset {mark.last} is not the record that an earlier audit has "
                     f"read there: it is another log. Audit without the checkpoint"
                 )
-        self.starts = {mark.where: mark.next for mark in marks}
 
 
 def topics_of(services: list[Service]) -> list[str]:

@@ -14,9 +14,31 @@ from streams.kit import envelope
 from streams.kit.events import State
 from streams.kit.log import Record, ToSay
 from streams.orders.model import Order, Status
-from tests.pavane.audited import Look, headed
+from tests.pavane.audited import Look, Shop, headed
 
 LETTERS = "orders.dead-letters"
+
+
+async def a_shop(orders: int = 3) -> Shop:
+    """A shop at rest, in which so many orders of every kind have ended."""
+    shop = Shop()
+    shop.stock("lamp", 100)
+    shop.stock("flyer", 100, price=0)
+    await shop.settle()
+    await sell_every_kind(shop, orders)
+    return shop
+
+
+async def sell_every_kind(shop: Shop, orders: int = 3) -> None:
+    """So many orders of every kind, and a request that nobody can read, up to their ends."""
+    for _ in range(orders):
+        shop.place("lamp", 2)
+        shop.place("flyer")
+        shop.place("lamp", country="XX")
+        shop.place("unheard-of")
+    if orders:
+        shop.append("orders.requests", "garbage", b"\x01")
+    await shop.settle()
 
 
 class Run:

@@ -1,48 +1,43 @@
 """An audit that goes on from a checkpoint says what one says that reads everything, and finds what is broken since."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pavane.audit import checkpoint
-from pavane.audit.checkpoint import Checkpoint, Marking
+from pavane.audit.checkpoint import Checkpoint, Mark
 from pavane.audit.errors import EvidenceMissing
-from pavane.audit.examination import examine
-from pavane.audit.reading import Reading
+from pavane.audit.incremental import go_on
 from pavane.audit.report import Verdict
-from tests.pavane.audited import NOW, Look, Shop
-from tests.pavane.finished import Run
+from streams.kit.log import Record
+from tests.pavane.audited import Look, Where
+from tests.pavane.finished import Run, a_shop, sell_every_kind
 from tests.pavane.mutation import Mutation
 from tests.pavane.test_audit_mutations import MUTATIONS
 
 CODE = "of this test"
 
 
+class Read:
+    """The log of a look, as it is in memory."""
+
+    def __init__(self, look: Look) -> None:
+        self.ends: Mapping[Where, int] = look.ends
+        self._look = look
+
+    def records(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> Sequence[Record]:
+        # What a mutation has planted behind the ends is read with the rest.
+        everything = {where: len(records) for where, records in self._look.log.items()}
+        return self._look.between(starts, everything if ends is self.ends else ends)
+
+    def check(self, marks: Collection[Mark]) -> None:
+        """It is the same log."""
+
+
 def audited(look: Look, kept: Path) -> Mapping[str, Verdict]:
-    """Audit as `pavane audit --checkpoint` does, on what is in memory."""
-    evidence = look.evidence()
-    settled = checkpoint.settled_ends(evidence.snapshots, look.ends)
-    earlier = checkpoint.read(kept, CODE)
-    if earlier is not None and checkpoint.is_behind(evidence.snapshots, settled, earlier):
-        earlier = None
-    marks = earlier.marks if earlier is not None else []
-    marking = Marking(marks)
-    made: list[bytes] = []
-
-    def keep(reading: Reading) -> None:
-        made.append(checkpoint.keep(reading, marking.marks(settled), NOW, CODE))
-
-    verdicts = examine(
-        evidence._replace(
-            earlier=earlier,
-            settled=marking.noting(look.between({mark.where: mark.next for mark in marks}, settled)),
-            keep=keep,
-            records=look.between(settled, {where: len(records) for where, records in look.log.items()}),
-        )
-    )
-    if all(verdict.clean for verdict in verdicts):
-        checkpoint.write(kept, made[0])
+    """What `pavane audit --checkpoint` says, by name."""
+    verdicts, _ = go_on(look.evidence(), Read(look), kept, CODE)
     return {verdict.name: verdict for verdict in verdicts}
 
 
@@ -52,30 +47,10 @@ def known(kept: Path) -> Checkpoint:
     return found
 
 
-async def a_shop(orders: int = 3) -> Shop:
-    shop = Shop()
-    shop.stock("lamp", 100)
-    shop.stock("flyer", 100, price=0)
-    await shop.settle()
-    await go_on(shop, orders)
-    return shop
-
-
-async def go_on(shop: Shop, orders: int = 3) -> None:
-    """So many orders of every kind, with one that nobody can read."""
-    for _ in range(orders):
-        shop.place("lamp", 2)
-        shop.place("flyer")
-        shop.place("lamp", country="XX")
-        shop.place("unheard-of")
-        shop.append("orders.requests", "garbage", b"\x01")
-    await shop.settle()
-
-
 async def test_whatever_came_since_the_verdicts_are_those_of_an_audit_that_reads_everything(tmp_path: Path):
     shop, kept = await a_shop(0), tmp_path / "kept"
     for orders in (3, 0, 2):
-        await go_on(shop, orders)
+        await sell_every_kind(shop, orders)
         look = shop.look()
         assert audited(look, kept) == look.verdicts()
         assert sum(mark.next for mark in known(kept).marks) == sum(look.ends.values())
@@ -112,7 +87,7 @@ async def test_what_is_broken_after_the_checkpoint_is_named(mutation: Mutation, 
     shop, kept = await a_shop(0), tmp_path / "kept"
     audited(shop.look(), kept)
     read = {mark.where: mark.next for mark in known(kept).marks}
-    await go_on(shop)
+    await sell_every_kind(shop)
     run = Run(shop.look())
     before = run.look.between({}, read)
     mutation.plant(run)
@@ -138,7 +113,7 @@ async def test_an_audit_that_found_something_broken_leaves_the_checkpoint_as_it_
 async def test_a_database_that_knows_less_than_before_is_audited_from_the_start(tmp_path: Path):
     shop, kept = await a_shop(), tmp_path / "kept"
     older = shop.look()
-    await go_on(shop)
+    await sell_every_kind(shop)
     audited(shop.look(), kept)
     look = shop.look()
     look.seen["billing"] = older.seen["billing"]

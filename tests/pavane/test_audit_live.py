@@ -140,9 +140,9 @@ async def test_an_audit_goes_on_where_an_earlier_one_had_read_if_it_is_the_same_
         *_, last = reader.records([new_name], {where: 3})
 
         def go_on(*mark: int, extents: Mapping[Where, Extent] = extents) -> list[bytes | None]:
-            live_log = _Log(reader, [new_name], extents)
-            live_log.go_on_from([Mark(*where, *mark)])
-            return [record.value for record in live_log.records(live_log.starts, live_log.ends)]
+            live_log, known = _Log(reader, [new_name], extents), Mark(*where, *mark)
+            live_log.check([known])
+            return [record.value for record in live_log.records({where: known.next}, live_log.ends)]
 
         assert go_on(3, last.offset, digest_of(last)) == [b"3", b"4"]
         with pytest.raises(EvidenceMissing, match=f"{new_name}/0 offset 2 is not the record that an earlier audit"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.pavane.audited import Look, Shop
-from tests.pavane.finished import Run
+from tests.pavane.audited import Look
+from tests.pavane.finished import Run, a_shop
 from tests.pavane.mutation import Mutation
 from tests.pavane.mutations_of_log import OF_ROWS, OF_THE_LOG
 from tests.pavane.mutations_of_orders import OF_ORDERS
@@ -17,18 +17,7 @@ LISTS = {"parked", "dead-letters"}
 @pytest.fixture(scope="module")
 async def finished() -> Look:
     """A shop at rest, in which an order of every kind has ended."""
-    shop = Shop()
-    shop.stock("lamp", 100)
-    shop.stock("flyer", 100, price=0)
-    await shop.settle()
-    for _ in range(3):
-        shop.place("lamp", 2)
-        shop.place("flyer")
-        shop.place("lamp", country="XX")
-        shop.place("unheard-of")
-    shop.append("orders.requests", "garbage", b"\x01")
-    await shop.settle()
-    return shop.look()
+    return (await a_shop()).look()
 
 
 def test_a_finished_run_is_clean_and_settled(finished: Look):
