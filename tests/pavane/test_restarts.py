@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import httpx
 import psutil
+import psycopg
 import pytest
 
 from infra import topics
@@ -32,6 +33,8 @@ ENDS_WITHIN_SECONDS = 10.0
 MOST_BEFORE = 300
 #: A process may hang for so long before it is killed.
 BOUNDS = Bounds(patience_seconds=3.0)
+#: It is killed before its database gives the transaction up, which would count as an answer.
+IMPATIENT = Bounds(patience_seconds=1.0, idle_seconds=1.0)
 
 
 def customers(platform: Platform) -> httpx.AsyncClient:
@@ -93,6 +96,35 @@ async def test_what_dies_or_stands_still_is_started_again_and_the_orders_go_on(s
     told = "\n".join(said)
     assert f"{dead[0].label} was ended by signal 9" in told
     assert f"{frozen.label}, pid {frozen.pid}, does not answer" in told
+
+
+async def test_a_service_that_answers_but_gets_nowhere_is_started_again_and_its_orders_go_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pavane.supervisor.BETWEEN_LOOKS_SECONDS", 0.2)
+    said: list[str] = []
+    async with Platform(stack) as platform, customers(platform) as http:
+        shop = Shop(http, platform.issuer, f"shop-{uuid4().hex[:10]}", patience_seconds=90.0)
+        supervising = asyncio.create_task(platform.supervise(said.append, IMPATIENT))
+        await shop.price("lamp", 1999)
+        await shop.receive("lamp", 10)
+        [stuck] = platform.children["billing"]
+        async with await psycopg.AsyncConnection.connect(stack.addresses.postgres["billing"]) as another:
+            await another.execute("SELECT * FROM lanes FOR UPDATE")
+            order = await shop.place(sku="lamp")
+            await eventually(lambda: not stuck.is_running, 60, "what gets nowhere is killed")
+            assert "PaymentAuthorized" not in (await shop.look(order)).facts
+        assert stuck.child.poll() == -signal.SIGKILL
+        await eventually(lambda: f"{stuck.label} runs again" in "\n".join(said), 60)
+        assert await shop.status(order) == "confirmed"
+        assert not supervising.done()
+        supervising.cancel()
+        await asyncio.gather(supervising, return_exceptions=True)
+        await audited_at_rest(stack.addresses)
+    killed = [line for line in "\n".join(said).splitlines() if "It is killed" in line]
+    assert all(f"{stuck.label}, pid {stuck.pid}, has made no progress for" in line for line in killed[:1]), killed
+    assert killed
+    assert {line.split(", pid")[0] for line in killed} == {stuck.label}, "nobody else was killed"
 
 
 async def test_services_that_were_run_alone_are_started_again_and_end_together(stack: Stack, tmp_path: Path) -> None:
