@@ -36,8 +36,9 @@ pytestmark = pytest.mark.timeout(300)
 # -- the database -----------------------------------------------------------------------------------------------------
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
-@pytest.mark.parametrize("service", services() if ALL else ["billing"])
+@pytest.mark.parametrize("service", services())
 async def test_commits_that_were_made_and_never_answered_are_known_again(
     ground: Ground, service: str, seed: int
 ) -> None:

@@ -54,10 +54,9 @@ async def open_to_connections(ground: Ground, database: str, is_open: str) -> No
         await connection.execute(end, (database,))
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
-@pytest.mark.parametrize(
-    "away", ["shipping", *(pytest.param(each, marks=LONG) for each in ("orders", "inventory", "billing", "timeline"))]
-)
+@pytest.mark.parametrize("away", services())
 async def test_a_service_that_is_away_is_named_with_exactly_the_orders_that_it_holds_up(
     ground: Ground, away: str, seed: int
 ) -> None:

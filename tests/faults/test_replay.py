@@ -31,7 +31,7 @@ from streams.kit.language import Language
 from streams.kit.run import find, services
 from streams.kit.service import Said
 from streams.kit.writers import HEAD, parsed
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.faults.load import Load
 from tests.stories.records import Records
 from tests.waiting import eventually
@@ -52,6 +52,7 @@ def shared_ground(own_ground: Ground) -> Ground:
     return own_ground
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_live_run_is_decided_the_same_again_recorded_and_not_changed_when_it_is_heard_again(
     ground: Ground, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
