@@ -13,6 +13,7 @@ from api.bodies import plain_text
 from api.errors import NotAccepted, OutcomeUnknown
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.idempotency import name_of
+from streams.kit.protection import DataKey
 from tests.api.conftest import Door, as_customer, order, token
 
 
@@ -207,6 +208,16 @@ async def test_a_customer_is_not_who_is_named_like_a_customers_token(door: Door)
     await door.http.post("/v1/orders", json=order(), headers=as_customer(victim, idempotency_key="k2"))
 
     assert door.keys.reveal("customer", door.log.last.customer) == victim
+
+
+async def test_each_personal_text_of_an_order_is_sealed_once(door: Door, monkeypatch: pytest.MonkeyPatch):
+    sealed: list[str] = []
+    protect = DataKey.protect
+    monkeypatch.setattr(DataKey, "protect", lambda key, field, text: sealed.append(field) or protect(key, field, text))
+
+    await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+
+    assert sorted(sealed) == ["city", "customer", "postal_code", "recipient", "street"]
 
 
 async def test_while_a_customer_is_being_forgotten_nothing_new_is_taken(door: Door):
