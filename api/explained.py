@@ -27,7 +27,10 @@ EXPLAINED: dict[str, Explained] = {
         "WWW-Authenticate.",
         "Ask for a token with that scope. Stock and prices are written by operators alone.",
     ),
-    "no-such-route": Explained("Nothing is at this address.", "Compare the address with /docs or /openapi.json."),
+    "no-such-route": Explained(
+        "Nothing is at this address.",
+        "Compare the address with the description of the API: /docs and /openapi.json, where they are shown.",
+    ),
     "method-not-allowed": Explained(
         "The address is there but does not take this method.", "Use one of those in the header Allow."
     ),
