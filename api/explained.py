@@ -65,7 +65,8 @@ EXPLAINED: dict[str, Explained] = {
         "For a new order take a new key. For a retry send the body as it was.",
     ),
     "malformed-body": Explained(
-        "The body is not JSON in UTF-8.", "Send JSON (RFC 8259), without NaN and without a byte order mark."
+        "The body is not JSON in UTF-8, or a name stands twice in one of its objects.",
+        "Send JSON (RFC 8259), without NaN and without a byte order mark, and each name once.",
     ),
     "unsupported-media-type": Explained(
         "The body is said to be something else than JSON.", "Send the header 'Content-Type: application/json'."
