@@ -19,7 +19,7 @@ import pytest
 
 from infra.server import free_ports
 from tests.api.conftest import as_customer, eventually, new_key, order
-from tests.api.test_process import address_of, resident_kib
+from tests.api.test_process import PATIENT, address_of, resident_kib
 from tests.faults.harness import LONG
 from tests.nginx import nginx
 
@@ -75,7 +75,7 @@ async def gateway(environment: Mapping[str, str], files: int = 0) -> AsyncIterat
     """A gateway that is ready: its process and its address. `files`: how many it may have open; 0: as many as we."""
     limit = f"ulimit -n {files}; " if files else ""
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", f'{limit}exec "$0" -m api', sys.executable),
+        *("sh", "-c", f'{limit}exec "$0" -c "$1"', sys.executable, PATIENT),
         env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

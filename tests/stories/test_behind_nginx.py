@@ -21,7 +21,7 @@ from infra.server import free_ports
 from pavane.platform import Platform
 from streams.kit.testing import Shop
 from tests.api.conftest import order
-from tests.api.test_process import address_of
+from tests.api.test_process import PATIENT, address_of
 from tests.nginx import nginx, process
 from tests.waiting import eventually
 
@@ -34,8 +34,6 @@ LIMITS = {
     "PAVANE_LIMIT_TENANT": "0",
 }
 BETWEEN_TRIES_SECONDS = 4.0
-#: On a busy machine Redis may take longer than a gateway waits; then each would go by its own buckets.
-PATIENT = "from api import shared_memory; shared_memory.TIMEOUT_SECONDS = 30.0; from api.__main__ import main; main()"
 
 
 class Front(NamedTuple):
