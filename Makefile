@@ -34,7 +34,7 @@ test: venv
 
 faults: venv
 	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy tests/pavane/test_restarts.py \
-		tests/security/test_others_are_served.py tests/security/test_keycloak.py
+		tests/security/test_others_are_served.py tests/security/test_open_streams.py tests/security/test_keycloak.py
 
 # The picture needs matplotlib, which nothing else does.
 bench: venv

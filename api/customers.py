@@ -22,6 +22,9 @@ from streams.kit.protection import DataKey
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
 
+#: The field of an order's request in which the number stands: a token opens only there.
+_NUMBER = "customer"
+
 
 class Customer(NamedTuple):
     """A caller who orders. `subject`: the token that stands for `number` wherever it is kept; "" before the first
@@ -55,13 +58,19 @@ class Customers:
 
     def protected(self, customer: Customer, request: R) -> R:
         """The request, which says the customer's number and address in plain text, as it may go onto the log."""
-        assert customer.key is not None, "only who has a key has an order"
-        return self._marks[type(request)].changed(request, customer.key.protect)
+        key = customer.key
+        assert key is not None, "only who has a key has an order"
+
+        def sealed(field: str, text: str) -> str:
+            # The number was sealed when the customer was recognised.
+            is_number = (field, text) == (_NUMBER, customer.number)
+            return customer.subject if is_number else key.protect(field, text)
+
+        return self._marks[type(request)].changed(request, sealed)
 
 
 def _customer(person: Person, key: DataKey | None) -> Customer:
-    # The field of the request in which the number stands: a token opens only there.
-    subject = "" if key is None else key.protect("customer", person.customer)
+    subject = "" if key is None else key.protect(_NUMBER, person.customer)
     return Customer(person.tenant, person.customer, subject, key)
 
 

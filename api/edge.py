@@ -37,7 +37,7 @@ _SECONDS, _ANSWERED = cache(SECONDS.labels), cache(ANSWERED.labels)
 
 # Answers are about one caller's orders, and never a page to be guessed at, framed, or read by another site. A page that
 # is one says so by headers of its own. (OWASP REST security cheat sheet.)
-_ALWAYS = [
+ALWAYS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -103,7 +103,7 @@ class _Answer:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
         self._send = send
-        self._stamp = [(CORRELATION_HEADER, scope["correlation"].encode()), *_ALWAYS]
+        self._stamp = [(CORRELATION_HEADER, scope["correlation"].encode()), *ALWAYS]
         if scope["traceparent"] is not None:
             # As it goes into the facts: the gateway adds no span of its own.
             self._stamp.append((TRACE_HEADER, scope["traceparent"]))

@@ -27,7 +27,10 @@ EXPLAINED: dict[str, Explained] = {
         "WWW-Authenticate.",
         "Ask for a token with that scope. Stock and prices are written by operators alone.",
     ),
-    "no-such-route": Explained("Nothing is at this address.", "Compare the address with /docs or /openapi.json."),
+    "no-such-route": Explained(
+        "Nothing is at this address.",
+        "Compare the address with the description of the API: /docs and /openapi.json, where they are shown.",
+    ),
     "method-not-allowed": Explained(
         "The address is there but does not take this method.", "Use one of those in the header Allow."
     ),
@@ -62,7 +65,8 @@ EXPLAINED: dict[str, Explained] = {
         "For a new order take a new key. For a retry send the body as it was.",
     ),
     "malformed-body": Explained(
-        "The body is not JSON in UTF-8.", "Send JSON (RFC 8259), without NaN and without a byte order mark."
+        "The body is not JSON in UTF-8, or a name stands twice in one of its objects.",
+        "Send JSON (RFC 8259), without NaN and without a byte order mark, and each name once.",
     ),
     "unsupported-media-type": Explained(
         "The body is said to be something else than JSON.", "Send the header 'Content-Type: application/json'."

@@ -1,5 +1,6 @@
 """The parts of a running gateway, and what a route may ask of them."""
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple
@@ -10,7 +11,7 @@ from api.cache import Cache
 from api.customers import Customer, Customers
 from api.deep import RoundTrip
 from api.desk import Desk
-from api.errors import Problem, UnsupportedMediaType
+from api.errors import MalformedBody, Problem, UnsupportedMediaType
 from api.feed import Feed
 from api.idempotency import Idempotency, read_key
 from api.limits import Limits
@@ -111,9 +112,29 @@ async def _key_if_sent(request: Request) -> str | None:
 
 
 async def _takes_json(request: Request) -> None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and await request.body():
+    kind, body = request.headers.get("content-type", "").partition(";")[0].strip().lower(), await request.body()
+    if kind != "application/json" and body:
         raise UnsupportedMediaType
+    if body:
+        _check_unambiguous(body)
+
+
+def _check_unambiguous(body: bytes) -> None:
+    """Whatever else reads the body on its way must see the same: the framework's reader takes UTF-16 as well, and of a
+    name that stands twice the last (RFC 8259, 4 and 8.1). Raises `MalformedBody`."""
+    if json.detect_encoding(body) != "utf-8":
+        raise MalformedBody("The body must be JSON in UTF-8, without a byte order mark.")
+    try:
+        json.loads(body.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        raise MalformedBody("The body cannot be read as JSON.") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedBody("A name stands twice in the body: which of them is meant is not guessed.")
+    return found
 
 
 TAKES_JSON = Depends(_takes_json)

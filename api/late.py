@@ -30,7 +30,8 @@ Step = tuple[str, tuple[str, ...]]
 
 OPEN = """
     SELECT s.order_id, s.tenant, s.status, s.placed_at,
-           (SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id) AS story
+           coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')
+               AS story
       FROM stories s
      WHERE (%(tenant)s::text IS NULL OR s.tenant = %(tenant)s)
        AND (s.status = 'placed' AND s.placed_at < now() - make_interval(secs => %(least)s)
@@ -42,8 +43,9 @@ OPEN = """
 """
 """Stories that may be late, the oldest first: open ones, and those of the last day that somebody has not closed."""
 OVER = """
-    SELECT s.order_id, (SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id)
-           AS story
+    SELECT s.order_id,
+           coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')
+               AS story
       FROM (SELECT order_id FROM stories WHERE status IN ('confirmed', 'cancelled') ORDER BY updated_at DESC
              LIMIT %(most)s) s
 """

@@ -30,6 +30,9 @@ DESCRIPTION = """Orders in, one record each to the log; their stories out.
 - **`X-Correlation-Id`** and `traceparent` (W3C Trace Context) travel through every fact of the order, and come back.
 - **Bounds**: a body has 64 KiB and 10 seconds, an order 100 lines, a page 100 orders, a stream 15 minutes (it is taken
   up again by `Last-Event-ID`), a wait 20 seconds.
+- **Limits**: reading costs 1 unit (dead letters 5, what is overdue 10), writing 5. How many units your address, you and
+  your tenant have is in `RateLimit-Policy` of every answer, how many are left in `RateLimit` (IETF draft); beyond them
+  the answer is `429`.
 - **Versions**: within `/v1` things are only added. What will go is marked by `Deprecation` (RFC 9745) and `Sunset`
   (RFC 8594).
 """
@@ -130,11 +133,11 @@ _ALL = (
 )
 _STREAMING = (errors.Unavailable, errors.TooManyStreams, errors.InvalidRequest)
 _OF: dict[str, tuple[type[Problem], ...]] = {
-    "post /v1/orders": (*_REPLAYABLE, *_WRITING, *_BODY),
+    "post /v1/orders": (*_REPLAYABLE, errors.Unavailable, errors.BeingForgotten, *_WRITING, *_BODY),
     "get /v1/orders": (errors.Unavailable, errors.InvalidRequest),
     "get /v1/orders/{order_id}": (errors.NoSuchOrder, errors.Unavailable),
     "post /v1/orders/{order_id}/cancellation": (errors.NoSuchOrder, errors.Unavailable, *_WRITING),
-    "get /v1/orders/events": (errors.EventsGone, *_STREAMING),
+    "get /v1/orders/events": (errors.EventsGone, errors.BeingForgotten, *_STREAMING),
     "get /v1/orders/{order_id}/events": (errors.NoSuchOrder, *_STREAMING),
     "get /v1/stock/{sku}": (errors.NoSuchItem, errors.Unavailable, errors.InvalidRequest),
     "post /v1/stock/{sku}/receipts": (*_REPLAYABLE, *_WRITING, *_BODY),
@@ -161,6 +164,7 @@ _SUCCESS_HEADERS = {
     "get /v1/orders": ("Link",),
     "get /v1/orders/{order_id}": ("ETag", "Preference-Applied"),
 }
+_LIMITS = ("RateLimit", "RateLimit-Policy")
 _THIS_ORDER = ("order_id", "$response.body#/order_id")
 _THIS_ITEM = ("sku", "$response.body#/sku")
 _FOLLOW = ("order_story", "cancel_order", "events_of_order")
@@ -215,10 +219,11 @@ def _complete(operation: dict[str, Any], name: str, scope: str | None) -> None:
         responses[success]["content"] = {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENT}}
     headers = [*_SUCCESS_HEADERS.get(name, ()), "X-Correlation-Id"]
     responses[success].setdefault("headers", {}).update(_header_refs(headers))
-    if "204" in responses:
-        responses["204"]["headers"] = _header_refs(["X-Correlation-Id"])
     if scope is None:
         return
+    responses[success]["headers"].update(_header_refs(_LIMITS))
+    if "204" in responses:
+        responses["204"]["headers"] = _header_refs(["X-Correlation-Id", *_LIMITS])
     operation["security"] = [{"bearer": [scope]}]
     operation["description"] += f"\n\nNeeds the scope `{scope}`."
     parameters = operation.setdefault("parameters", [])
@@ -226,7 +231,8 @@ def _complete(operation: dict[str, Any], name: str, scope: str | None) -> None:
         parameters.append({**_KEY, "required": _KEYS[name]})
     parameters += [_CORRELATION, _TRACEPARENT]
     if name == "get /v1/orders/{order_id}":
-        responses["304"] = {"description": "Not changed.", "headers": _header_refs(["ETag", "X-Correlation-Id"])}
+        unchanged = _header_refs(["ETag", "X-Correlation-Id", *_LIMITS])
+        responses["304"] = {"description": "Not changed.", "headers": unchanged}
     if name in _LINKS:
         found, follow = _LINKS[name]
         responses[success]["links"] = {link: {"operationId": link, "parameters": dict([found])} for link in follow}

@@ -40,7 +40,7 @@ def problem_of(error: Exception) -> Problem:
         case RequestValidationError():
             return _of_validation(error.errors())
         case HTTPException(status_code=404):
-            return NoSuchRoute("Check the address against /docs or /openapi.json.")
+            return NoSuchRoute("Check the address against the description of the API.")
         case HTTPException(status_code=400):
             return MalformedBody("The body cannot be read as JSON.")
         case _:

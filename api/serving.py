@@ -60,6 +60,8 @@ def serve(
     config = uvicorn.Config(
         application,
         http=bounded(connections_of_an_address, most_by_files()),
+        # Whatever is installed beside it: there is nothing at the end of a web socket, and no bounds on one.
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,5 +1,6 @@
 """What the gateway reads: the timeline's tables, in the timeline's own database, never written from here."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from streams.kit.keys import item_key
 from streams.kit.logs import logger
 
 CONNECTIONS = 8
+MOST_CATCHING_UP = 3
+"""Of these, for streams that are taken up again: each may have far to read, and all others read on meanwhile."""
 WAIT_SECONDS = 1.0
 STATEMENT_SECONDS = 2
 MOST_STORIES = 2_000
@@ -137,6 +140,7 @@ class Timeline:
                 " -c TimeZone=UTC",
             },
         )
+        self._catching_up = asyncio.Semaphore(MOST_CATCHING_UP)
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
@@ -184,7 +188,8 @@ class Timeline:
 
     async def told_to(self, tenant: str, customer: str, since: Mapping[int, int], window: int | None) -> list[Told]:
         """Of that customer's orders: what was told in these lanes after these ordinals, and `window` ordinals on."""
-        return await self._told(since, window or _FOR_EVER, tenant=tenant, customer=customer)
+        async with self._catching_up:
+            return await self._told(since, window or _FOR_EVER, tenant=tenant, customer=customer)
 
     async def told_of(self, order_id: str) -> list[Told]:
         """All that was told of an order."""

@@ -15,7 +15,6 @@ would wait unseen until another ends.
 """
 
 import asyncio
-import json
 import resource
 from collections import Counter
 from typing import Any
@@ -23,8 +22,10 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.correlation import new_id
+from api.correlation import CORRELATION_HEADER, new_id
+from api.edge import ALWAYS
 from api.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, Problem, TooManyConnections
+from api.problems import render
 from api.telemetry import CUT_OFF
 
 HEAD_SECONDS = 10.0
@@ -183,16 +184,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         CUT_OFF.labels(problem.slug).inc()
         correlation = new_id()
-        body = json.dumps(problem.document(correlation), separators=(",", ":")).encode()
-        headers = {
-            "Content-Type": "application/problem+json",
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "X-Correlation-Id": correlation,
-            "Connection": "close",
-            **problem.headers,
-        }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(STATUS_LINE[problem.status] + lines.encode() + b"\r\n" + body)
+        answer = render(problem, correlation)
+        headers = [
+            *self.server_state.default_headers,
+            *answer.raw_headers,
+            (CORRELATION_HEADER, correlation.encode()),
+            *ALWAYS,
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + bytes(answer.body))
         self.transport.close()

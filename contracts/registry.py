@@ -34,7 +34,7 @@ class Pushed(NamedTuple):
 def push(url: str, language: Language) -> list[Pushed]:
     """Register every released version, in order. Raises `LanguageError` when the registry refuses one."""
     client = _client(url)
-    client.set_config(config=ServerConfig(compatibility=RULE))
+    _set_rule(client)
     subjects = set(client.get_subjects())
     pushed = []
     for schema in language:
@@ -42,7 +42,7 @@ def push(url: str, language: Language) -> list[Pushed]:
         if known is None:
             pushed.append(Pushed(schema, _register(client, schema), new=True))
             if schema.subject not in subjects:
-                client.set_config(schema.subject, ServerConfig(compatibility=RULE))
+                _set_rule(client, schema.subject)
                 subjects.add(schema.subject)
         else:
             pushed.append(Pushed(schema, known, new=False))
@@ -115,9 +115,18 @@ def _client(url: str) -> SchemaRegistryClient:
     return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS})
 
 
-def _rule(client: SchemaRegistryClient) -> str | None:
+def _set_rule(client: SchemaRegistryClient, subject: str | None = None) -> None:
     try:
-        config = client.get_config()
+        client.set_config(subject, ServerConfig(compatibility=RULE))
+    except SchemaRegistryError as error:
+        # A slow registry was asked twice by the client, and tells the second that the first has made the rule.
+        if error.http_status_code != _CONFLICT or _rule(client, subject) != RULE.value:
+            raise
+
+
+def _rule(client: SchemaRegistryClient, subject: str | None = None) -> str | None:
+    try:
+        config = client.get_config(subject)
     except SchemaRegistryError as error:
         if error.http_status_code == _NOT_FOUND:
             return None

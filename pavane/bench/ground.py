@@ -29,6 +29,8 @@ class Ground:
         self.platform = platform
         self.addresses = stack.addresses
         self.extra: dict[str, int] = {}
+        #: Something is wrong, and what is there shows it.
+        self.is_kept = False
         #: Every database in which a saga leaves something.
         self.databases = {name: self.addresses.postgres[name] for name in (*services(), WORLD_DATABASE)}
         self._names = {url.rpartition("/")[2].partition("?")[0]: name for name, url in self.databases.items()}
@@ -65,7 +67,7 @@ async def ground(
     brokers: int = 1,
     workers: int = 1,
 ) -> AsyncIterator[tuple[Ground, Usage]]:
-    """Everything up, until the block ends; then the folder is removed, unless the block failed.
+    """Everything up, until the block ends; then the folder is removed, unless the block failed or says otherwise.
 
     `workers`: processes of each service. `brokers`: of an embedded Kafka.
     """
@@ -84,6 +86,5 @@ async def ground(
             os.environ.pop(topics.PARTITIONS)
             if before is not None:
                 os.environ[topics.PARTITIONS] = before
-    shutil.rmtree(folder, ignore_errors=True)
-
-
+    if not found.is_kept:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pavane.bench import machine
+from pavane.bench.goals import Goal
 from pavane.lines import Lines
 
 PLAIN_LINE_SECONDS = 10.0
@@ -33,6 +34,7 @@ class Result(NamedTuple):
     rows: Sequence[Row]
     document: Mapping[str, Any]
     notes: Sequence[str] = ()
+    goals: Sequence[Goal] = ()
 
 
 class Progress:
@@ -111,6 +113,10 @@ class Report:
         self._lines.console.print(table)
         for note in result.notes:
             self._lines.say(f"  {note}")
-        self._document["scenarios"][name] = {**result.document, "load_average_after": machine.facts()["load_average"]}
+        for goal in result.goals:
+            self._lines.say(f"  {goal.line()}")
+        goals = {"goals": [goal.document() for goal in result.goals]} if result.goals else {}
+        load = {"load_average_after": machine.facts()["load_average"]}
+        self._document["scenarios"][name] = {**result.document, **goals, **load}
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "bench.json").write_text(json.dumps(self._document, indent=2) + "\n")

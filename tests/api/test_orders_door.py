@@ -1,5 +1,6 @@
 """What the gateway takes and refuses of orders, before any server is asked."""
 
+import json
 import unicodedata
 from typing import Any
 
@@ -13,6 +14,7 @@ from api.bodies import plain_text
 from api.errors import NotAccepted, OutcomeUnknown
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.idempotency import name_of
+from streams.kit.protection import DataKey
 from tests.api.conftest import Door, as_customer, order, token
 
 
@@ -150,6 +152,37 @@ async def test_a_refusal_never_repeats_what_was_sent(door: Door):
     assert "Secret" not in answer.text
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "cp1252"])
+async def test_json_in_another_encoding_than_utf_8_is_refused(door: Door, encoding: str):
+    body = json.dumps(order(payment_method="card-ok", ship_to={"city": "Zürich"}), ensure_ascii=False).encode(encoding)
+    headers = as_customer(idempotency_key="k1", content_type="application/json; charset=utf-8")
+
+    answer = await door.http.post("/v1/orders", content=body, headers=headers)
+
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/malformed-body")
+    assert not door.log.requests
+
+
+@pytest.mark.parametrize(
+    ("once", "twice"),
+    [
+        ('"currency": "EUR"', '"currency": "EUR", "currency": "USD"'),
+        ('"quantity": 2', '"quantity": 2, "quantity": 2'),
+        ('"city"', '"city": "Paris", "c\\u0069ty"'),
+    ],
+)
+async def test_a_name_that_stands_twice_is_refused_at_any_depth(door: Door, once: str, twice: str):
+    body = json.dumps(order())
+    assert once in body
+    headers = as_customer(idempotency_key="k1", content_type="application/json")
+
+    answer = await door.http.post("/v1/orders", content=body.replace(once, twice), headers=headers)
+
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/malformed-body")
+    assert "twice" in answer.json()["detail"]
+    assert not door.log.requests
+
+
 @pytest.mark.parametrize("body", [b"{", b"", b"[" * 50_000, b"\xff\xfe", b'{"lines": NaN}'])
 async def test_what_is_not_an_order_in_json_is_a_problem_of_the_caller(door: Door, body: bytes):
     headers = {**as_customer(idempotency_key="k1"), "Content-Type": "application/json"}
@@ -207,6 +240,16 @@ async def test_a_customer_is_not_who_is_named_like_a_customers_token(door: Door)
     await door.http.post("/v1/orders", json=order(), headers=as_customer(victim, idempotency_key="k2"))
 
     assert door.keys.reveal("customer", door.log.last.customer) == victim
+
+
+async def test_each_personal_text_of_an_order_is_sealed_once(door: Door, monkeypatch: pytest.MonkeyPatch):
+    sealed: list[str] = []
+    protect = DataKey.protect
+    monkeypatch.setattr(DataKey, "protect", lambda key, field, text: sealed.append(field) or protect(key, field, text))
+
+    await door.http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+
+    assert sorted(sealed) == ["city", "customer", "postal_code", "recipient", "street"]
 
 
 async def test_while_a_customer_is_being_forgotten_nothing_new_is_taken(door: Door):

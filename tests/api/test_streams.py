@@ -16,6 +16,7 @@ import pytest
 
 from api import feed, streams
 from api.routes.live import read_positions, written_positions
+from api.timeline import CONNECTIONS, MOST_CATCHING_UP, Timeline
 from tests.api.conftest import Door, as_customer
 from tests.api.stories import SAGA, Teller, new_order
 from tests.waiting import eventually
@@ -327,3 +328,35 @@ async def test_to_leave_costs_the_same_however_many_listen(door: Door):
     assert listening._of_one["shop", "ada"] == 1
     stays.close()
     assert len(listening._of_one) == others
+
+
+async def test_streams_that_are_taken_up_again_leave_connections_for_all_other_readers(environment: dict[str, str]):
+    """Each may have far to read, and costs no more than any other request."""
+    url = environment["PAVANE_DATABASE_TIMELINE"]
+    timeline = Timeline(url)
+    await timeline.open()
+    try:
+        # All its connections are there before anything waits.
+        await asyncio.gather(*(timeline.heads() for _ in range(CONNECTIONS)))
+        async with await psycopg.AsyncConnection.connect(url) as slow:
+            await slow.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
+            catching_up = [
+                asyncio.create_task(timeline.told_to("shop", "c7", {0: 0}, None)) for _ in range(2 * CONNECTIONS)
+            ]
+            await eventually(lambda: _waiting_for_locks(url, MOST_CATCHING_UP), SOON, "some read")
+            assert await timeline.price("shop", "never-heard-of") is None
+            for each in catching_up:
+                each.cancel()
+            await asyncio.gather(*catching_up, return_exceptions=True)
+    finally:
+        await timeline.close()
+
+
+async def _waiting_for_locks(url: str, count: int) -> bool:
+    async with await psycopg.AsyncConnection.connect(url) as database:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND application_name = 'pavane-gateway'"
+        )
+        [found] = await (await database.execute(query)).fetchone() or (0,)
+        return bool(found >= count)

