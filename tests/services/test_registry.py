@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,8 @@ from contracts import registry
 from pavane.main import app
 from streams.kit.errors import LanguageError
 from streams.kit.language import Language
+
+PUSHERS = 8
 
 
 @pytest.fixture
@@ -55,6 +58,15 @@ def test_what_was_pushed_is_known_and_not_new_again(stack: Any, tmp_path: Path, 
     assert (first.new, first.schema.subject) == (True, f"{topic}-pavane.{topic}.Told")
     (again,) = registry.push(url, language)
     assert (again.new, again.schema_id) == (False, first.schema_id)
+    assert differences(url, language) == ""
+
+
+def test_several_who_push_at_once_all_find_everything_there(stack: Any, tmp_path: Path, topic: str) -> None:
+    url = stack.addresses.registry_url
+    language = release(tmp_path, topic, 1)
+    with ThreadPoolExecutor(PUSHERS) as pool:
+        pushed = [each for (each,) in pool.map(lambda _: registry.push(url, language), range(PUSHERS))]
+    assert len({each.schema_id for each in pushed}) == 1
     assert differences(url, language) == ""
 
 
