@@ -30,7 +30,9 @@ from streams.kit.postgres import GIVEN_UP
 DONE, NOT_AGREED = 0, 1
 LOOK_BACK_RECORDS = 20_000
 RESTORE = "log restore"
-_LANES: LiteralString = "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes"
+_LANES: LiteralString = (
+    "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes ORDER BY partition"
+)
 _KEPT: LiteralString = "SELECT number, facts FROM outbox WHERE partition = %s ORDER BY number"
 _SAY_AGAIN: LiteralString = (
     "UPDATE lanes SET acknowledged = least(acknowledged, %s), epoch = epoch + 1, halted = NULL WHERE partition = %s"
