@@ -39,7 +39,8 @@ class Found(NamedTuple):
     """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at.
 
     `unheard`: what waits and is in no story, so that more orders may be late.
-    `more`: stories that may be late as well were not looked at; these are the oldest.
+    `more`: stories that may be late as well were not looked at; these are the oldest. `log_away`: that Kafka does not
+    answer, and how, if it does not.
     """
 
     late: Sequence[tuple[Late, Why]]
@@ -48,6 +49,7 @@ class Found(NamedTuple):
     at: datetime
     unheard: Sequence[Unheard] = ()
     more: bool = False
+    log_away: str = ""
 
 
 async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
@@ -78,7 +80,7 @@ async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
     for each in overdue:
         home = partition_of(each.order_id.encode(), partitions)
         reasons.append((each, why(known, each.speaker, each.order_id, home, _asks(each, told[each.order_id]))))
-    return Found(reasons, steps, len(found), now, waiting, len(found) == MOST_STORIES)
+    return Found(reasons, steps, len(found), now, waiting, len(found) == MOST_STORIES, known.log_away)
 
 
 def _asks(owed: Late, story: Sequence[Entry]) -> list[str]:

@@ -10,7 +10,7 @@ from api.late import Late
 from pavane.dead_letters.desk import Desk
 from pavane.lanes.listing import Lane
 from pavane.overdue.looking import Found
-from pavane.overdue.reasons import Known, Waiting, Why, behind, why
+from pavane.overdue.reasons import LOG_AWAY, LOG_BACK, Known, Waiting, Why, behind, why
 from pavane.overdue.telling import _document, lines
 from pavane.overdue.unheard import Unheard, unheard
 from streams.kit.errors import BreakerOpen
@@ -172,10 +172,15 @@ def test_while_kafka_does_not_answer_it_is_not_asked_what_there_is_to_hear_and_t
 
     found = unheard(cast("Desk", None), nobody, ["timeline", "orders"], NOON)
 
-    said = lines(Found([], {}, 2, NOON, found), most=20)
-    assert said[0] == "No order that the timeline knows is overdue, of 2 orders under way. But:"
-    assert "Nobody knows which requests orders has yet to hear: Kafka does not answer: nothing is heard or said" in said
-    assert [line for line in said if "'pavane topics plan' answers when they are back" in line]
+    assert {(each.service, each.why.reason) for each in found} == {("timeline", LOG_AWAY), ("orders", LOG_AWAY)}
+    told = ["Kafka at 127.0.0.1:9 does not answer. What is in no story yet, nobody can count.", f"    {LOG_BACK}"]
+    seen = Found([], {}, 2, NOON, found, log_away=nobody.log_away)
+    assert lines(seen, most=20)[0] == "No order that the timeline knows is overdue, of 2 orders under way. But:"
+    assert lines(seen, most=20)[2:] == told
+    both = [(late(1), why(nobody, "shipping", "o-1", 2)), (late(2), why(nobody, "shipping", "o-2", 2))]
+    said = lines(seen._replace(late=both), most=20)
+    assert said[2:5] == [*told, "2 orders for shipping: Kafka does not answer: nothing is heard or said"]
+    assert said.count(told[1]) == 1
 
 
 def test_that_nobody_knows_what_a_service_without_its_database_has_to_hear_is_told():
