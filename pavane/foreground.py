@@ -1,6 +1,6 @@
 """The commands that stay in the foreground: the stack alone, some services, or everything.
 
-What they start is supervised: it is started again when it has died, hangs or gets nowhere.
+What they start is supervised: it is started again when it has died, hangs or gets nowhere; a server, when it has ended.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from pavane.instance import MODULES, Instance
 from pavane.lines import Lines
 from pavane.platform import Platform
 from pavane.running import environment_of
+from pavane.servers import keep_all
 from pavane.supervisor import Supervisor
 from streams.kit.errors import WrongSetting
 from streams.kit.run import services
@@ -35,7 +36,7 @@ async def up(data: Path) -> int:
         for variable, value in stack.addresses.environment().items():
             lines.say(f"  export {variable}='{value}'")
         lines.say("\nCtrl-C stops it.")
-        await asyncio.Event().wait()
+        await keep_all(stack, lines.say)
     finally:
         await stack.stop()
     return 0
@@ -55,7 +56,9 @@ async def run_everything(data: Path) -> int:
         provider = {name: os.environ[name] for name in (JWKS,) if os.environ.get(name)}
         async with Platform(stack, environment=provider, on_step=lines.step) as platform:
             lines.say(f"\nOrders are taken at {platform.gateway_url}. Logs are in {data / 'logs'}. Ctrl-C stops it.")
-            await platform.supervise(lines.say)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(keep_all(stack, lines.say))
+                group.create_task(platform.supervise(lines.say))
     finally:
         await stack.stop()
     return 0

@@ -98,7 +98,7 @@ async def _until_nothing(look: Callable[[], Awaitable[list[str]]], looks: int, t
             waiting = await look()
         except KafkaException as error:
             # A broker that was just restarted does not know yet: look again.
-            waiting = [f"Kafka does not say where its topics end: {error}"]
+            waiting = [f"Kafka does not say where its topics end: {error.args[0].str()}"]
         still = 0 if waiting else still + 1
         if still == looks:
             return

@@ -24,6 +24,8 @@ from streams.kit.log import Record, ToSay
 _encode = msgspec.msgpack.Encoder().encode
 Where = tuple[str, int]
 PartitionOf = Callable[[bytes], int]
+PassedOver = Callable[[str, int, int], bool]
+"""Asked with topic, partition and offset."""
 
 PROMISE = (
     "Every lane's sequences have no gap, first appear in order and in the partition of their key, are repeated byte by "
@@ -48,10 +50,11 @@ class Said(NamedTuple):
 class Ledger:
     """Filled by `note` for every record of the log, topic by topic, and then by `unsaid` for what is in the outboxes.
 
-    `partition_of`: where a key belongs.
+    `partition_of`: where a key belongs. `passed_over`: whether all who hear a topic have gone on behind a record that
+    is nobody's fact, as somebody had decided; then it harms no promise any more, and is only told.
     """
 
-    def __init__(self, decoder: Decoder, partition_of: PartitionOf) -> None:
+    def __init__(self, decoder: Decoder, partition_of: PartitionOf, passed_over: PassedOver) -> None:
         self.lanes: dict[Where, LaneLog] = {}
         self.requests: dict[Where, RequestLog] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -61,6 +64,7 @@ class Ledger:
         self.names = Index()
         self._decoder = decoder
         self._partition_of = partition_of
+        self._passed_over = passed_over
         self._homes: dict[int, int] = {}
         self.topics = Index()
         self._sequences = Tally("sequences", PROMISE)
@@ -145,12 +149,19 @@ class Ledger:
             said = envelope.read(record.headers)
         except (ValueError, AttributeError) as error:
             # A header of somebody else's may have no value at all.
-            self._broken(record, f"it has no envelope of ours ({error}): somebody else than {record.topic} wrote it")
+            self._foreign(record, f"it has no envelope of ours ({error}): somebody else than {record.topic} wrote it")
             return None
         if said.speaker != record.topic or said.partition != record.partition:
-            self._broken(record, f"it says that it is {said.id}: it was written to the wrong topic or partition")
+            self._foreign(record, f"it says that it is {said.id}: it was written to the wrong topic or partition")
             return None
         return said
+
+    def _foreign(self, record: Record, what: str) -> None:
+        if self._passed_over(record.topic, record.partition, record.offset):
+            where = f"{record.topic}/{record.partition} offset {record.offset}"
+            self._sequences.note(f"{where}: {what}; all who hear the topic have passed over it")
+        else:
+            self._broken(record, what)
 
     def _place(self, lane: LaneLog, record: Record, said: Envelope) -> bool:
         """Add the fact to its lane, unless it was there before."""

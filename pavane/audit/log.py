@@ -68,7 +68,8 @@ class LogReader:
         try:
             found = [(at, self._consumer.get_watermark_offsets(at, timeout=TIMEOUT_SECONDS)) for at in beyond]
         except KafkaException as error:
-            raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {error}") from error
+            why = error.args[0].str()
+            raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {why}") from error
         return [
             RecordsAstray(at.topic, at.partition, end - start, partition_count)
             for at, (start, end) in found
@@ -79,7 +80,8 @@ class LogReader:
         try:
             found = self._consumer.list_topics(timeout=TIMEOUT_SECONDS).topics
         except KafkaException as error:
-            raise EvidenceMissing(f"Kafka at {self._bootstrap} (PAVANE_KAFKA) does not answer: {error}") from error
+            why = error.args[0].str()
+            raise EvidenceMissing(f"Kafka at {self._bootstrap} (PAVANE_KAFKA) does not answer: {why}") from error
         if missing := sorted(topic for topic in topics if topic not in found):
             raise EvidenceMissing(
                 f"Kafka at {self._bootstrap} has no topic {', '.join(missing)}: run 'pavane topics apply', or check "
@@ -102,7 +104,8 @@ class LogReader:
                 for partition in range(partition_count)
             }
         except KafkaException as error:
-            raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {error}") from error
+            why = error.args[0].str()
+            raise EvidenceMissing(f"Kafka at {self._bootstrap} does not tell where its log ends: {why}") from error
 
     def records(
         self, topics: Sequence[str], ends: Mapping[Where, int], starts: Mapping[Where, int] = MappingProxyType({})

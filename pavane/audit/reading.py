@@ -14,7 +14,7 @@ class Reading:
     """Filled by `hear`, then by `hear_unsaid`. `rebuilds`: by service, as far as each snapshot's clock goes."""
 
     def __init__(self, snapshots: Mapping[str, Snapshot], decoder: Decoder, partition_of: PartitionOf) -> None:
-        self.ledger = Ledger(decoder, partition_of)
+        self.ledger = Ledger(decoder, partition_of, self._passed_over)
         self.orders = Orders()
         self.rebuilds = {name: Rebuild(snapshot) for name, snapshot in snapshots.items()}
         self._snapshots = snapshots
@@ -22,6 +22,10 @@ class Reading:
         for each in self.rebuilds.values():
             for topic in each.topics:
                 self._listening.setdefault(topic, []).append(each)
+
+    def _passed_over(self, topic: str, partition: int, offset: int) -> bool:
+        hearing = [each for each in self._snapshots.values() if topic in each.service.topics]
+        return bool(hearing) and all(each.passed_over(topic, partition, offset) for each in hearing)
 
     def hear(self, records: Iterable[Record]) -> None:
         """Hear every fact once; those of each partition in order."""

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pavane.dead_letters.words import count
+
 MOST_EXAMPLES = 20
 SHOWN_EXAMPLES = 5
 
@@ -134,7 +136,7 @@ def table(report: Report) -> RenderableType:
 def _details(report: Report) -> Iterator[RenderableType]:
     for verdict in report.verdicts:
         if not verdict.clean:
-            yield Text(f"{verdict.name}: {verdict.violation_count:,} violations", style="bold red")
+            yield Text(f"{verdict.name}: {count(verdict.violation_count, 'violation')}", style="bold red")
             yield from _some(verdict.violations, verdict.violation_count)
         if verdict.notes:
             yield Text(f"{verdict.name}:", style="bold")
@@ -153,5 +155,6 @@ def _closing(report: Report) -> Text:
         broken = sum(not verdict.clean for verdict in report.verdicts)
         return Text(f"{broken} of {len(report.verdicts)} invariants are broken.", style="bold red")
     read = f" The log was read from where the audit of {report.since:%F %T} UTC had come." if report.since else ""
-    rest = f" {report.unsettled:,} things were still on their way." if report.unsettled else ""
+    was = "thing was still on its way" if report.unsettled == 1 else "things were still on their way"
+    rest = f" {report.unsettled:,} {was}." if report.unsettled else ""
     return Text(f"All {len(report.verdicts)} invariants hold ({report.seconds:.1f} s).{rest}{read}", style="green")

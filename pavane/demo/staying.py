@@ -1,5 +1,6 @@
 """After the count: everything stays up for the user to try, until Ctrl-C."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from pavane.demo.plan import TENANT, Order
 from pavane.lines import Lines
 from pavane.platform import Platform
+from pavane.servers import keep_all
 
 DEFAULT_DATA = Path(".data")
 TRIED = "billing"
@@ -15,7 +17,9 @@ TRIED = "billing"
 async def stay(platform: Platform, lines: Lines, order: Order | None) -> None:
     """Tell what there is to try, and keep everything running. Never returns: it is called off."""
     tell(platform, lines, order)
-    await platform.supervise(lines.say)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keep_all(platform.stack, lines.say))
+        group.create_task(platform.supervise(lines.say))
 
 
 def tell(platform: Platform, lines: Lines, order: Order | None) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from contracts.compatibility import why_unreadable
 from contracts.finding import Finding
-from streams.kit.announcing import Announcement, AvroSchema
+from streams.kit.announcing import ANNOUNCE_SECONDS, Announcement, AvroSchema
 from streams.kit.lane import REQUESTS
 
 EventName = tuple[str, str]
@@ -48,6 +48,7 @@ class Live(NamedTuple):
     """What is live now. `registry`: every registered version of each event that the version knows. `lacking`: events
     that it says and that the registry does not have so. `silent`: services that run a version which announces nothing.
     `columns`: of each table of its database, and whether a row needs a value for it. `in_flight`: orders not ended.
+    `remade`: services of which no version is known since their database was made again, and when that was.
     """
 
     running: Mapping[str, Sequence[Running]]
@@ -57,6 +58,7 @@ class Live(NamedTuple):
     met: Sequence[Met]
     columns: Mapping[str, Mapping[str, bool]]
     in_flight: int
+    remade: Mapping[str, datetime] = {}
 
     def others(self, service: str) -> Iterator[Running]:
         """The versions of all other services."""
@@ -105,8 +107,12 @@ def _unregistered(candidate: Announcement, live: Live) -> Iterator[Finding]:
 
 def _unknown_to_us(candidate: Announcement, live: Live) -> Iterator[Finding]:
     """It cannot be judged against who does not say what it hears."""
-    if live.silent:
-        who = ", ".join(sorted(live.silent))
+    for who, at in sorted(live.remade.items()):
+        what = f"what ran of {who} is not known, since its database was made again at {at:%Y-%m-%d %H:%M:%S} UTC."
+        remedy = f"A process that runs says its version every {ANNOUNCE_SECONDS:.0f} seconds: ask again. If none does, "
+        yield Finding(candidate.service, what, f"{remedy}start the version that ran before.")
+    if silent := live.silent - live.remade.keys():
+        who = ", ".join(sorted(silent))
         what = f"cannot be judged against the last version of {who}, which does not announce what it says and hears."
         remedy = "This once, go by 'pavane schemas check'; versions of now announce themselves when they start."
         yield Finding(candidate.service, what, remedy)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from pavane.deploy.judging import EventName, Live, Met, Running
 from pavane.deploy.meeting import Meeting, meeting
 from pavane.instance import GATEWAY
 from pavane.lanes.listing import lanes_of
+from pavane.rebuild.swapping import SWAP
 from streams.kit.announcing import Announcement, AvroSchema
 
 #: Three times as long as a process is silent between two announcements.
@@ -29,6 +31,7 @@ COLUMNS: LiteralString = """
 SELECT table_name, column_name, is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'
   FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY table_name, ordinal_position
 """
+MADE_AGAIN: LiteralString = "SELECT max(ended_at) FROM operations WHERE what = %s"
 IN_FLIGHT: LiteralString = "SELECT count(*) FROM orders WHERE status = 'placed'"
 
 
@@ -58,6 +61,7 @@ async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
         met=[Met(*kind, asked.by_id.get(kind.schema_id), *seen) for kind, seen in met.seen.items()],
         columns=columns,
         in_flight=in_flight,
+        remade={name: at for name in ran if not ran[name] and (at := await _made_again(desk, name)) is not None},
     )
     return Found(live, met.left_out)
 
@@ -76,6 +80,16 @@ async def _announced(desk: Desk, service: str) -> list[Running]:
         cursor = await connection.execute(ANNOUNCED, (LIVE_SECONDS, service))
         rows = await cursor.fetchall()
     return [Running(msgspec.convert(document, Announcement), *rest) for document, *rest in rows]
+
+
+async def _made_again(desk: Desk, service: str) -> datetime | None:
+    """When the database was made again in which it would announce itself, if it was."""
+    async with desk.database(home(service), reading=True) as connection:
+        there = await (await connection.execute("SELECT to_regclass('operations') IS NOT NULL")).fetchall()
+        if not there[0][0]:
+            return None
+        [(at,)] = await (await connection.execute(MADE_AGAIN, (SWAP,))).fetchall()
+        return at if isinstance(at, datetime) else None
 
 
 def _those_that_count(versions: Sequence[Running]) -> list[Running]:

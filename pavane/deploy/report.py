@@ -53,12 +53,17 @@ def lines(answer: Answer, live: Live, now: datetime) -> Iterator[str]:
     for name, running in sorted(live.running.items()):
         versions = [f"{each.said.version}{'' if each.is_live else ' (last ran ' + age(each.last_at, now) + ' ago)'}"
                     for each in running]  # fmt: skip
-        yield f"  {name}: {', '.join(versions) or 'never ran'}"
+        yield f"  {name}: {', '.join(versions) or _of_none(live, name, now)}"
     schemas = sum(map(len, live.registry.values()))
     yield f"  the registry: {count(schemas, 'version')} of {count(len(live.registry), 'event')} that it says or hears"
     yield f"  {count(live.in_flight, 'order')} in flight"
     unread = _unread(live)
     yield f"  {count(sum(met.records for met in unread), 'record')} to hear{_oldest(unread, now)}"
+
+
+def _of_none(live: Live, name: str, now: datetime) -> str:
+    made_again = live.remade.get(name)
+    return f"not known since its database was made again {age(made_again, now)} ago" if made_again else "never ran"
 
 
 def document(answer: Answer, live: Live) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class LogView:
         try:
             yield cls(bootstrap, consumer)
         except KafkaException as error:
-            raise NotAsked(f"Kafka at {bootstrap} (PAVANE_KAFKA) does not answer: {error}") from error
+            raise NotAsked(f"Kafka at {bootstrap} (PAVANE_KAFKA) does not answer: {error.args[0].str()}") from error
         finally:
             consumer.close()
 

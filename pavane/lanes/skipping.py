@@ -178,6 +178,12 @@ class Skip:
         if len(plan.shown) == MOST_SHOWN:
             yield f"  and up to {plan.to - 1 - plan.shown[-1].offset:,} more"
         thing = "request" if self._topic.endswith(REQUESTS) else "fact"
+        is_known = plan.next is not None or self._topic in self._desk.databases
+        if thing == "fact" and not plan.lost and is_known:
+            yield f"It misses no fact of {self._topic}."
+            if plan.next is not None:
+                yield _next(plan)
+            return
         yield f"It will never have heard {count(plan.lost, thing)} of {self._topic}, at most."
         yield _next(plan)
         yield "What it did not hear it does not answer: run 'pavane audit' afterwards, it names the orders concerned."

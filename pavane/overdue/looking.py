@@ -1,4 +1,7 @@
-"""What is asked: the timeline for stories, every service for its lanes and parked records, Kafka for who holds what."""
+"""What is asked: the timeline for stories, every service for its lanes and parked records, Kafka for who holds what.
+
+Only the timeline must answer: whatever else does not is a reason.
+"""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence, Set
@@ -36,7 +39,8 @@ class Found(NamedTuple):
     """Late orders with the reason of each, and what is usual. `looked_at`: stories that were looked at.
 
     `unheard`: what waits and is in no story, so that more orders may be late.
-    `more`: stories that may be late as well were not looked at; these are the oldest.
+    `more`: stories that may be late as well were not looked at; these are the oldest. `log_away`: that Kafka does not
+    answer, and how, if it does not.
     """
 
     late: Sequence[tuple[Late, Why]]
@@ -45,6 +49,7 @@ class Found(NamedTuple):
     at: datetime
     unheard: Sequence[Unheard] = ()
     more: bool = False
+    log_away: str = ""
 
 
 async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
@@ -64,14 +69,18 @@ async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
     known = await _known(desk, overdue)
     # What the view has not heard may be owed by anybody.
     watched = [VIEW, *([ACCEPTS] if not speakers or ACCEPTS in speakers else [])]
-    waiting = await asyncio.to_thread(unheard, desk, known, watched, now)
+    try:
+        waiting = await asyncio.to_thread(unheard, desk, known, watched, now)
+    except NotAsked as error:  # it went away meanwhile, or some of its brokers did
+        known = known._replace(log_away=str(error))
+        waiting = unheard(desk, known, watched, now)
     partitions = 1 + max((partition for _, partition in known.lanes), default=0)
     known = known._replace(stale={lane for each in waiting if each.service == VIEW for lane in each.lanes})
     reasons = []
     for each in overdue:
         home = partition_of(each.order_id.encode(), partitions)
         reasons.append((each, why(known, each.speaker, each.order_id, home, _asks(each, told[each.order_id]))))
-    return Found(reasons, steps, len(found), now, waiting, len(found) == MOST_STORIES)
+    return Found(reasons, steps, len(found), now, waiting, len(found) == MOST_STORIES, known.log_away)
 
 
 def _asks(owed: Late, story: Sequence[Entry]) -> list[str]:
@@ -103,9 +112,14 @@ async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
                 unsaid |= {(service, key) for key in await _unsaid(connection, service)}
         except DatabaseUnreadable as error:
             away[service] = str(error)
-    lanes = await with_the_log(desk, stand)
-    held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
-    return Known({(lane.service, lane.partition): lane for lane in lanes}, held, parked, away, unsaid)
+    held, log_away = None, ""
+    try:
+        stand = await with_the_log(desk, stand)
+        held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
+    except NotAsked as error:
+        log_away = str(error)
+    lanes = {(lane.service, lane.partition): lane for lane in stand}
+    return Known(lanes, held, parked, away, unsaid, log_away=log_away)
 
 
 async def _unsaid(connection: Connection, service: str) -> set[str]:

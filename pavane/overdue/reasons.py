@@ -7,6 +7,9 @@ from typing import NamedTuple
 from pavane.lanes.listing import Lane
 from streams.kit.errors import BreakerOpen
 
+LOG_AWAY = "Kafka does not answer: nothing is heard or said"
+LOG_BACK = "start its brokers, and nothing else; 'pavane topics plan' answers when they are back"
+
 
 class Waiting(NamedTuple):
     """A parked record of an order, the first of its key. `id` as `pavane dead-letters` has it."""
@@ -22,7 +25,7 @@ class Known(NamedTuple):
     """What is known beside the stories. `held`: the lanes that some process of a service holds, none if Kafka does not
     say; `parked` by service and key; `away`: services whose database cannot be asked, and why; `unsaid`: services and
     the orders of which they have decided something that is not in the log yet; `stale`: lanes in which the view has had
-    facts to hear for longer than a moment."""
+    facts to hear for longer than a moment; `log_away`: that Kafka does not answer, and how, if it does not."""
 
     lanes: Mapping[tuple[str, int], Lane]
     held: Mapping[str, Set[int]] | None
@@ -30,6 +33,7 @@ class Known(NamedTuple):
     away: Mapping[str, str] = {}
     unsaid: Set[tuple[str, str]] = frozenset()
     stale: Set[int] = frozenset()
+    log_away: str = ""
 
 
 class Why(NamedTuple):
@@ -87,6 +91,8 @@ def _stands(known: Known, service: str, home: int) -> Why | None:
     lane = known.lanes.get((service, home))
     if lane is not None and lane.halted:
         return Why("its lane is halted", f"pavane lanes list {service}", f"lane {home}: {lane.halted}")
+    if known.log_away:
+        return Why(LOG_AWAY, LOG_BACK, known.log_away)
     if known.held is not None and home not in (held := known.held.get(service, ())):
         alone = sorted(lane for of, lane in known.lanes if of == service and lane not in held)
         return Why(f"no process of {service} holds {_lanes(alone)}", f"pavane run {service}")

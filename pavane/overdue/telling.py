@@ -12,7 +12,7 @@ from pavane.dead_letters.listing import aligned
 from pavane.dead_letters.words import count, cut, plain
 from pavane.lines import a_console
 from pavane.overdue.looking import Found, look
-from pavane.overdue.reasons import Why
+from pavane.overdue.reasons import LOG_AWAY, LOG_BACK, Why
 
 NONE_LATE, SOME_LATE = 0, 1
 MOST_REASONS = 20
@@ -38,13 +38,14 @@ def lines(found: Found, most: int) -> list[str]:
     if not found.late and not found.unheard:
         return [f"No order is overdue{' of the oldest' if found.more else ''}; {known} under way for some seconds."]
     if not found.late:
-        return [f"No order that the timeline knows is overdue, of {known} under way. But:", "", *_unheard(found)]
+        but = [*_log_away(found), *_unheard(found)]
+        return [f"No order that the timeline knows is overdue, of {known} under way. But:", "", *but]
     orders = {late.order_id for late, _ in found.late}
     longest = max(late.waited_seconds for late, _ in found.late)
     is_are = "is" if len(orders) == 1 else "are"
     at_least = "At least " if found.more else ""
     said = [f"{at_least}{count(len(orders), 'order')} {is_are} overdue, the first for {_seconds(longest)}.", ""]
-    said += [*_unheard(found), *_reasons(found)]
+    said += [*_log_away(found), *_unheard(found), *_reasons(found)]
     shown = found.late[:most] if most else found.late
     said += ["", *aligned(HEADINGS, [_row(late, found) for late, _ in shown])]
     if (more := len(found.late) - len(shown)) > 0:
@@ -52,9 +53,18 @@ def lines(found: Found, most: int) -> list[str]:
     return said
 
 
+def _log_away(found: Found) -> Iterator[str]:
+    """What is the reason of almost all, once."""
+    if found.log_away:
+        yield f"{plain(found.log_away)}. What is in no story yet, nobody can count."
+        yield f"    {LOG_BACK}"
+
+
 def _unheard(found: Found) -> Iterator[str]:
     """What more may be late, and why it is in no story."""
     for each in found.unheard:
+        if each.why.reason == LOG_AWAY:
+            continue
         if each.records:
             waiting = f"{count(each.records, each.things)}, the first for {_seconds(each.waited_seconds)}"
             yield f"{each.service} has yet to hear {waiting}: {plain(each.why.reason)}"
@@ -75,6 +85,8 @@ def _reasons(found: Found) -> Iterator[str]:
     for speaker, reason in first[:MOST_REASONS]:
         order_id, why = by_reason[speaker, reason][0]
         yield f"{count(held[speaker, reason], 'order')} for {speaker}: {plain(reason)}"
+        if reason == LOG_AWAY:
+            continue
         if why.detail:
             yield f"    such as {order_id}: {cut(why.detail, LONGEST_DETAIL)}"
         yield f"    {why.remedy}"

@@ -18,7 +18,7 @@ ACCEPTS, VIEW = "orders", "timeline"
 class Unheard(NamedTuple):
     """`service` has yet to hear so many `things` in these lanes, the first of them for so long, and all for one reason.
 
-    No `records`: nobody knows how many, since its database cannot be asked.
+    No `records`: nobody knows how many, since its database or Kafka cannot be asked.
     """
 
     service: str
@@ -30,15 +30,16 @@ class Unheard(NamedTuple):
 
 
 def unheard(desk: Desk, known: Known, services: Sequence[str], now: datetime) -> list[Unheard]:
-    """What has waited for these services longer than a moment, by reason. Raises `NotAsked`."""
+    """What has waited for these services longer than a moment, by reason. Raises `NotAsked` when Kafka does not answer
+    that was not known to be away."""
+    if known.log_away:
+        return [_unknown(known, service) for service in services]
     found: dict[tuple[str, str], Unheard] = {}
     with LogView.at(desk.kafka) as log:
         for service in services:
             if service in known.away:
-                # Nobody knows how far it has heard.
-                why = behind(known, service, 0)
-                things = "request" if service == ACCEPTS else "fact"
-                found[service, why.reason] = Unheard(service, things, 0, 0.0, frozenset(), why)
+                unknown = _unknown(known, service)
+                found[service, unknown.why.reason] = unknown
                 continue
             topics = desk.find(service).topics
             if service == ACCEPTS:
@@ -51,6 +52,12 @@ def unheard(desk: Desk, known: Known, services: Sequence[str], now: datetime) ->
                     lanes=before.lanes | each.lanes,
                 )
     return list(found.values())
+
+
+def _unknown(known: Known, service: str) -> Unheard:
+    """Nobody knows how far it has heard, or what there is to hear."""
+    things = "request" if service == ACCEPTS else "fact"
+    return Unheard(service, things, 0, 0.0, frozenset(), behind(known, service, 0))
 
 
 def _of(log: LogView, known: Known, service: str, topics: Sequence[str], now: datetime) -> Iterator[Unheard]:

@@ -3,23 +3,31 @@
 A backup is a database of the service as it was, restored beside the live one by whatever means (`pg_restore`, a file
 system's snapshot, point-in-time recovery): at one moment its rows were the fold of the facts that its lanes know.
 
+Where those stand is looked up in the log: a fact's sequence says it, unless facts before it were given up there
+(`pavane log restore --give-up`); then they stand at lower offsets.
+
 The limits: rows are taken as they are, so their folds must not have changed since. A backup that knows facts which the
 log has lost is refused: it is what can say them again.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import LiteralString
 
 from psycopg import IsolationLevel, sql
 from psycopg.types.json import Jsonb
 
+from pavane.lanes.reading import LogView
 from pavane.rebuild import beside, standing
 from pavane.rebuild.copying import copied
 from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.standing import LiveLane, Standing
 from pavane.rebuild.stretches import Origin, topics_of
+from streams.kit import envelope
 from streams.kit.events import State
+from streams.kit.log import Extent
 from streams.kit.service import Service
 
 BACKUP = "--from-backup"
@@ -33,12 +41,12 @@ def digest(url: str) -> str:
 
 
 async def take(
-    service: Service, url: str, into: beside.Connection, parked: frozenset[Origin], said: Mapping[int, int]
+    service: Service, url: str, into: beside.Connection, parked: frozenset[Origin], said: Mapping[int, int], kafka: str
 ) -> None:
     """Copy the backup's rows into the fresh tables that `into` sees, and have each lane go on where it was.
 
-    `parked`: the records without which a view is made. `said`: the last sequence of each lane that the log has. All of
-    it happens in the transaction of `into`. Raises `CannotRebuild`, `DatabaseUnreadable`.
+    `parked`: the records without which a view is made. `said`: the last sequence of each lane that the log (at `kafka`)
+    has. All of it happens in the transaction of `into`. Raises `CannotRebuild`, `DatabaseUnreadable`.
     """
     async with beside.connected(service.name, url, "-c jit=off", BACKUP) as backup:
         await backup.set_isolation_level(IsolationLevel.REPEATABLE_READ)
@@ -48,8 +56,9 @@ async def take(
             _judge(service, found, parked, said)
             for state in service.states:
                 await _copy(service, state, backup, into)
+            read_from = await asyncio.to_thread(_positions, service, found.lanes, kafka)
             for lane in found.lanes.values():
-                positions = _positions(service, lane)
+                positions = read_from[lane.partition]
                 moved = Jsonb(positions), Jsonb(dict(lane.clock)), sum(positions.values()), lane.partition
                 await into.execute(_MOVE, moved)
 
@@ -72,11 +81,34 @@ def _judge(service: Service, found: Standing, parked: frozenset[Origin], said: M
             )
 
 
-def _positions(service: Service, lane: LiveLane) -> dict[str, int]:
-    """From where on the lane's facts are read. A service's own fact number n stands at offset n - 1 or later."""
-    if service.is_projection:
-        return {topic: lane.positions.get(topic, 0) for topic in topics_of(service)}
-    return {service.name: lane.clock.get(service.name, 0)}
+def _positions(service: Service, lanes: Mapping[int, LiveLane], kafka: str) -> dict[int, dict[str, int]]:
+    """From where on each lane's facts are read."""
+    topics = topics_of(service)
+    with LogView.at(kafka) as log:
+        extents = log.extents([(topic, partition) for topic in topics for partition in lanes])
+        found = {}
+        for (topic, partition), extent in extents.items():
+            known, heard = lanes[partition].clock.get(topic, 0), lanes[partition].positions
+            found[topic, partition] = behind(log, topic, partition, extent, known, heard.get(topic, known))
+    return {partition: {topic: found.get((topic, partition), 0) for topic in topics} for partition in lanes}
+
+
+def behind(log: LogView, topic: str, partition: int, extent: Extent, known: int, position: int) -> int:
+    """An offset before all facts beyond the `known`, and behind as many others as can be: at most `position`.
+
+    A fact with sequence n stands at offset n - 1 or later, as nothing but repetitions and foreign records come between;
+    of facts that were given up there is none, and then it may stand before.
+    """
+    position = min(position, extent.end)
+    while position > extent.start:
+        beyond = 1
+        for before in log.records(topic, partition, position - 1, position, 1):
+            with suppress(ValueError):  # somebody else wrote it
+                beyond = envelope.read(before.headers).sequence - known
+        if beyond <= 0:
+            break
+        position = max(extent.start, position - beyond)
+    return position
 
 
 async def _copy(service: Service, state: type[State], backup: beside.Connection, into: beside.Connection) -> None:

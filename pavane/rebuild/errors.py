@@ -18,13 +18,13 @@ class BegunOtherwise(CannotRebuild):
 
 
 class FactsMissing(CannotRebuild):
-    """The service's topic does not hold all that the service has said."""
+    """A topic from which rows are made does not hold all that was said there."""
 
-    def __init__(self, service: str, partition: int, offset: int, known: int, sequence: int) -> None:
+    def __init__(self, service: str, topic: str, partition: int, offset: int, known: int, sequence: int) -> None:
         super().__init__(
-            f"{service}/{partition} offset {offset}: fact {sequence} follows {known}: {sequence - known - 1} facts of "
-            f"{service} are not in its topic, so its rows cannot be made from it. Restore the topic from a copy, or "
-            f"the database from a backup."
+            f"{topic}/{partition} offset {offset}: fact {sequence} follows {known}: {sequence - known - 1} facts of "
+            f"{topic} are not in the log, so the rows of {service} cannot be made of it alone. Restore the topic from "
+            f"a copy; or begin with a backup of {service} that knows fact {sequence - 1} or a later one: --from-backup."
         )
 
 

@@ -167,7 +167,9 @@ def _plain_lines(console: Console, what: str, size: Size) -> Callable[[int], Non
             return
         printed = now
         rate = (done - size.folded) / (now - begun)
-        left = f", {max(0, size.records - done) / rate:,.0f} s left" if rate else ""
-        console.print(f"{what}: {done:,} of {size.records:,}, {rate:,.0f} a second{left}", soft_wrap=True)
+        # Orders flow: there may be more by now than when it began.
+        records = max(done, size.records)
+        left = f", {(records - done) / rate:,.0f} s left" if rate else ""
+        console.print(f"{what}: {done:,} of {records:,}, {rate:,.0f} a second{left}", soft_wrap=True)
 
     return tell

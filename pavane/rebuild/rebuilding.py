@@ -97,7 +97,7 @@ class Rebuild:
                 which = taken.digest(backup) if backup else ""
                 await beside.begin(connection, self.service, code, parked, self.partitions, which)
                 if backup:
-                    await taken.take(self.service, backup, connection, parked, said)
+                    await taken.take(self.service, backup, connection, parked, said, self.environment[KAFKA])
             return False
 
     def said(self) -> dict[int, int]:

@@ -30,7 +30,9 @@ from streams.kit.postgres import GIVEN_UP
 DONE, NOT_AGREED = 0, 1
 LOOK_BACK_RECORDS = 20_000
 RESTORE = "log restore"
-_LANES: LiteralString = "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes"
+_LANES: LiteralString = (
+    "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes ORDER BY partition"
+)
 _KEPT: LiteralString = "SELECT number, facts FROM outbox WHERE partition = %s ORDER BY number"
 _SAY_AGAIN: LiteralString = (
     "UPDATE lanes SET acknowledged = least(acknowledged, %s), epoch = epoch + 1, halted = NULL WHERE partition = %s"
@@ -64,13 +66,32 @@ class Loss(NamedTuple):
         """The facts that nobody can say again."""
         return range(self.last + 1, self.first_kept)
 
+    @property
+    def kept(self) -> int:
+        """How many facts the outbox holds that the log lacks."""
+        return self.said + 1 - self.first_kept
+
     def told(self, service: str) -> str:
-        kept = self.said + 1 - self.first_kept
         what = f"{service}/{self.partition}: the log ends with fact {self.last:,} of {self.said:,}"
-        again = f"{count(kept, 'fact')} will be said again" if kept else "nothing is kept to be said again"
+        again = f"{count(self.kept, 'fact')} will be said again" if self.kept else "nothing is kept to be said again"
         if not self.gone:
             return f"{what}; {again}: nothing is lost."
         return f"{what}; {again}; facts {self.gone[0]:,} to {self.gone[-1]:,} are gone."
+
+
+def question(losses: Sequence[Loss]) -> str:
+    """What somebody has to agree to."""
+    if not any(loss.gone for loss in losses):
+        return "Say them again?"
+    return "Say again what is kept, and give up the rest?" if any(loss.kept for loss in losses) else "Give them up?"
+
+
+def done(service: str, losses: Sequence[Loss]) -> Iterator[str]:
+    """What comes of it, and what to do next."""
+    what = "The lanes' owners say them again." if any(loss.kept for loss in losses) else "The lanes go on without them."
+    yield f"Done. {what} Run 'pavane audit': it names the orders concerned."
+    if any(loss.gone for loss in losses):
+        yield f"The tables of {service} and of views that hear it cannot be made from this log alone: back them up now."
 
 
 class Restore:
@@ -94,11 +115,12 @@ class Restore:
             return DONE
         if any(loss.gone for loss in losses) and not give_up:
             raise NotAsked("some facts are gone for good: restore the topic from a copy, or accept that with --give-up")
-        if asks and not await agreed("Say them again?"):
+        if asks and not await agreed(question(losses)):
             console.print("Nothing was changed.")
             return NOT_AGREED
         await self._do(losses, operations.somebody(who), why)
-        console.print("Done. The lanes' owners say them again. Run 'pavane audit': it names the orders concerned.")
+        for line in done(self._service, losses):
+            console.print(Text(line), soft_wrap=True)
         return DONE
 
     async def losses(self) -> list[Loss]:

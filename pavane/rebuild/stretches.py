@@ -13,10 +13,11 @@ from pavane.audit.ledger import Where
 from pavane.audit.log import LogReader
 from pavane.rebuild.errors import CannotFold, FactsMissing
 from streams.kit import envelope
+from streams.kit.clock import Clock, Verdict
 from streams.kit.codec import Codec
-from streams.kit.errors import Undecodable
+from streams.kit.errors import ForeignWriter, Undecodable
 from streams.kit.events import Event
-from streams.kit.lane import Holding, Lane
+from streams.kit.lane import Delivery, Holding, Lane
 from streams.kit.log import Record, ToSay
 from streams.kit.opening import Opener, PartitionOf
 from streams.kit.service import Service
@@ -79,7 +80,7 @@ class OwnFacts:
             if sequence is None or not known < sequence <= self.most:
                 continue
             if sequence != known + 1:
-                raise FactsMissing(self._me, self._partition, record.offset, known, sequence)
+                raise FactsMissing(self._me, self._me, self._partition, record.offset, known, sequence)
             known, last = sequence, record
             events.append(self._opened(record))
         if last is not None:
@@ -120,12 +121,12 @@ class HeardFacts:
         self._codec = codec
         self._logs = logs
         self._opener = Opener(service, codec, partition_of)
-        self._lane = Lane(service.name, partition, service.topics, Holding(0, positions, clock, 0, 0))
+        self._lane = HearingAgain(service.name, partition, service.topics, Holding(0, positions, clock, 0, 0))
         self._read = dict(self._lane.positions)
         self._parked = frozenset(parked)
 
     async def up_to(self, ends: Ends) -> AsyncIterator[Stretch]:
-        """Everything below these offsets, from where the last call ended. Raises `SequenceGap`, `CannotFold`."""
+        """Everything below these offsets, from where the last call ended. Raises `FactsMissing`, `CannotFold`."""
         partition = self._lane.partition
         found = {
             topic: log.records([topic], _only(topic, partition, ends), _only(topic, partition, self._read))
@@ -143,14 +144,19 @@ class HeardFacts:
             if stretch is not None:
                 yield stretch
             elif not read:
-                # What is left waits for causes beyond these ends.
+                # What is left waits for causes beyond these ends; what is not, and was not heard, is nobody's fact.
+                if (positions := self._positions()) != self._lane.positions:
+                    self._lane.positions = positions
+                    yield Stretch((), positions, self._lane.clock, 0)
                 return
+
+    def _positions(self) -> dict[str, int]:
+        lane = self._lane
+        return {topic: at if lane.queued(topic) else self._read[topic] for topic, at in lane.positions.items()}
 
     async def _heard(self) -> Stretch | None:
         lane = self._lane
         draft = lane.order(RECORDS)
-        if lane.halted is not None:
-            raise lane.halted
         if not draft.moved and not draft.deliveries:
             return None
         await self._codec.learn(delivery.record.value for delivery in draft.deliveries)
@@ -168,6 +174,28 @@ class HeardFacts:
                 events.append((one.event, one.key))
         lane.adopt(draft)
         return Stretch(events, lane.positions, lane.clock, sum(map(len, draft.taken.values())))
+
+
+class HearingAgain(Lane):
+    """A lane that hears once more what was heard: of what is nobody's fact somebody has decided, and no row follows."""
+
+    def push(self, record: Record) -> None:
+        super().push(record)
+        queue = self._queues[record.topic]
+        if queue and isinstance(queue[-1], ForeignWriter):
+            queue.pop()
+
+    def _take_next(
+        self, topic: str, clock: Clock, deliveries: list[Delivery], taken: dict[str, list[Delivery]]
+    ) -> Verdict | None:
+        """As ever. Raises `FactsMissing` where one that hears for the first time would halt."""
+        verdict = super()._take_next(topic, clock, deliveries, taken)
+        if verdict is Verdict.GAP:
+            first = self._queues[topic][0]
+            assert isinstance(first, Delivery)
+            at, said = first.record.offset, first.envelope
+            raise FactsMissing(self.me, topic, self.partition, at, clock.get(said.speaker, 0), said.sequence)
+        return verdict
 
 
 def _only(topic: str, partition: int, offsets: Ends) -> dict[Where, int]:

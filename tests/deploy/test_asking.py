@@ -102,6 +102,12 @@ async def test_everything_that_a_version_would_meet_is_found(ground: Ground) -> 
     ground.execute("INSERT INTO lanes (partition, partition_count, epoch) VALUES (1, 4, 1)")
     (silent,) = await asyncio.to_thread(ground.why_not)
     assert "cannot be judged against the last version of orders, which does not announce" in silent
+    ground.execute(
+        "INSERT INTO operations (ended_at, who, what, items, subject, why, outcome) "
+        "VALUES (now(), 'ada', 'rebuild', '[]', '', 'it was lost', 'changed over')"
+    )
+    (lost,) = await asyncio.to_thread(ground.why_not)
+    assert "what ran of orders is not known, since its database was made again at" in lost
     await ground.run_for_a_moment(now)
     assert await asyncio.to_thread(ground.why_not) == []
 

@@ -172,6 +172,15 @@ def test_who_does_not_say_what_it_hears_cannot_be_judged_against() -> None:
     assert "cannot be judged against the last version of shipping" in why_not(judge(BILLING, live(silent=["shipping"])))
 
 
+def test_after_a_rebuild_of_a_lost_database_it_is_said_why_nobody_knows_what_ran_there() -> None:
+    found = live(silent=["shipping"])._replace(remade={"shipping": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)})
+
+    [reason] = map(str, judge(BILLING, found).reasons)
+
+    assert "what ran of shipping is not known, since its database was made again at 2026-01-02 03:04:05 UTC" in reason
+    assert "says its version every 30 seconds: ask again" in reason
+
+
 def test_who_does_not_run_is_judged_by_its_last_version() -> None:
     answer = judge(version(says=[placed(NOTE)]), live(stopped=[BILLING]))
     assert not answer.may

@@ -11,8 +11,11 @@ import pytest
 
 from api.due import is_over
 from api.late import LEARNED_FROM, UNKNOWN_SECONDS
+from infra.kafka import Kafka
+from pavane.overdue.reasons import LOG_AWAY, LOG_BACK
 from streams.kit.run import services
 from tests.faults.harness import LONG, Ground, seeds, under_load
+from tests.faults.load import MOST_OPEN
 from tests.waiting import eventually
 
 #: So many have ended before: what is usual is learned of them, and not of what an earlier test has held up.
@@ -111,4 +114,63 @@ async def test_a_database_that_is_gone_is_a_reason_and_hides_no_other(ground: Gr
 
         await eventually(both_are_named, NAMED_SECONDS, "billing's database and shipping are named")
         await open_to_connections(ground, "billing", "true")
+        await ground.replace("shipping")
+
+
+@pytest.fixture
+def broker(ground: Ground) -> Kafka:
+    if not ground.stack.kafka:
+        pytest.skip("the broker is not ours to stop")
+    [broker] = ground.stack.kafka
+    return broker
+
+
+@LONG
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize("ends", ["frozen", "killed"])
+async def test_while_kafka_is_away_the_orders_are_told_all_the_same_and_kafka_is_the_reason(
+    ground: Ground, broker: Kafka, ends: str, seed: int
+) -> None:
+    async with under_load(ground, seed, ENDED_FIRST) as load:
+        await eventually(lambda: len(load.ended) >= ENDED_FIRST, ENDED_SECONDS, "what is usual can be learned")
+        [shipping] = ground.running("shipping")
+        shipping.kill()
+
+        async def all_wait() -> bool:
+            # No customer is asking for anything then, who would be told in vain to ask again.
+            return load.placed - len(load.ended) >= MOST_OPEN and len(await unfinished(ground)) >= MORE_ORDERS
+
+        await eventually(all_wait, ENDED_SECONDS, "orders wait, and nobody places more")
+        if ends == "frozen":
+            broker.pause()
+        else:
+            broker.kill()
+        try:
+
+            async def named() -> bool:
+                code, said = await overdue(ground)
+                late, held_up = said["overdue"], await unfinished(ground)
+                return (
+                    code == 1
+                    and {each["order_id"] for each in late} == held_up != set()
+                    and {(each["reason"], each["remedy"]) for each in late} == {(LOG_AWAY, LOG_BACK)}
+                )
+
+            await eventually(named, NAMED_SECONDS, "Kafka is named, with all orders that it holds up")
+            _, said = await overdue(ground)
+            assert {(each["service"], each["reason"]) for each in said["unheard"]} == {
+                ("timeline", LOG_AWAY),
+                ("orders", LOG_AWAY),
+            }
+        finally:
+            if ends == "frozen":
+                broker.resume()
+            else:
+                await broker.start()
+
+        async def shipping_is_named() -> bool:
+            _, said = await overdue(ground)
+            return {each["remedy"] for each in said["overdue"]} == {"pavane run shipping"}
+
+        await eventually(shipping_is_named, NAMED_SECONDS, "Kafka is back, and shipping is named")
         await ground.replace("shipping")

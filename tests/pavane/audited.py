@@ -233,6 +233,7 @@ class Seen:
     unsaid: list[tuple[int, ToSay]]
     parked: list[seen_by_audit.Parked]
     rows: dict[type[State], dict[str, State]]
+    skipped: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def put(self, row: State, **changes: Any) -> None:
         """Change a row behind the service's back."""
@@ -240,7 +241,7 @@ class Seen:
 
     def copy(self) -> "Seen":
         rows = {state: dict(found) for state, found in self.rows.items()}
-        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
+        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows, dict(self.skipped))
 
     def frozen(self) -> Snapshot:
         def columns(state: type[State], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
@@ -249,7 +250,7 @@ class Seen:
         def documents(state: type[State]) -> Iterable[bytes]:
             return map(msgspec.json.encode, self.rows[state].values())
 
-        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, columns)
+        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, columns, self.skipped)
 
 
 @dataclass

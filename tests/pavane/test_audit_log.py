@@ -103,6 +103,21 @@ def test_a_foreign_writer_is_named(case: Case):
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
 
+def test_a_foreign_record_is_only_told_once_all_who_hear_the_topic_have_passed_over_it(case: Case):
+    fact = case.fact("billing")
+    case.look.replace(fact, fact, replace(fact, headers=()))
+    *others, last = [seen for seen in case.look.seen.values() if "billing" in seen.service.topics]
+    for seen in others:
+        seen.skipped["billing", fact.partition] = fact.offset + 1
+    assert "somebody else than billing wrote it" in case.words(SEQUENCES)
+
+    last.skipped["billing", fact.partition] = fact.offset + 1
+
+    assert case.look.broken() == {}
+    [told] = [note for note in case.look.verdicts()[SEQUENCES].notes if "billing wrote it" in note]
+    assert told.endswith("all who hear the topic have passed over it")
+
+
 def test_a_header_without_a_value_is_no_envelope(case: Case):
     fact = case.fact("billing")
     case.look.replace(fact, fact, replace(fact, headers=[("ce_id", None)]))  # type: ignore[list-item]

@@ -1,16 +1,18 @@
 """Why an order is late: the first thing that is known to hold it up, and the command that helps."""
 
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import msgspec
 import pytest
 
 from api.late import Late
+from pavane.dead_letters.desk import Desk
 from pavane.lanes.listing import Lane
 from pavane.overdue.looking import Found
-from pavane.overdue.reasons import Known, Waiting, Why, behind, why
+from pavane.overdue.reasons import LOG_AWAY, LOG_BACK, Known, Waiting, Why, behind, why
 from pavane.overdue.telling import _document, lines
-from pavane.overdue.unheard import Unheard
+from pavane.overdue.unheard import Unheard, unheard
 from streams.kit.errors import BreakerOpen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -40,6 +42,8 @@ HEARD = lane(clock={"billing": 9})
         (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
         (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "pavane rebuild shipping --swap"),
+        (known(HEARD)._replace(held=None, log_away="no answer"), "Kafka does not answer", "start its brokers"),
+        (known(lane(halted="a gap"))._replace(log_away="no answer"), "its lane is halted", "pavane lanes list"),
         (known(lane(clock={"billing": 8})), "its lane is behind", "pavane lanes list shipping"),
         (known(HEARD)._replace(unsaid={("shipping", "o-1")}), "has decided and cannot say it", "pavane lanes list"),
         (known(HEARD)._replace(stale={2}), "the timeline has yet to hear it", "pavane run timeline"),
@@ -161,6 +165,22 @@ def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(f
     reason = behind(found, "shipping", 2)
 
     assert (reason.reason, reason.remedy) == (words, command)
+
+
+def test_while_kafka_does_not_answer_it_is_not_asked_what_there_is_to_hear_and_that_is_told():
+    nobody = known(lane())._replace(log_away="Kafka at 127.0.0.1:9 does not answer")
+
+    found = unheard(cast("Desk", None), nobody, ["timeline", "orders"], NOON)
+
+    assert {(each.service, each.why.reason) for each in found} == {("timeline", LOG_AWAY), ("orders", LOG_AWAY)}
+    told = ["Kafka at 127.0.0.1:9 does not answer. What is in no story yet, nobody can count.", f"    {LOG_BACK}"]
+    seen = Found([], {}, 2, NOON, found, log_away=nobody.log_away)
+    assert lines(seen, most=20)[0] == "No order that the timeline knows is overdue, of 2 orders under way. But:"
+    assert lines(seen, most=20)[2:] == told
+    both = [(late(1), why(nobody, "shipping", "o-1", 2)), (late(2), why(nobody, "shipping", "o-2", 2))]
+    said = lines(seen._replace(late=both), most=20)
+    assert said[2:5] == [*told, "2 orders for shipping: Kafka does not answer: nothing is heard or said"]
+    assert said.count(told[1]) == 1
 
 
 def test_that_nobody_knows_what_a_service_without_its_database_has_to_hear_is_told():

@@ -1,5 +1,6 @@
 """What a rebuild keeps in memory and says in words; tests/faults/test_lost_database.py proves the rebuild itself."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +8,7 @@ from pavane.rebuild.beside import Lane
 from pavane.rebuild.comparing import Difference
 from pavane.rebuild.folding import Known
 from pavane.rebuild.owed import Handled
-from pavane.rebuild.restoring import Loss
+from pavane.rebuild.restoring import Loss, done, question
 from pavane.rebuild.standing import LiveLane, Standing
 from streams.inventory import service as inventory
 from streams.orders.model import Order, Status
@@ -66,3 +67,22 @@ def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
         "billing/2: the log ends with fact 90 of 100; 5 facts will be said again; facts 91 to 95 are gone."
     )
     assert not loss._replace(first_kept=91).gone
+
+
+@pytest.mark.parametrize(
+    ("first_kept", "asked", "told"),
+    [
+        (91, "Say them again?", "The lanes' owners say them again."),
+        (96, "Say again what is kept, and give up the rest?", "The lanes' owners say them again."),
+        (101, "Give them up?", "The lanes go on without them."),
+    ],
+)
+def test_who_restores_a_log_is_asked_for_what_will_be_done_and_told_what_it_means(
+    first_kept: int, asked: str, told: str
+) -> None:
+    losses = [Loss(partition=2, last=90, said=100, first_kept=first_kept, row=41, end=90)]
+
+    assert question(losses) == asked
+    first, *others = done("billing", losses)
+    assert told in first
+    assert [True for line in others if "back them up now" in line] == [True] * bool(losses[0].gone)
