@@ -1,12 +1,17 @@
-"""The ground that fault tests share: one platform, whole again before each test."""
+"""The ground that fault tests share: one platform, whole again before each test, and another when its log is long."""
 
 import random
+import shutil
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from infra.stack import Stack
 from tests.faults.harness import Ground, a_ground, seeds
+
+#: Each test audits all that is in the log: so many orders are read in some seconds.
+MOST_ORDERS = 20_000
 
 
 @pytest.fixture(params=seeds())
@@ -15,11 +20,44 @@ def luck(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(request.param)
 
 
+class Grounds:
+    """One ground after another: the first on the stack of all tests, later ones on stacks of their own."""
+
+    def __init__(self, first: Stack, folders: pytest.TempPathFactory) -> None:
+        self._stack = first
+        self._folders = folders
+        self._ground: Ground | None = None
+        self._open = AsyncExitStack()
+
+    async def current(self) -> Ground:
+        """A ground whose log is not too long."""
+        if self._ground is None:
+            self._ground = await self._open.enter_async_context(a_ground(self._stack))
+        elif self._ground.orders > MOST_ORDERS and self._stack.kafka:
+            await self.close()
+            folder = self._folders.mktemp("next")
+            self._open.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._stack = await self._open.enter_async_context(Stack(folder, environment={}))
+            self._ground = await self._open.enter_async_context(a_ground(self._stack))
+        return self._ground
+
+    async def close(self) -> None:
+        """End the platform, and its stack if that is not the first."""
+        await self._open.aclose()
+        self._ground = None
+
+
 @pytest.fixture(scope="package")
-async def shared_ground(stack: Stack) -> AsyncIterator[Ground]:
-    """No other test here starts a platform on this stack: two would be one group, and share the lanes."""
-    async with a_ground(stack) as ground:
-        yield ground
+async def grounds(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grounds]:
+    """No other test here starts a platform on these stacks: two would be one group, and share the lanes."""
+    grounds = Grounds(stack, tmp_path_factory)
+    yield grounds
+    await grounds.close()
+
+
+@pytest.fixture
+async def shared_ground(grounds: Grounds) -> Ground:
+    return await grounds.current()
 
 
 @pytest.fixture(scope="module")

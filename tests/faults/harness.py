@@ -61,6 +61,8 @@ class Ground:
         self.stack = stack
         self.platform = platform
         self.http = http
+        #: How many were placed here.
+        self.orders = 0
         self._set_up_to_fail: set[int] = set()
 
     def running(self, service: str) -> list[Instance]:
@@ -157,6 +159,7 @@ async def under_load(ground: Ground, seed: int, orders: int = ORDERS) -> AsyncIt
         await running
     finally:
         running.cancel()
+        ground.orders += load.placed
     await prove(ground.stack.addresses, load)
 
 
