@@ -219,10 +219,11 @@ async def test_behind_nginx_nothing_of_that_reaches_a_gateway_and_bodies_that_ne
             for one in heads + slow:
                 one.close()
 
-        assert set(await large) <= {413, None}
+        beyond = max(0, len(slow) - MOST_OF_AN_ADDRESS)
+        # Where slow bodies have taken all places of the address, a large one is sent away for that.
+        assert set(await large) <= {413, None, *([503] if beyond else [])}
         assert {one.told for one in heads} <= {0, 408}
         # The large bodies take a place for a moment each.
-        beyond = max(0, len(slow) - MOST_OF_AN_ADDRESS)
         assert beyond <= refused <= beyond + bodies
         assert most < MOST_OF_A_GATEWAY
         print(f"\n{size} bad connections, {bodies} bodies: {served} orders; {refused} sent away")  # noqa: T201
