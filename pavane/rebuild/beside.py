@@ -6,7 +6,7 @@ goes on from there. Which code fills them stands in the fresh `operations`: rows
 
 import hashlib
 import importlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, LiteralString, NamedTuple, TypeAlias
@@ -170,27 +170,24 @@ async def lanes(connection: Connection) -> dict[int, Lane]:
 async def write(connection: Connection, partition: int, stretch: Stretch, made: Made) -> None:
     """Rows and how far their lane is, in one transaction."""
     new, others = made.parted()
-    copies = {**made.lines, **{state: [lines(state, rows)] for state, rows in new.items()}}
     try:
-        await _write(connection, partition, stretch, copies, made.rows.written(others))
+        await _write(connection, partition, stretch, new, made.rows.written(others))
     except psycopg.errors.UniqueViolation:
         # An append-only row of a key that was there: the first fact has made it, and it stays.
-        noted = [Changes(state, rows) for state, rows in made.noted.items()]
-        await _write(connection, partition, stretch, {}, [*made.rows.changes(), *noted])
+        await _write(connection, partition, stretch, {}, made.rows.changes())
 
 
 async def _write(
     connection: Connection,
     partition: int,
     stretch: Stretch,
-    copies: Mapping[type[State], Iterable[bytes]],
+    new: Mapping[type[State], Collection[State]],
     changes: Iterable[Changes],
 ) -> None:
     async with connection.transaction():
-        for state, blocks in copies.items():
+        for state, rows in new.items():
             async with connection.cursor().copy(copy_of(state)) as copy:
-                for block in blocks:
-                    await copy.write(block)
+                await copy.write(lines(state, rows))
         async with connection.pipeline():
             for change in changes:
                 await connection.execute(save(change.state), arrays(*change))

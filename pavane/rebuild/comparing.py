@@ -97,7 +97,7 @@ async def _expected(
     async for partition, stretch in newer:
         folding = foldings.setdefault(partition, Folding(service, partition, connection, on_top=True))
         await folding.fold(stretch)
-        for row in folding.made.all_rows():
+        for row in [*folding.made.rows.put_rows()]:
             rows = expected.setdefault(type(row), {})
             before = rows.get(row.row_key) if row.shared else None
             rows[row.row_key] = _sum(before, row) if before is not None else row

@@ -1,16 +1,15 @@
 """What stretches of facts make of the rows of one lane, with the fresh tables behind and little in memory."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from psycopg import AsyncConnection, sql
 
-from pavane.rebuild.copying import lines
 from pavane.rebuild.errors import CannotFold
 from pavane.rebuild.stretches import Stretch
 from streams.kit.events import Event, State
+from streams.kit.fold import evolve
 from streams.kit.rows import Place, Remembered, Rows
 from streams.kit.service import Service
 from streams.kit.statements import select
@@ -40,35 +39,19 @@ class Known:
         return bool(bits[low >> 3] >> (low & 7) & 1 and bits[high >> 3] >> (high & 7) & 1)
 
 
-class Made:
-    """What facts have made of rows; which own rows were in no table before; and what was only noted, row by row.
+class Made(NamedTuple):
+    """What facts have made of rows, and which own rows were in no table before."""
 
-    `lines`: the noted rows as COPY takes them, made while they are still in the processor's cache.
-    """
-
-    def __init__(self) -> None:
-        self.rows = Rows()
-        self.new: set[Place] = set()
-        self.noted: dict[type[State], list[State]] = {}
-        self.lines: dict[type[State], list[bytes]] = {}
-
-    def note(self, noted: Mapping[type[State], Collection[State]]) -> None:
-        """These rows of append-only tables were made, too."""
-        for state, rows in noted.items():
-            self.noted.setdefault(state, []).extend(rows)
-            self.lines.setdefault(state, []).append(lines(state, rows))
-
-    def all_rows(self) -> list[State]:
-        """Every row that was made, as it is now."""
-        return [*self.rows.put_rows(), *chain.from_iterable(self.noted.values())]
+    rows: Rows
+    new: set[Place]
 
     def parted(self) -> tuple[dict[type[State], list[State]], dict[type[State], list[State]]]:
-        """The other rows to write: those that nobody has written yet, and those that replace or add."""
+        """The rows to write that nobody has written yet, and the others: those that replace or add."""
         new: dict[type[State], list[State]] = {}
         others: dict[type[State], list[State]] = {}
         for state, rows in self.rows.changed().items():
             for row in rows:
-                is_new = (state, row.row_key) in self.new
+                is_new = state.append_only or (state, row.row_key) in self.new
                 (new if is_new else others).setdefault(state, []).append(row)
         return new, others
 
@@ -88,7 +71,7 @@ class Folding:
         self._own = tuple(state for state in service.states if not (state.shared or state.append_only))
         self._known = {state: None if on_top else Known() for state in self._own}
         self._remembered = Remembered(MOST_REMEMBERED_ROWS)
-        self.made = Made()
+        self.made = Made(Rows(), set())
 
     async def prepare(self) -> None:
         """Learn which rows there are already, of a rebuild that was interrupted."""
@@ -107,34 +90,19 @@ class Folding:
     async def fold(self, stretch: Stretch) -> None:
         """Fold these facts into what is made. Raises `CannotFold`."""
         await self._give(stretch.events)
-        noted: dict[type[State], dict[str, State]] = {}
+        rows, partition = self.made.rows, self.partition
         for event, key in stretch.events:
             try:
-                self._evolve(event, key, noted)
+                evolve(self._service, rows, event, key, partition)
             except Exception as error:
                 # Whatever a fold makes of a fact that it cannot take: then the rows cannot be made from the log.
                 raise CannotFold(f"{type(event).__name__} about {key}", error) from error
-        self.made.note({state: rows.values() for state, rows in noted.items()})
-
-    def _evolve(self, event: Event, key: str, noted: dict[type[State], dict[str, State]]) -> None:
-        """What the event makes of all the rows that it changes, as `streams.kit.fold.evolve` says; rows that are only
-        ever added, of which nothing is known before, go into `noted`."""
-        rows, partition = self.made.rows, self.partition
-        for evolution in self._service.evolutions.get(type(event), ()):
-            state = evolution.state
-            if state.append_only:
-                of_state = noted.setdefault(state, {})
-                for row in evolution.keys_of(event, key):
-                    of_state[row] = evolution.evolve(of_state.get(row) or state.new(row, partition), event)
-            else:
-                for row in evolution.keys_of(event, key):
-                    rows.put(evolution.evolve(rows.get(state, row, partition), event))
 
     def begin(self) -> None:
         """What was made is in the tables now: make something new."""
         for row in self.made.rows.own():
             self._remembered.note(self.partition, row)
-        self.made = Made()
+        self.made = Made(Rows(), set())
 
     async def _give(self, events: Sequence[tuple[Event, str]]) -> None:
         """Put the own rows in that these facts change: remembered ones, those of the tables, and new ones."""

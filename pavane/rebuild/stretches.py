@@ -22,7 +22,7 @@ from streams.kit.log import Record, ToSay
 from streams.kit.opening import Opener, PartitionOf
 from streams.kit.service import Service
 
-RECORDS = 1_000
+RECORDS = 5_000
 Ends = Mapping[str, int]
 Origin = tuple[str, int, int]
 
