@@ -99,6 +99,7 @@ class Page(BaseModel):
 class LateOrder(BaseModel):
     """`speaker` should have said one of `facts` long ago. `usual_seconds`: what the step takes in 99 of 100 cases; null
     if nobody knows yet. `by`: when the order is called off if nothing comes; null: it has ended, this is still to do.
+    `reason`: what holds it up, and `remedy`: what whoever runs the platform can do; null: not to be found out for now.
     """
 
     order_id: str
@@ -109,6 +110,8 @@ class LateOrder(BaseModel):
     waited_seconds: float
     usual_seconds: float | None
     by: datetime | None
+    reason: str | None = None
+    remedy: str | None = None
 
 
 class Overdue(BaseModel):

@@ -1,4 +1,4 @@
-"""The operators' desk, asked over HTTP for what is in services' own databases: dead letters.
+"""The operators' desk, asked over HTTP for what is in services' own databases: dead letters, and why orders are late.
 
 The gateway has no service's database, since strangers touch it. The desk (`pavane.desk`) has them, stands where only
 gateways reach it, and believes nobody but the operator's own token, which goes along with each question.
@@ -26,7 +26,9 @@ class Desk:
         # By nobody's proxy, and never to where an answer sends us: the token goes to the desk alone.
         self._http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) if url else None
 
-    async def ask(self, request: Request, query: Mapping[str, Any] | None = None) -> Response:
+    async def ask(
+        self, request: Request, query: Mapping[str, Any] | None = None, within_seconds: float = TIMEOUT_SECONDS
+    ) -> Response:
         """The desk's answer to this request, of which everything was checked here. Raises `Unavailable`."""
         if self._http is None:
             raise Unavailable("Dead letters are not shown by this gateway.")
@@ -40,7 +42,9 @@ class Desk:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         path, body = request.url.path, await request.body()
         try:
-            found = await self._http.request(request.method, path, params=given, headers=headers, content=body)
+            found = await self._http.request(
+                request.method, path, params=given, headers=headers, content=body, timeout=within_seconds
+            )
         except httpx.HTTPError as error:
             logger().warning("desk_away", error=repr(error))
             raise Unavailable("The operators' desk does not answer for now. What waits goes on waiting.") from error

@@ -90,6 +90,8 @@ OF_SCHEMAS: dict[str, dict[str, Any]] = {
                 "waited_seconds": 42.5,
                 "usual_seconds": 0.2,
                 "by": "2026-03-01T12:15:00Z",
+                "reason": "no process of shipping holds lanes 0, 1, 2, 3",
+                "remedy": "pavane run shipping",
             }
         ]
     },

@@ -34,7 +34,11 @@ class GatewaySettings(KeySettings, frozen=True, kw_only=True):
     token_issuer: TokenIssuer = ISSUER
     token_audience: TokenAudience = AUDIENCE
     desk: Annotated[
-        str, Meta(pattern=r"^(https?://.+)?$", description="address of the operators' desk, for dead letters; or none")
+        str,
+        Meta(
+            pattern=r"^(https?://.+)?$",
+            description="address of the operators' desk, for dead letters and what holds orders up; or none",
+        ),
     ] = ""
     trusted_proxies: Annotated[
         str, Meta(description="proxies whose X-Forwarded-For is believed: addresses or networks, comma between them")

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from api import problems
-from api.answers import DeadLetters, DeadLetterStory, Health, Redriven, answer
+from api.answers import DeadLetters, DeadLetterStory, Health, Overdue, Redriven, answer
 from api.bodies import Redrive
 from api.edge import Edge
 from api.errors import NoSuchDeadLetter
@@ -18,10 +18,12 @@ from api.guard import Guard
 from api.tokens import Caller, Verifier
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
+from pavane.desk.late import LateOrders
 from pavane.desk.tenants import Letters
 
 Reader = Annotated[Caller, caller_with("dead-letters:read")]
 Redriver = Annotated[Caller, caller_with("dead-letters:redrive")]
+Watcher = Annotated[Caller, caller_with("overdue:read")]
 
 
 def application(desk: Desk, verifier: Verifier) -> ASGIApp:
@@ -35,19 +37,23 @@ def application(desk: Desk, verifier: Verifier) -> ASGIApp:
         await verifier.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    router = _router(letters)
+    router = _router(letters, LateOrders(desk))
     app.include_router(router)
     problems.install(app, [router])
     return Edge(Guard(app, verifier, None))
 
 
-def _router(letters: Letters) -> APIRouter:
+def _router(letters: Letters, late: LateOrders) -> APIRouter:
     router = APIRouter()
 
     @router.get("/health/live")
     @router.get("/health/ready")
     async def health() -> Response:
         return answer(Health(status="ready", missing={}))
+
+    @router.get("/v1/overdue", response_model=Overdue)
+    async def overdue(caller: Watcher, limit: int) -> Response:
+        return answer(await late.of(caller.tenant, limit))
 
     @router.get("/v1/dead-letters", response_model=DeadLetters)
     async def dead_letters(caller: Reader, limit: int, service: str | None = None) -> Response:

@@ -52,14 +52,14 @@ class Found(NamedTuple):
     log_away: str = ""
 
 
-async def look(desk: Desk, speakers: Collection[str] = ()) -> Found:
-    """Ask. `speakers`: only what these services owe. Raises `NotAsked`."""
+async def look(desk: Desk, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
+    """Ask. `speakers`: only what these services owe; `tenant`: only this one's orders. Raises `NotAsked`."""
     desk.services(speakers)
     now = datetime.now(UTC)
     try:
         async with desk.database(VIEW, reading=True) as connection:
             steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
-            asked = {"tenant": None, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
+            asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
             rows = await _stories(connection, OPEN, asked)
     except DatabaseUnreadable as error:
         raise NotAsked(f"{error}. Nobody else knows which orders are late; if it is lost: '{rebuilt(VIEW)}'") from error

@@ -42,6 +42,7 @@ async def test_a_late_order_is_told_with_whom_it_waits_for(shop: httpx.AsyncClie
     assert (late["order_id"], late["status"], late["speaker"]) == (order_id, "placed", "inventory")
     assert late["facts"] == ["StockReserved", "StockRejected"]
     assert late["waited_seconds"] >= 3600
+    assert (late["reason"], late["remedy"]) == (None, None), "there is no desk here that could find out"
 
 
 async def test_an_operator_of_another_tenant_sees_nothing_of_it(shop: httpx.AsyncClient, environment: dict[str, str]):

@@ -118,6 +118,7 @@ async def test_without_the_desk_only_dead_letters_cannot_be_asked_for(
         assert (away.status_code, away.json()["type"]) == (503, "/problems/unavailable")
         assert away.headers["retry-after"]
         assert (await http.get("/health/ready")).json()["status"] == "ready"
+        assert (await operator.get("/v1/overdue")).json() == {"orders": []}
         await shop.price("lamp", 1999)
     finally:
         await platform.start(DESK)
