@@ -104,6 +104,12 @@ class Proxy:
             writer.transport.abort()
             return
         pair = {writer, to_upstream}
+        if self._is_cut:
+            # Since it was taken.
+            self.refused += 1
+            for each in pair:
+                each.transport.abort()
+            return
         self._writers |= pair
         ways = [
             asyncio.create_task(self._forward(reader, to_upstream, QUESTIONS, _unchanged)),
