@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from infra.kafka import Kafka
+from tests.faults.ballast import NO_ROOM, Ballast
 from tests.faults.file_limit import limit
 
-CHUNK = b"\0" * 4096
 MEBIBYTE = 1024 * 1024
 #: Beside what is there already.
 ROOM_MEBIBYTES = 64
@@ -24,12 +24,12 @@ ROOM_MEBIBYTES = 64
 class SmallLogDisk:
     """Memory of a few megabytes, mounted where the broker has its log. `words`: the system's when it is full."""
 
-    words = "No space left on device"
+    words = NO_ROOM
 
     def __init__(self, broker: Kafka) -> None:
         self._broker = broker
         self._folder = broker.folder / "log"
-        self._ballast = self._folder / "ballast"
+        self._ballast = Ballast(self._folder / "ballast")
 
     @asynccontextmanager
     async def holds_log(self) -> AsyncIterator[None]:
@@ -62,15 +62,10 @@ class SmallLogDisk:
 
     def fill(self) -> None:
         """Not a byte is free any more."""
-        with self._ballast.open("ab", buffering=0) as ballast:
-            try:
-                while True:
-                    ballast.write(CHUNK)
-            except OSError as error:
-                assert self.words in str(error)
+        self._ballast.fill()
 
     def give_room(self) -> None:
-        self._ballast.unlink(missing_ok=True)
+        self._ballast.take_away()
 
 
 class LogFileLimit:

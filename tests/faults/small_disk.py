@@ -15,19 +15,19 @@ import pytest
 from psycopg import sql
 
 from infra.unprivileged import OPEN_PLACES, unprivileged_user
+from tests.faults.ballast import NO_ROOM, Ballast
 
 MEBIBYTES = 32
-CHUNK = b"\0" * 4096
 
 
 class SmallDisk:
     """`folder` is PostgreSQL's, below the disk's root, where what fills it up lies. `words`: the server's then."""
 
-    words = "No space left on device"
+    words = NO_ROOM
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "tablespace"
-        self._ballast = root / "ballast"
+        self._ballast = Ballast(root / "ballast")
 
     @asynccontextmanager
     async def holds_outbox(self, admins: psycopg.AsyncConnection) -> AsyncIterator[None]:
@@ -43,15 +43,10 @@ class SmallDisk:
 
     async def fill(self, admins: psycopg.AsyncConnection) -> None:
         """Not a byte is free any more."""
-        with self._ballast.open("ab", buffering=0) as ballast:
-            try:
-                while True:
-                    ballast.write(CHUNK)
-            except OSError as error:
-                assert self.words in str(error)
+        self._ballast.fill()
 
     def give_room(self) -> None:
-        self._ballast.unlink(missing_ok=True)
+        self._ballast.take_away()
 
 
 @contextmanager
