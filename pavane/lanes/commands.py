@@ -1,6 +1,7 @@
 """`pavane lanes`: the words of each command; what they do is imported when it is called.
 
-Exit codes: 0 done; 1 some lane is halted (`list`), or nothing was changed as nobody agreed; 2 it could not be asked.
+Exit codes: 0 done; 1 some lane is halted (`list`), or nothing was changed as nobody agreed; 2 it could not be asked, or
+not all of it (`list`).
 """
 
 from collections.abc import Coroutine

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from pavane.dead_letters.desk import Connection, Desk
+from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
 from pavane.dead_letters.listing import aligned
 from pavane.dead_letters.words import plain
 from pavane.lanes.reading import LogView
@@ -17,7 +18,7 @@ from streams.kit.counting import REMEMBERED
 from streams.kit.errors import RecordsAstray
 from streams.kit.log import Extent
 
-DONE, SOME_HALTED = 0, 1
+DONE, SOME_HALTED, NOT_ALL_ASKED = 0, 1, 2
 HEADINGS = ("service", "lane", "epoch", "to hear", "to say", "parked", "state")
 
 LANES: LiteralString = """
@@ -51,13 +52,44 @@ class Lane(NamedTuple):
         return self._replace(to_hear=to_hear)
 
 
-async def lanes_of(desk: Desk, services: Sequence[str]) -> list[Lane]:
-    """All lanes of these services, or of all. Raises `NotAsked`."""
-    found: list[Lane] = []
+class Stand(NamedTuple):
+    """All lanes of some services. `astray`: what was written where there is no lane. `unasked`: what did not answer, of
+    which nothing is known; `log_away`: Kafka is among it, so that no lane knows what it has to hear."""
+
+    lanes: Sequence[Lane]
+    astray: Sequence[str]
+    unasked: Sequence[str]
+    log_away: bool = False
+
+
+async def stand_of(desk: Desk, services: Sequence[str]) -> Stand:
+    """How these services stand, or all of them, as far as it can be asked."""
+    lanes: list[Lane] = []
+    counts: dict[str, int] = {}
+    unasked: list[str] = []
     for service in desk.services(services):
-        async with desk.database(service, reading=True) as connection:
-            found += await stored(connection, service)
-    return await with_the_log(desk, found)
+        try:
+            async with desk.database(service, reading=True) as connection:
+                lanes += await stored(connection, service)
+                [count] = await (await connection.execute(REMEMBERED)).fetchone() or (None,)
+        except DatabaseUnreadable as error:
+            unasked.append(str(error))
+            continue
+        counts |= {topic: count for topic in desk.find(service).topics if count is not None}
+    try:
+        lanes = await with_the_log(desk, lanes)
+        astray = await asyncio.to_thread(_astray, desk.kafka, counts)
+    except NotAsked as error:
+        return Stand(lanes, (), [*unasked, str(error)], log_away=True)
+    return Stand(lanes, astray, unasked)
+
+
+async def lanes_of(desk: Desk, services: Sequence[str]) -> Sequence[Lane]:
+    """All lanes of these services, or of all. Raises `NotAsked`."""
+    stand = await stand_of(desk, services)
+    if stand.unasked:
+        raise NotAsked(stand.unasked[0])
+    return stand.lanes
 
 
 async def stored(connection: Connection, service: str) -> list[Lane]:
@@ -73,45 +105,41 @@ async def with_the_log(desk: Desk, lanes: Sequence[Lane]) -> list[Lane]:
     return [lane.among(extents) for lane in lanes]
 
 
-async def astray_of(desk: Desk, services: Sequence[str]) -> list[str]:
-    """What was written to a topic of these services, or of all, where there is no lane. Raises `NotAsked`."""
-    found: dict[str, int] = {}
-    for service in desk.services(services):
-        async with desk.database(service, reading=True) as connection:
-            cursor = await connection.execute(REMEMBERED)
-            [count] = await cursor.fetchone() or (None,)
-        found |= {topic: count for topic in desk.find(service).topics if count is not None}
-    return await asyncio.to_thread(_astray, desk.kafka, found)
-
-
 async def print_lanes(desk: Desk, services: Sequence[str], *, as_json: bool) -> int:
-    """Print them. Exit code 1 when some are halted, or something was written where there is none."""
-    found, astray = await lanes_of(desk, services), await astray_of(desk, services)
+    """Print them. Exit code 1 when some are halted or something was written where there is none, 2 when something did
+    not answer."""
+    stand = await stand_of(desk, services)
     if as_json:
-        typer.echo(msgspec.json.encode({"lanes": [lane._asdict() for lane in found], "astray": astray}).decode())
+        lanes = [{**lane._asdict(), **({"to_hear": None} if stand.log_away else {})} for lane in stand.lanes]
+        said = {"lanes": lanes, "astray": stand.astray, "unasked": stand.unasked}
+        typer.echo(msgspec.json.encode(said).decode())
     else:
         console = a_console()
-        for line in [*lines(found), *(f"\n{each}" for each in astray)]:
+        for line in [*lines(stand), *(f"\n{each}" for each in stand.astray)]:
             console.print(Text(line), soft_wrap=True)
-    return SOME_HALTED if astray or any(lane.halted for lane in found) else DONE
+    for each in stand.unasked:
+        typer.echo(f"pavane: {each}", err=True)
+    if stand.unasked:
+        return NOT_ALL_ASKED
+    return SOME_HALTED if stand.astray or any(lane.halted for lane in stand.lanes) else DONE
 
 
-def lines(lanes: Sequence[Lane]) -> list[str]:
+def lines(stand: Stand) -> list[str]:
     """The listing as text: a line a lane, then why some are halted."""
     rows = [
         (
             lane.service,
             str(lane.partition),
             str(lane.epoch),
-            str(sum(lane.to_hear.values())),
+            "?" if stand.log_away else str(sum(lane.to_hear.values())),
             str(lane.to_say),
             str(lane.parked),
             "halted" if lane.halted else "goes on",
         )
-        for lane in lanes
+        for lane in stand.lanes
     ]
-    said = aligned(HEADINGS, rows) if rows else ["No lane was ever taken."]
-    for lane in lanes:
+    said = aligned(HEADINGS, rows) if rows else ["No lane is known." if stand.unasked else "No lane was ever taken."]
+    for lane in stand.lanes:
         if lane.halted:
             said += ["", f"{lane.service}, lane {lane.partition}: {plain(lane.halted)}"]
     return said

@@ -83,17 +83,40 @@ class LogView:
         found: list[Record] = []
         if first >= end:
             return found
-        self._consumer.assign([TopicPartition(topic, partition, first)])
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(found) < most:
-            for message in self._consumer.consume(min(most, RECORDS_AT_ONCE), timeout=0.2):
-                error, offset = message.error(), message.offset()
+        for _, offset, message in self._from({(topic, partition): first}, min(most, RECORDS_AT_ONCE)):
+            # The log's end, or offsets that a foreign transaction left without records.
+            if message is None or offset >= end:
+                break
+            found.append(read(topic, partition, offset, message))
+            if len(found) == most:
+                break
+        return found
+
+    def first_records(self, offsets: Mapping[Where, int]) -> dict[Where, Record]:
+        """The first record of each partition from its offset on, if there is one: all partitions are asked at once."""
+        found: dict[Where, Record] = {}
+        unanswered = set(offsets)
+        for where, offset, message in self._from(offsets, RECORDS_AT_ONCE):
+            if message is not None and where in unanswered:
+                found[where] = record_of(*where, offset, message)
+            unanswered.discard(where)
+            if not unanswered:
+                break
+        return found
+
+    def _from(self, offsets: Mapping[Where, int], at_once: int) -> Iterator[tuple[Where, int, Message | None]]:
+        """The records of each partition from its offset on, and each time that its end is reached nothing."""
+        self._consumer.assign([TopicPartition(*where, offset) for where, offset in offsets.items()])
+        heard_at = time.monotonic()
+        while offsets:
+            for message in self._consumer.consume(at_once, timeout=0.2):
+                heard_at = time.monotonic()
+                error = message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
-                if error is not None or offset is None or offset >= end:
-                    # The log's end, or offsets that a foreign transaction left without records.
-                    return found
-                found.append(read(topic, partition, offset, message))
-            if time.monotonic() > deadline:
-                raise NotAsked(f"Kafka at {self._bootstrap} gives no records of {topic}/{partition} from {first} on")
-        return found[:most]
+                topic, partition, offset = message.topic(), message.partition(), message.offset()
+                if topic is not None and partition is not None and offset is not None:
+                    yield (topic, partition), offset, message if error is None else None
+            if time.monotonic() - heard_at > PATIENCE_SECONDS:
+                names = ", ".join(f"{of}/{lane} from {first}" for (of, lane), first in offsets.items())
+                raise NotAsked(f"Kafka at {self._bootstrap} gives no records of {names} on")

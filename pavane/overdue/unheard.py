@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from api.late import LEAST_SECONDS
+from pavane.audit.ledger import Where
 from pavane.dead_letters.desk import Desk
 from pavane.lanes.reading import LogView
 from pavane.overdue.reasons import Known, Why, behind
@@ -68,14 +69,16 @@ def _of(log: LogView, known: Known, service: str, topics: Sequence[str], now: da
     extents = log.extents(places)
     # Of a partition with nothing newer there is no offset: all of it is old.
     recent = log.since(extents.keys(), now - timedelta(seconds=LEAST_SECONDS))
+    waits: dict[Where, int] = {}
     for (topic, lane), extent in extents.items():
         stands = known.lanes.get((service, lane))
         position = max(extent.start, stands.positions.get(topic, 0) if stands is not None else 0)
-        if min(recent.get((topic, lane), extent.end), extent.end) <= position:
-            continue
-        first = log.records(topic, lane, position, extent.end, 1)
-        since = from_milliseconds(first[0].timestamp) if first else now
+        if position < min(recent.get((topic, lane), extent.end), extent.end):
+            waits[topic, lane] = position
+    first = log.first_records(waits)
+    for (topic, lane), position in waits.items():
+        since = from_milliseconds(first[topic, lane].timestamp) if (topic, lane) in first else now
         waited = max(0.0, (now - since).total_seconds())
         things = "request" if topic.endswith(REQUESTS) else "fact"
-        why = behind(known, service, lane)
-        yield Unheard(service, things, extent.end - position, waited, frozenset({lane}), why)
+        records = extents[topic, lane].end - position
+        yield Unheard(service, things, records, waited, frozenset({lane}), behind(known, service, lane))

@@ -12,12 +12,13 @@ from typing import NamedTuple, Protocol
 from pavane.audit.ledger import Where
 from pavane.audit.log import LogReader
 from pavane.rebuild.errors import CannotFold, FactsMissing
+from pavane.rehearing import HearingAgain
 from streams.kit import envelope
 from streams.kit.clock import Clock, Verdict
 from streams.kit.codec import Codec
-from streams.kit.errors import ForeignWriter, Undecodable
+from streams.kit.errors import Undecodable
 from streams.kit.events import Event
-from streams.kit.lane import Delivery, Holding, Lane
+from streams.kit.lane import Delivery, Holding
 from streams.kit.log import Record, ToSay
 from streams.kit.opening import Opener, PartitionOf
 from streams.kit.service import Service
@@ -121,7 +122,7 @@ class HeardFacts:
         self._codec = codec
         self._logs = logs
         self._opener = Opener(service, codec, partition_of)
-        self._lane = HearingAgain(service.name, partition, service.topics, Holding(0, positions, clock, 0, 0))
+        self._lane = HearingAll(service.name, partition, service.topics, Holding(0, positions, clock, 0, 0))
         self._read = dict(self._lane.positions)
         self._parked = frozenset(parked)
 
@@ -176,14 +177,8 @@ class HeardFacts:
         return Stretch(events, lane.positions, lane.clock, sum(map(len, draft.taken.values())))
 
 
-class HearingAgain(Lane):
-    """A lane that hears once more what was heard: of what is nobody's fact somebody has decided, and no row follows."""
-
-    def push(self, record: Record) -> None:
-        super().push(record)
-        queue = self._queues[record.topic]
-        if queue and isinstance(queue[-1], ForeignWriter):
-            queue.pop()
+class HearingAll(HearingAgain):
+    """A lane that must hear all that there was to hear."""
 
     def _take_next(
         self, topic: str, clock: Clock, deliveries: list[Delivery], taken: dict[str, list[Delivery]]

@@ -12,7 +12,7 @@ the world answered is recalled from the facts that told it (`recollection`), and
 
 Where records come from is a `History`: a running platform (`live`) or a folder that was recorded once (`recorded`).
 
-Its limits: what was asked of the world is seen only as far as facts tell it. A lane that skipped records ('pavane lanes
-skip') cannot be replayed. In which order two lanes changed a row that they share is not recorded: what was said under
-any order within ten seconds counts as the same.
+Its limits: what was asked of the world is seen only as far as facts tell it. A lane that skipped facts ('pavane lanes
+skip') cannot be replayed; what is nobody's fact is passed over. In which order two lanes changed a row that they share
+is not recorded: what was said under any order within ten seconds counts as the same.
 """

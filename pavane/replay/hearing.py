@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from pavane.rehearing import HearingAgain
 from pavane.replay.errors import CannotReplay
 from pavane.replay.history import History
 from streams.kit import envelope
 from streams.kit.envelope import Envelope
-from streams.kit.lane import DEAD_LETTERS, DUE, REQUESTS, Delivery, Holding, Lane
+from streams.kit.lane import DEAD_LETTERS, DUE, REQUESTS, Delivery, Holding
 from streams.kit.log import Record
 from streams.kit.service import Service
 
@@ -42,7 +43,7 @@ class Past:
     """One lane's past. `lane` is where it has got to."""
 
     def __init__(self, service: Service, partition: int, history: History) -> None:
-        self.lane = Lane(service.name, partition, service.topics, Holding(0, {}, {}, 0, 0))
+        self.lane = HearingAgain(service.name, partition, service.topics, Holding(0, {}, {}, 0, 0))
         self._service = service
         self._heard = history.heard.get(partition, {})
         self._topics = {topic: Ahead(history.records(topic, partition)) for topic in service.topics}
@@ -67,14 +68,11 @@ class Past:
             yield Moment(self.lane.partition, END, -1, self._hear(self._heard), "", ())
 
     def _facts(self) -> Iterator[tuple[Envelope, Record]]:
-        """What the lane said, each fact once."""
+        """What the lane said, each fact once, whoever else wrote there."""
         last = 0
         for record in self._said:
-            try:
-                said = envelope.read(record.headers)
-            except ValueError as error:
-                raise CannotReplay(f"{_place(record)} is no fact of ours ({error}): run 'pavane audit'") from error
-            if said.sequence <= last:
+            said = _fact(record)
+            if said is None or said.sequence <= last:
                 continue
             if said.sequence != last + 1:
                 raise CannotReplay(
@@ -146,13 +144,20 @@ def dead_letters(service: Service, history: History) -> dict[tuple[str, int, int
 
 
 def _sequence(record: Record) -> int:
-    """Which one of its speaker it is. Of what is nobody's fact: 0, so that the lane is shown it at once."""
+    """Which one of its speaker it is. Of what is nobody's fact: 0, so that the lane passes over it at once."""
     if record.topic.endswith(REQUESTS):
         return record.offset + 1
+    said = _fact(record)
+    return said.sequence if said is not None else 0
+
+
+def _fact(record: Record) -> Envelope | None:
+    """The envelope of a fact that its topic's service said in its own lane; none of what somebody else wrote."""
     try:
-        return envelope.read(record.headers).sequence
+        said = envelope.read(record.headers)
     except ValueError:
-        return 0
+        return None
+    return said if (said.speaker, said.partition) == (record.topic, record.partition) else None
 
 
 def _place(record: Record) -> str:

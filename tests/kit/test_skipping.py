@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.errors import NotAsked
-from pavane.lanes.listing import lanes_of, lines
+from pavane.lanes.listing import lines, stand_of
 from pavane.lanes.skipping import Skip
 from tests.conftest import NewTopics
 from tests.kit.running import PARTITIONS, Counting
@@ -30,7 +30,7 @@ async def halted(counting: Counting) -> str:
     """Why lane 0 is halted, as operators see it, once it is."""
     query = "SELECT halted FROM lanes WHERE partition = 0 AND halted IS NOT NULL"
     [(why,)] = await eventually(lambda: counting.rows(query))
-    assert why in "\n".join(lines(await lanes_of(desk(counting), ())))
+    assert why in "\n".join(lines(await stand_of(desk(counting), ())))
     return str(why)
 
 

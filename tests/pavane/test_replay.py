@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import pavane.replay
 from pavane.replay import replaying
@@ -185,6 +187,32 @@ def test_a_topic_without_its_start_cannot_be_replayed(shop: Shop) -> None:
     changed = type(past)(past.partition_count, records, past.schema_of, past.heard, past.waiting, past.facts)
     with pytest.raises(CannotReplay, match="needs the service's topic from its start"):
         replay(billing, changed)
+
+
+@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize("topic", ["orders", "billing"])
+def test_what_somebody_else_wrote_is_passed_over(shop: Shop, name: str, topic: str) -> None:
+    past = past_of(shop, name)
+    expected = replay(find(name), past)
+    written = 0
+
+    def records(of: str, partition: int) -> Iterator[Any]:
+        """Between the facts of the topic there is one without an envelope, and one of another lane."""
+        nonlocal written
+        moved = 0
+        for record in past.records(of, partition):
+            yield replace(record, offset=record.offset + moved)
+            if of == topic:
+                elsewhere = headed(record, ce_id=f"{topic}/{partition + 1}/{record.offset + 1}")
+                for foreign in (replace(record, headers=()), elsewhere):
+                    moved += 1
+                    written += 1
+                    yield replace(foreign, offset=record.offset + moved)
+
+    report = replay(find(name), dataclasses.replace(past, records=records))
+
+    assert (written > 0, report.same) == (topic in {*find(name).topics, name}, True)
+    assert report.decisions == expected.decisions > 0
 
 
 def test_a_clock_that_knows_an_answer_and_not_its_question_cannot_be_replayed(shop: Shop) -> None:
