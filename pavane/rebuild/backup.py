@@ -77,7 +77,7 @@ def _judge(service: Service, found: Standing, parked: frozenset[Origin], said: M
             raise CannotRebuild(
                 f"{BACKUP}: in lane {partition} the backup knows {known:,} facts of {name}, and the log has "
                 f"{said[partition]:,}: the backup is ahead. Put it in place of the live database as it is: its outbox "
-                f"says the rest, and 'pavane log restore {name}' what it cannot."
+                f"says the rest, and 'pavane log restore {name} --reason ...' what it cannot."
             )
 
 

@@ -71,7 +71,8 @@ class Operation:
             if wish.swap:
                 return await self._swap(rebuild, different)
         if different:
-            self._say(f"The fresh tables stay beside the live ones: 'pavane rebuild {wish.service} --swap' goes on.")
+            command = f"pavane rebuild {wish.service} --swap --reason ..."
+            self._say(f"The fresh tables stay beside the live ones: '{command}' goes on.")
         return DIFFERENT if different else DONE
 
     async def _fill(self, rebuild: Rebuild) -> None:

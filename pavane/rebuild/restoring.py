@@ -6,13 +6,20 @@ again, and whoever owns the lane says them, in order. What is older is gone from
 to be given up before the lane goes on. Rows hold what followed from it; only a rebuild cannot be made any more.
 
 Who hears the topic looks again from its present end: facts known there are passed over, so that loses nothing.
+
+A service notices the loss when the log gives it an offset again that it had given before, and so by facts that then
+stand where others are missing before them: strays. They are said again with the rest, in order. In a topic that was
+empty they are all there is, and are deleted; elsewhere they stay where they are.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import LiteralString, NamedTuple
 
 import msgspec
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
@@ -29,6 +36,7 @@ from streams.kit.postgres import GIVEN_UP
 
 DONE, NOT_AGREED = 0, 1
 LOOK_BACK_RECORDS = 20_000
+DELETE_SECONDS = 20.0
 RESTORE = "log restore"
 _LANES: LiteralString = (
     "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes ORDER BY partition"
@@ -51,7 +59,7 @@ _facts = msgspec.msgpack.Decoder(list[ToSay])
 class Loss(NamedTuple):
     """What a lane lacks in the log: facts `last + 1` to `said`; from `first_kept` on, outbox rows after `row` do.
 
-    `end`: where the topic ends now.
+    `end`: where the topic ends now. `strays`: how many facts beyond a gap are in it all the same.
     """
 
     partition: int
@@ -60,6 +68,12 @@ class Loss(NamedTuple):
     first_kept: int
     row: int
     end: int
+    strays: int = 0
+
+    @property
+    def begins_anew(self) -> bool:
+        """The topic holds nothing but strays."""
+        return self.strays > 0 and self.last == 0
 
     @property
     def gone(self) -> range:
@@ -73,6 +87,9 @@ class Loss(NamedTuple):
 
     def told(self, service: str) -> str:
         what = f"{service}/{self.partition}: the log ends with fact {self.last:,} of {self.said:,}"
+        if self.strays:
+            then = "they are deleted from it" if self.begins_anew else "'pavane audit' goes on to name them there"
+            what += f", and has {count(self.strays, 'fact')} from behind the gap ({then})"
         again = f"{count(self.kept, 'fact')} will be said again" if self.kept else "nothing is kept to be said again"
         if not self.gone:
             return f"{what}; {again}: nothing is lost."
@@ -92,6 +109,20 @@ def done(service: str, losses: Sequence[Loss]) -> Iterator[str]:
     yield f"Done. {what} Run 'pavane audit': it names the orders concerned."
     if any(loss.gone for loss in losses):
         yield f"The tables of {service} and of views that hear it cannot be made from this log alone: back them up now."
+
+
+def up_to_a_gap(sequences: Iterable[int], *, starts: bool) -> tuple[int, int]:
+    """The last fact before which none is missing, and how many others there are beyond it. `starts`: these are all from
+    the topic's start on; else nothing is known of what was before the first one."""
+    last = 0 if starts else None
+    beyond: set[int] = set()
+    for sequence in sequences:
+        if last is None or sequence == last + 1:
+            last = sequence
+        elif sequence > last:
+            beyond.add(sequence)
+    last = last or 0
+    return last, sum(sequence > last for sequence in beyond)
 
 
 class Restore:
@@ -132,8 +163,8 @@ class Restore:
             found = [await self._loss(connection, p, said, row, ends[p]) for p, said, row in lanes]
         return [loss for loss in found if loss is not None]
 
-    def _look(self, lanes: dict[int, int]) -> dict[int, tuple[int, int]]:
-        """The last fact in each lane's topic, and where that ends."""
+    def _look(self, lanes: dict[int, int]) -> dict[int, tuple[int, int, int]]:
+        """The last fact in each lane's topic before any gap, how many strays there are, and where the topic ends."""
         found = {}
         with LogView.at(self._desk.kafka) as log:
             extents = log.extents([(self._service, partition) for partition in lanes])
@@ -141,25 +172,32 @@ class Restore:
                 extent = extents.get((self._service, partition))
                 if extent is None:
                     raise NotAsked(f"Kafka has no {self._service}/{partition}: run 'pavane topics apply'")
-                found[partition] = self._last(log, partition, extent, said), extent.end
+                found[partition] = *self._last(log, partition, extent, said), extent.end
         return found
 
-    def _last(self, log: LogView, partition: int, extent: Extent, said: int) -> int:
+    def _last(self, log: LogView, partition: int, extent: Extent, said: int) -> tuple[int, int]:
         if extent.start == extent.end > 0:
-            return said  # retention has taken everything: nobody can tell
-        last = 0
+            return said, 0  # retention has taken everything: nobody can tell
         first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
-        for record in log.records(self._service, partition, first, extent.end, LOOK_BACK_RECORDS):
-            try:
-                last = max(last, envelope.read(record.headers).sequence)
-            except ValueError:
-                continue  # somebody else wrote it
-        return last
+        last, strays = up_to_a_gap(self._sequences(log, partition, first, extent.end), starts=first == 0)
+        if strays and first > extent.start:
+            # The repetition of a much older fact looks the same: only the whole topic tells.
+            every = self._sequences(log, partition, extent.start, extent.end)
+            last, strays = up_to_a_gap(every, starts=extent.start == 0)
+        return last, strays
+
+    def _sequences(self, log: LogView, partition: int, first: int, end: int) -> Iterator[int]:
+        """Of the facts at these offsets, in their order."""
+        while records := log.records(self._service, partition, first, end, LOOK_BACK_RECORDS):
+            first = records[-1].offset + 1
+            for record in records:
+                with contextlib.suppress(ValueError):  # somebody else wrote it
+                    yield envelope.read(record.headers).sequence
 
     async def _loss(
-        self, connection: Connection, partition: int, said: int, acknowledged: int, end: tuple[int, int]
+        self, connection: Connection, partition: int, said: int, acknowledged: int, end: tuple[int, int, int]
     ) -> Loss | None:
-        last, offset = end
+        last, strays, offset = end
         cursor = await connection.execute(_KEPT, (partition,))
         first_kept, row = said + 1, acknowledged
         for number, facts in reversed(await cursor.fetchall()):
@@ -168,7 +206,7 @@ class Restore:
                 break
             if own:
                 first_kept, row = envelope.read(own[0].headers).sequence, number - 1
-        loss = Loss(partition, last, said, max(first_kept, last + 1), row, offset)
+        loss = Loss(partition, last, said, max(first_kept, last + 1), row, offset, strays)
         return loss if (last < said and row < acknowledged) or loss.gone else None
 
     def _told(self, losses: Sequence[Loss]) -> Iterator[str]:
@@ -180,7 +218,7 @@ class Restore:
     # -- doing -------------------------------------------------------------------------------------------------------
 
     async def _do(self, losses: Sequence[Loss], who: str, why: str) -> None:
-        """Listeners first: what is said again must not lie before where they look."""
+        """Listeners first: what is said again must not lie before where they look. Then strays go."""
         for name in self._desk.services():
             if self._service in self._desk.find(name).topics:
                 async with self._desk.database(name) as connection, connection.transaction():
@@ -188,6 +226,7 @@ class Restore:
                         values = (Jsonb({self._service: loss.end}), loss.partition, self._service, loss.end)
                         await connection.execute(_LOOK_AGAIN, values)
                     await connection.execute(_END_WORKERS)
+        await asyncio.to_thread(self._delete_strays, losses)
         async with self._desk.database(self._service) as connection, connection.transaction():
             gone = [f"{self._service}/{loss.partition}/{loss.gone[-1]}" for loss in losses if loss.gone]
             for what, about in ((RESTORE, [f"{self._service}/{loss.partition}" for loss in losses]), (GIVEN_UP, gone)):
@@ -198,3 +237,11 @@ class Restore:
             for loss in losses:
                 await connection.execute(_SAY_AGAIN, (loss.row, loss.partition))
             await connection.execute(_END_WORKERS)
+
+    def _delete_strays(self, losses: Sequence[Loss]) -> None:
+        """From a topic that holds nothing else, up to where it was seen to end."""
+        ends = [TopicPartition(self._service, loss.partition, loss.end) for loss in losses if loss.begins_anew]
+        if ends:
+            admin = AdminClient({"bootstrap.servers": self._desk.kafka, "log_level": 0})
+            for deleted in admin.delete_records(ends, operation_timeout=DELETE_SECONDS).values():
+                deleted.result(DELETE_SECONDS)

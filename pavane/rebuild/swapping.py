@@ -145,7 +145,7 @@ class Swap:
             if partition not in owed and said != folded:
                 raise CannotRebuild(
                     f"{me}, lane {partition}: {said} facts were said and {folded} are in the log and the outbox: the "
-                    f"log has lost some. Run 'pavane log restore {me}'."
+                    f"log has lost some. Run 'pavane log restore {me} --reason ...'."
                 )
 
     async def _move_lanes(

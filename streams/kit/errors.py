@@ -192,10 +192,10 @@ class LogLost(RefusedToGuess):
 
     def __init__(self, service: str, partition: int, acknowledged: int, last: int) -> None:
         super().__init__(
-            f"{service}/{partition}: the log had acknowledged facts up to {acknowledged}, but the last one in it is "
-            f"{last}: it lost {acknowledged - last}, or this is another cluster. Nothing was changed in the database. "
-            f"Check PAVANE_KAFKA; or say again what the outbox still holds, and see what is gone: "
-            f"'pavane log restore {service}'."
+            f"{service}/{partition}: the log had acknowledged facts up to {acknowledged}, but the last one of them in "
+            f"it is {last}: it lost {acknowledged - last}, or this is another cluster. Nothing was changed in the "
+            f"database. Check PAVANE_KAFKA; or say again what the outbox still holds, and see what is gone: "
+            f"'pavane log restore {service} --reason ...'."
         )
 
 

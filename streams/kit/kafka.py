@@ -21,7 +21,7 @@ from streams.kit.closed import tell_closed_connections
 from streams.kit.counting import lanes_among
 from streams.kit.errors import RecordsAstray, WrongSetting
 from streams.kit.faultpoints import halfway
-from streams.kit.log import Extent, LogAway, Record, ToSay
+from streams.kit.log import Extent, LogAway, LogBegunAnew, Record, Said, ToSay
 from streams.kit.logs import logger
 from streams.kit.looking import Looker
 from streams.kit.reading import LONG_POLL_MILLISECONDS, Reader
@@ -86,6 +86,10 @@ class KafkaLog:
         self._looking: asyncio.Task[None] | None = None
         self._grown: set[str] = set()
         self._astray: dict[int, RecordsAstray] = {}
+        #: Of the topics said to: where the partition ended when it was last seen to.
+        self._ends: dict[TopicPartition, int] = {}
+        self._missing: set[str] = set()
+        self._splits = False
         self.away: str | None = None
         #: How long the broker has not answered the reading of a partition of which all that is known was heard.
         self.unanswered_seconds = 0.0
@@ -134,7 +138,13 @@ class KafkaLog:
 
     @property
     def trouble(self) -> str | None:
-        """Why the last reading failed, if it did."""
+        """Why nothing can be read, or why the last reading failed."""
+        if self._missing:
+            listed = ", ".join(sorted(self._missing))
+            return (
+                f"Kafka at {self._bootstrap} has no topic {listed} any more. If it is the right cluster, make it again "
+                f"with 'pavane topics apply'; 'pavane lanes list' then names the command that says again what is kept"
+            )
         return self._reader.trouble
 
     @property
@@ -162,12 +172,15 @@ class KafkaLog:
         while True:
             try:
                 async with asyncio.timeout(BEYOND_SECONDS):
-                    found = await self._beyond.beyond(self._topics, self._partition_count)
+                    found, self._missing = await self._beyond.beyond(self._topics, self._partition_count)
             except (KafkaError, OSError):
                 # What was known stays; that the broker is away is told elsewhere.
                 await self._beyond.begin_anew()
                 await asyncio.sleep(BEYOND_SECONDS)
                 continue
+            if self._splits and not self._missing:
+                # The group has divided the lanes without a topic: that it is there again it would see in minutes.
+                self._consumer._client.force_metadata_update()
             if grown := sorted({each.topic for each in found} - self._grown):
                 self._grown |= set(grown)
                 lanes, harm = self._partition_count, "none, as long as nobody writes to the partitions beyond the lanes"
@@ -180,9 +193,11 @@ class KafkaLog:
             }
             await asyncio.sleep(BEYOND_SECONDS)
 
-    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
+    async def last_said(self, topic: str, partition: int, known: int) -> Said | None:
+        at = TopicPartition(topic, partition)
         try:
-            return await self._looker.last_said(TopicPartition(topic, partition), at_least)
+            said, self._ends[at] = await self._looker.last_said(at, known)
+            return said
         except KafkaError as error:
             await self._looker.begin_anew()
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
@@ -228,13 +243,41 @@ class KafkaLog:
     async def append(self, partition: int, facts: Sequence[ToSay]) -> None:
         producer = await self._open_producer()
         try:
-            await halfway("half-said", facts, lambda half: _append(producer, partition, half))
-            await _append(producer, partition, facts)
+            await halfway("half-said", facts, lambda half: self._append(producer, partition, half))
+            await self._append(producer, partition, facts)
         except Exception:
             # Nobody knows what this producer still has in flight: a new one begins, and the old one is left to end.
             if self._producer is producer:
                 self._retire_producer()
             raise
+
+    async def _append(self, producer: AIOKafkaProducer, partition: int, facts: Sequence[ToSay]) -> None:
+        by_topic: dict[str, list[ToSay]] = {}
+        for fact in facts:
+            by_topic.setdefault(fact.topic, []).append(fact)
+        await asyncio.gather(*(self._send(producer, topic, partition, each) for topic, each in by_topic.items()))
+
+    async def _send(self, producer: AIOKafkaProducer, topic: str, partition: int, facts: Sequence[ToSay]) -> None:
+        """Append to one partition in order, in as few batches as fit, one after the other."""
+        batch = producer.create_batch()
+        for fact in facts:
+            if _put(batch, fact) is None:
+                await self._acknowledged(producer, batch, topic, partition)
+                batch = producer.create_batch()
+                if _put(batch, fact) is None:
+                    raise ValueError(f"a fact of {len(fact.value)} bytes does not fit into a batch of {REQUEST_BYTES}")
+        await self._acknowledged(producer, batch, topic, partition)
+
+    async def _acknowledged(self, producer: AIOKafkaProducer, batch: Any, topic: str, partition: int) -> None:
+        """Raises `LogBegunAnew`: offsets only grow, unless the log has lost some."""
+        at = TopicPartition(topic, partition)
+        offset = (await (await producer.send_batch(batch, topic, partition=partition))).offset
+        if offset < 0:
+            return  # appended long before, and the broker has forgotten where
+        if offset < (expected := self._ends.get(at, 0)):
+            del self._ends[at]
+            raise LogBegunAnew(topic, partition, offset, expected)
+        self._ends[at] = offset + batch.record_count()
 
     async def _open_producer(self) -> AIOKafkaProducer:
         async with self._producer_lock:
@@ -275,6 +318,7 @@ class KafkaLog:
         whole = set(self._topics)
         self._assigned = {partition: self._given for partition, topics in by_partition.items() if topics == whole}
         split = sorted(partition for partition, topics in by_partition.items() if topics != whole)
+        self._splits = bool(split)
         if split:
             logger().warning("lanes_split", partitions=split, reason="the group's members hear different topics")
 
@@ -349,33 +393,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._log.note_assigned(assigned)
 
 
-async def _append(producer: AIOKafkaProducer, partition: int, facts: Sequence[ToSay]) -> None:
-    by_topic: dict[str, list[ToSay]] = {}
-    for fact in facts:
-        by_topic.setdefault(fact.topic, []).append(fact)
-    await asyncio.gather(*(_send(producer, topic, partition, each) for topic, each in by_topic.items()))
-
-
-async def _send(producer: AIOKafkaProducer, topic: str, partition: int, facts: Sequence[ToSay]) -> None:
-    """Append to one partition in order, in as few batches as fit, one after the other."""
-    batch = producer.create_batch()
-    for fact in facts:
-        if _put(batch, fact) is None:
-            await _acknowledged(producer, batch, topic, partition)
-            batch = producer.create_batch()
-            if _put(batch, fact) is None:
-                raise ValueError(f"a fact of {len(fact.value)} bytes does not fit into a batch of {REQUEST_BYTES}")
-    await _acknowledged(producer, batch, topic, partition)
-
-
 def _put(batch: object, fact: ToSay) -> object:
     return batch.append(  # type: ignore[attr-defined]
         timestamp=fact.timestamp, key=fact.key, value=fact.value, headers=list(fact.headers)
     )
-
-
-async def _acknowledged(producer: AIOKafkaProducer, batch: object, topic: str, partition: int) -> None:
-    await (await producer.send_batch(batch, topic, partition=partition))
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

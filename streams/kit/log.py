@@ -14,6 +14,17 @@ class LogAway(PavaneError):
     then = Then.RETAKE
 
 
+class LogBegunAnew(LogAway):
+    """The log took facts at an offset that it had given before: it has lost what was there, and whoever takes the lane
+    again sees what is missing."""
+
+    def __init__(self, topic: str, partition: int, offset: int, expected: int) -> None:
+        super().__init__(
+            f"{topic}/{partition} took facts at offset {offset}, though it had {expected} records: it has lost some, "
+            f"its lane is looked at again"
+        )
+
+
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One record as it was read. `timestamp`: milliseconds since 1970. Kafka allows headers without a value (None).
 
@@ -37,6 +48,13 @@ class ToSay(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: bytes | None
     value: bytes
     headers: Sequence[tuple[str, bytes]]
+
+
+class Said(NamedTuple):
+    """What a topic holds of its speaker, by sequence: the `last` fact, and the last one up to the one asked for."""
+
+    last: int
+    up_to: int
 
 
 class Extent(NamedTuple):
@@ -66,10 +84,10 @@ class Log(Protocol):
         """The spare partitions of topics heard that were lately seen to hold records; all should be empty."""
         ...
 
-    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
-        """The highest sequence that its speaker has in the end of a topic, looking back until `at_least` is found.
+    async def last_said(self, topic: str, partition: int, known: int) -> Said | None:
+        """What the end of a topic holds of its speaker, looking back until the fact `known` is found.
 
-        0: nothing was ever written. None: nothing is kept any more, so nobody can tell. Raises `LogAway`.
+        None: what is known is not kept any more, so nobody can tell. Raises `LogAway`.
         """
         ...
 
@@ -86,5 +104,6 @@ class Log(Protocol):
         ...
 
     async def append(self, partition: int, facts: Sequence[ToSay]) -> None:
-        """Append in order; returns when all are acknowledged. On any error it is unknown which were appended."""
+        """Append in order; returns when all are acknowledged. On any error it is unknown which were appended. Raises
+        `LogBegunAnew` when the log has lost what was acknowledged before."""
         ...

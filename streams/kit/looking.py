@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.kit import envelope
+from streams.kit.log import Said
 
 FIRST_RECORDS = 50
 MOST_RECORDS = 50_000
@@ -39,37 +40,45 @@ class Looker:
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             await asyncio.wait_for(self.close(), CLOSE_SECONDS)
 
-    async def last_said(self, at: TopicPartition, at_least: int) -> int | None:
-        """See `Log.last_said`. The last record alone does not tell: facts may be there twice, the earlier ones last."""
+    async def last_said(self, at: TopicPartition, known: int) -> tuple[Said | None, int]:
+        """See `Log.last_said`; and where the partition ends. The last record alone does not tell: facts may be there
+        twice, the earlier ones last."""
         consumer = await self._connected()
         # Asked before anything is fetched: questions wait behind a fetch's long poll.
         start = (await consumer.beginning_offsets([at]))[at]
         end = (await consumer.end_offsets([at]))[at]
         if start == end:
-            return 0 if end == 0 else None
+            return (Said(0, 0) if end == 0 else None), end
         consumer.assign([at])
         try:
-            last, records = 0, FIRST_RECORDS
+            records = FIRST_RECORDS
             while True:
                 first = max(start, end - records)
-                last = max(last, await self._highest(consumer, at, first, end))
-                if last >= at_least or first == start or records > MOST_RECORDS:
-                    return last
+                said = await self._said(consumer, at, first, end)
+                up_to = max((sequence for sequence in said if sequence <= known), default=0)
+                last = max(said, default=0)
+                if up_to == known or first == start:
+                    # Where the topic's start is not kept, nothing up to `known` need be.
+                    return Said(last, up_to or (known if start else 0)), end
+                if records > MOST_RECORDS:
+                    return Said(last, known), end
                 records *= 10
         finally:
             consumer.assign([])
 
-    async def beyond(self, topics: Collection[str], lanes: int) -> Mapping[TopicPartition, int]:
-        """The partitions that these topics have beyond the lanes, with how many records are in each."""
+    async def beyond(self, topics: Collection[str], lanes: int) -> tuple[Mapping[TopicPartition, int], set[str]]:
+        """The partitions that these topics have beyond the lanes, with how many records are in each; and the topics
+        that there are not."""
         consumer = await self._connected()
         cluster = await consumer._client.fetch_all_metadata()
         spare = [TopicPartition(topic, p) for topic in topics for p in cluster.partitions_for_topic(topic) or ()]
         spare = sorted(each for each in spare if each.partition >= lanes)
+        missing = {topic for topic in topics if not cluster.partitions_for_topic(topic)}
         if not spare:
-            return {}
+            return {}, missing
         starts = await consumer.beginning_offsets(spare)
         ends = await consumer.end_offsets(spare)
-        return {each: ends[each] - starts[each] for each in spare}
+        return {each: ends[each] - starts[each] for each in spare}, missing
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -89,9 +98,9 @@ class Looker:
         return self._consumer
 
     @staticmethod
-    async def _highest(consumer: AIOKafkaConsumer, at: TopicPartition, first: int, end: int) -> int:
+    async def _said(consumer: AIOKafkaConsumer, at: TopicPartition, first: int, end: int) -> set[int]:
         consumer.seek(at, first)
-        last, deadline = 0, time.monotonic() + ANSWER_SECONDS
+        sequences, deadline = set[int](), time.monotonic() + ANSWER_SECONDS
         while await consumer.position(at) < end:
             found = await consumer.getmany(at, timeout_ms=1_000)
             for record in found.get(at, ()):
@@ -100,7 +109,7 @@ class Looker:
                 except ValueError:
                     continue  # somebody else wrote it
                 if said.speaker == at.topic and said.partition == at.partition:
-                    last = max(last, said.sequence)
+                    sequences.add(said.sequence)
             if time.monotonic() > deadline:
                 raise KafkaTimeoutError(f"no records of {at.topic}/{at.partition} from {first} on")
-        return last
+        return sequences

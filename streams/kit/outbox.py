@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from streams.kit.faultpoints import reached
-from streams.kit.log import Log, ToSay
+from streams.kit.log import Log, LogBegunAnew, ToSay
 from streams.kit.logs import logger
 
 MOST_BYTES = 800_000
@@ -34,6 +34,8 @@ class Outbox:
         #: Why the log does not take the oldest row, if it does not.
         self.trouble: str | None = None
         self.unacknowledged_facts = 0
+        #: The log has lost what it had acknowledged: nothing more is said.
+        self.begun_anew: LogBegunAnew | None = None
 
     def add(self, rows: Iterable[tuple[int, list[ToSay]]]) -> None:
         """Say committed rows, numbered in the order of their commits."""
@@ -69,6 +71,10 @@ class Outbox:
                 continue
             try:
                 await self._log.append(self._partition, [fact for _, facts in rows for fact in facts])
+            except LogBegunAnew as error:
+                # To go on would be to say facts where listeners miss the ones before them.
+                self.begun_anew, self.trouble = error, str(error)
+                return
             except Exception as error:
                 # Unknown which facts are in the log. They are said again, in order, and listeners know the first ones.
                 self.trouble = f"partition {self._partition}: the log does not take what was committed: {error!r}"

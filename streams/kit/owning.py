@@ -68,7 +68,10 @@ class Owned:
     # -- taking ------------------------------------------------------------------------------------------------------
 
     async def take_assigned(self) -> None:
-        """Drop what the group took back, take what it gives."""
+        """Drop what the group took back, take what it gives. Raises `LogBegunAnew` for all lanes when one says so."""
+        for outbox in self.outboxes.values():
+            if outbox.begun_anew is not None:
+                raise outbox.begun_anew
         assigned = self._log.assigned()
         for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
             self.drop(partition)
@@ -132,13 +135,14 @@ class Owned:
         if self._service.is_projection:
             return
         known = holding.clock.get(me, 0)
-        last = await self._log.last_said(me, partition, known - waiting)
-        if last is None:
+        acknowledged = known - waiting
+        said = await self._log.last_said(me, partition, acknowledged)
+        if said is None:
             return
-        if last > known:
-            raise DatabaseBehind(me, partition, known, last)
-        if last < known - waiting and known - waiting > await self._store.given_up(partition):
-            raise LogLost(me, partition, known - waiting, last)
+        if said.last > known:
+            raise DatabaseBehind(me, partition, known, said.last)
+        if said.up_to < acknowledged and acknowledged > await self._store.given_up(partition):
+            raise LogLost(me, partition, acknowledged, said.up_to)
 
     # -- halting -----------------------------------------------------------------------------------------------------
 

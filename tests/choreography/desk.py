@@ -24,7 +24,7 @@ from streams.kit.errors import RecordsAstray
 from streams.kit.events import Answer, Effect, State, Unanswered, milliseconds
 from streams.kit.lane import Draft, Holding, Lane
 from streams.kit.language import Language
-from streams.kit.log import Extent, Record, ToSay
+from streams.kit.log import Extent, Record, Said, ToSay
 from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.service import Service
@@ -153,8 +153,8 @@ class Desk:
     def astray(self) -> Mapping[int, RecordsAstray]:
         return {}
 
-    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
-        return at_least
+    async def last_said(self, topic: str, partition: int, known: int) -> Said | None:
+        return Said(known, known)
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         return

@@ -22,7 +22,7 @@ from streams.kit import envelope
 from streams.kit.errors import RecordsAstray, StaleEpoch, WorldUnavailable
 from streams.kit.events import Answer, Effect, State, Unanswered
 from streams.kit.lane import Delivery, Draft, Holding
-from streams.kit.log import Extent, Record, ToSay
+from streams.kit.log import Extent, Record, Said, ToSay
 from streams.kit.parking import Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.store import DatabaseAway, Found, Move
@@ -131,10 +131,10 @@ class SimulatedLog:
     def astray(self) -> Mapping[int, RecordsAstray]:
         return {}
 
-    async def last_said(self, topic: str, partition: int, at_least: int) -> int | None:
+    async def last_said(self, topic: str, partition: int, known: int) -> Said | None:
         await self._host.takes()
-        said = (envelope.read(record.headers).sequence for record in self._cluster.records(topic, partition))
-        return max(said, default=0)
+        said = [envelope.read(record.headers).sequence for record in self._cluster.records(topic, partition)]
+        return Said(max(said, default=0), max((sequence for sequence in said if sequence <= known), default=0))
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         self._next.update({(topic, partition): position for topic, position in positions.items()})

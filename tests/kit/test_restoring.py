@@ -32,7 +32,7 @@ async def test_what_the_outbox_holds_is_said_again_into_a_log_that_came_back_emp
     await comes_back_empty(counting, admin, new_topics)
     await counting.start()
     why = await halted(counting)
-    assert "the log had acknowledged facts up to 3, but the last one in it is 0" in why
+    assert "the log had acknowledged facts up to 3, but the last one of them in it is 0" in why
     assert f"pavane log restore {counting.counter.name}" in why
 
     restore = Restore(desk(counting), counting.counter.name)
@@ -50,6 +50,32 @@ async def test_what_the_outbox_holds_is_said_again_into_a_log_that_came_back_emp
     assert await counting.rows("SELECT who, what, why FROM operations") == [
         ("ada", "log restore", "it came back empty")
     ]
+
+
+async def test_a_running_service_stops_as_soon_as_the_log_gives_it_an_offset_again(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await heard_and_stopped(counting)
+    await counting.start()
+    await counting.ask((key, 1))
+    await counting.until_totals({key: 4})
+    await comes_back_empty(counting, admin, new_topics)
+    await counting.ask((key, 10))
+    assert "the log had acknowledged facts up to 4, but the last one of them in it is 0" in await halted(counting)
+
+    restore = Restore(desk(counting), counting.counter.name)
+    assert await restore.carry_out("ada", "it was deleted", give_up=False, asks=False, dry_run=False) == 0
+    said = capsys.readouterr().out
+    assert "has 1 fact from behind the gap (they are deleted from it)" in said
+    assert "5 facts will be said again: nothing is lost" in said
+
+    await counting.ask((key, 100))
+    await until_total(counting, key, 114)
+
+    async def is_said() -> bool:
+        return await counting.said() == {key: 114}
+
+    await eventually(is_said, 60.0, "everything is in the log again, in order")
 
 
 async def test_facts_that_nobody_holds_any_more_are_listed_and_have_to_be_given_up(

@@ -8,7 +8,7 @@ from pavane.rebuild.beside import Lane
 from pavane.rebuild.comparing import Difference
 from pavane.rebuild.folding import Known
 from pavane.rebuild.owed import Handled
-from pavane.rebuild.restoring import Loss, done, question
+from pavane.rebuild.restoring import Loss, done, question, up_to_a_gap
 from pavane.rebuild.standing import LiveLane, Standing
 from streams.inventory import service as inventory
 from streams.orders.model import Order, Status
@@ -67,6 +67,31 @@ def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
         "billing/2: the log ends with fact 90 of 100; 5 facts will be said again; facts 91 to 95 are gone."
     )
     assert not loss._replace(first_kept=91).gone
+
+
+@pytest.mark.parametrize(
+    ("sequences", "starts", "found"),
+    [
+        ([1, 2, 3], True, (3, 0)),
+        ([], True, (0, 0)),
+        ([4, 5], True, (0, 2)),
+        ([1, 2, 5, 6, 2, 6], True, (2, 2)),
+        ([1, 5, 2, 3, 4, 5], True, (5, 0)),
+        ([41, 42, 41, 43], False, (43, 0)),
+        ([41, 45], False, (41, 1)),
+    ],
+)
+def test_facts_behind_a_gap_are_strays_until_they_are_said_again(
+    sequences: list[int], starts: bool, found: tuple[int, int]
+) -> None:
+    assert up_to_a_gap(sequences, starts=starts) == found
+
+
+@pytest.mark.parametrize(("last", "becomes"), [(0, "deleted from it"), (90, "goes on to name them there")])
+def test_what_becomes_of_strays_is_told(last: int, becomes: str) -> None:
+    loss = Loss(partition=2, last=last, said=100, first_kept=last + 1, row=41, end=92, strays=2)
+    assert "has 2 facts from behind the gap" in loss.told("billing")
+    assert becomes in loss.told("billing")
 
 
 @pytest.mark.parametrize(
