@@ -20,6 +20,7 @@ from pavane.instance import Instance, LaneHalted
 BETWEEN_DEATH_WATCHES_SECONDS = 0.2
 BETWEEN_LOOKS_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
+MOST_DOUBLINGS = 20
 
 Say = Callable[[str], None]
 Again = Callable[[Instance], Instance]
@@ -66,7 +67,8 @@ class Pauses:
             self.is_slow = True
         if self.is_slow:
             return bounds.longest_pause_seconds
-        return float(min(bounds.first_pause_seconds * 2 ** (len(self._deaths) - 1), bounds.longest_pause_seconds))
+        doublings = min(len(self._deaths) - 1, MOST_DOUBLINGS)
+        return min(bounds.first_pause_seconds * 2.0**doublings, bounds.longest_pause_seconds)
 
 
 class Look(NamedTuple):

@@ -22,11 +22,13 @@ from pavane.dead_letters.words import count, cut, plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
 from streams.kit import envelope
+from streams.kit.events import from_milliseconds
 from streams.kit.lane import REQUESTS
 from streams.kit.log import Extent, Record, ToSay
 
 DONE, NOT_AGREED = 0, 1
 MOST_SHOWN = 20
+LOOK_AHEAD_RECORDS = 10_000
 SKIP = "skip"
 
 _facts = msgspec.msgpack.Decoder(list[ToSay])
@@ -44,7 +46,9 @@ class Held(NamedTuple):
 class Plan(NamedTuple):
     """What a skip would do: hear offset `to` next, as if everything up to `known` had been heard.
 
-    `lost`: how many events this service will never have heard, at most. `shown`: the first records between.
+    `lost`: how many events this service will never have heard, at most. `shown`: the first records between. `beyond`:
+    it has heard further than the log goes now, so nobody knows which of these were heard. `follows`: where the fact
+    stands that comes next for it, though it is behind `to`.
     """
 
     held: Held
@@ -55,6 +59,8 @@ class Plan(NamedTuple):
     lost: int
     shown: list[Record]
     next: Record | None
+    beyond: bool
+    follows: int | None
 
 
 class Skip:
@@ -108,28 +114,31 @@ class Skip:
         # Asked first: what the log has acknowledged by now, the log must hold when it is looked at afterwards.
         said = await self._said_by_speaker()
         position, before = held.positions.get(self._topic, 0), held.clock.get(self._topic, 0)
-        extent, to, shown, following = await asyncio.to_thread(self._look, position)
+        extent, to, shown, following, follows = await asyncio.to_thread(self._look, position, before)
+        beyond = position > extent.end
         if extent.start <= position <= extent.end and to < position:
             raise NotAsked(f"--to {to}: everything below offset {position} was heard; a lane never goes back")
         if self._topic.endswith(REQUESTS):
             # Offsets are their sequences: those of a log that was lost come again, for other requests.
             known = to
-            lost = max(0, to - position)
+            lost = max(0, to - (extent.start if beyond else position))
         else:
             known = max(before, self._known(following, said))
             lost = known - before
-        return Plan(held, position, to, before, known, lost, shown, following)
+        return Plan(held, position, to, before, known, lost, shown, following, beyond, follows)
 
-    def _look(self, position: int) -> tuple[Extent, int, list[Record], Record | None]:
+    def _look(self, position: int, before: int) -> tuple[Extent, int, list[Record], Record | None, int | None]:
         with LogView.at(self._desk.kafka) as log:
             where = (self._topic, self._partition)
             extent = log.extents([where]).get(where)
             if extent is None:
                 raise NotAsked(f"Kafka has no {self._topic}/{self._partition}")
             to = self._offset(extent)
-            shown = log.records(*where, max(position, extent.start), min(to, extent.end), MOST_SHOWN)
-            following = log.records(*where, to, extent.end, 1)
-        return extent, to, shown, following[0] if following else None
+            first = extent.start if position > extent.end else max(position, extent.start)
+            shown = log.records(*where, first, min(to, extent.end), MOST_SHOWN)
+            following = log.records(*where, to, extent.end, LOOK_AHEAD_RECORDS)
+        follows = next((record.offset for record in following if _sequence(record) == before + 1), None)
+        return extent, to, shown, following[0] if following else None, follows
 
     def _offset(self, extent: Extent) -> int:
         named = {"start": extent.start, "end": extent.end}
@@ -144,11 +153,8 @@ class Skip:
         """What counts as heard: all before the fact that lies there; all that was said, when none does."""
         if following is None:
             return said
-        try:
-            return envelope.read(following.headers).sequence - 1
-        except ValueError:
-            # Foreign as well: the lane halts again there, and nothing more is given up than was asked.
-            return 0
+        # Foreign as well: the lane halts again there, and nothing more is given up than was asked.
+        return max(0, _sequence(following) - 1)
 
     async def _said_by_speaker(self) -> int:
         """The last fact of the topic that its speaker knows to be in the log; 0 when nobody can be asked."""
@@ -174,7 +180,7 @@ class Skip:
         where = f"{self._topic}/{self._partition}"
         yield f"It would hear {where} from offset {plan.to} on, instead of from {plan.position}."
         for record in plan.shown:
-            yield f"  {await self._line(record, plan.before)}"
+            yield f"  {await self._line(record, plan)}"
         if len(plan.shown) == MOST_SHOWN:
             yield f"  and up to {plan.to - 1 - plan.shown[-1].offset:,} more"
         thing = "request" if self._topic.endswith(REQUESTS) else "fact"
@@ -185,13 +191,20 @@ class Skip:
                 yield _next(plan)
             return
         yield f"It will never have heard {count(plan.lost, thing)} of {self._topic}, at most."
+        if plan.beyond and plan.lost and thing == "request":
+            yield "Those that came after the log was lost it hears with '--to start', and again any that it has heard."
+        if thing == "fact" and plan.follows is not None:
+            yield f"What it misses stands further on: with '--to {plan.follows}' it misses none of it."
         yield _next(plan)
         yield "What it did not hear it does not answer: run 'pavane audit' afterwards, it names the orders concerned."
 
-    async def _line(self, record: Record, before: int) -> str:
+    async def _line(self, record: Record, plan: Plan) -> str:
         name = await self._events.name(record)
         about = cut((record.key or b"").decode(errors="replace"), 60) or "(no key)"
-        return f"offset {record.offset}: {plain(name)} about {about}, {_standing(record, before)}"
+        standing = _standing(record, plan.before)
+        if plan.beyond and record.topic.endswith(REQUESTS):
+            standing = f"written at {from_milliseconds(record.timestamp):%Y-%m-%d %H:%M:%S} UTC, nobody knows if heard"
+        return f"offset {record.offset}: {plain(name)} about {about}, {standing}"
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
@@ -222,6 +235,14 @@ def _standing(record: Record, before: int) -> str:
     except ValueError:
         return "not of ours"
     return f"{said.id}, {'known' if said.sequence <= before else 'not heard'}"
+
+
+def _sequence(record: Record) -> int:
+    """Of a fact; 0 of what is none."""
+    try:
+        return envelope.read(record.headers).sequence
+    except ValueError:
+        return 0
 
 
 def _next(plan: Plan) -> str:

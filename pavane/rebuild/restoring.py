@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import LiteralString, NamedTuple
 
 import msgspec
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg.types.json import Jsonb
 from rich.text import Text
@@ -47,7 +47,7 @@ _SAY_AGAIN: LiteralString = (
 )
 _LOOK_AGAIN: LiteralString = (
     "UPDATE lanes SET positions = positions || %s, epoch = epoch + 1, halted = NULL "
-    "WHERE partition = %s AND (positions ->> %s)::bigint > %s"
+    "WHERE partition = %s AND ((positions ->> %s)::bigint > %s OR %s)"
 )
 _END_WORKERS: LiteralString = (
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
@@ -218,15 +218,16 @@ class Restore:
     # -- doing -------------------------------------------------------------------------------------------------------
 
     async def _do(self, losses: Sequence[Loss], who: str, why: str) -> None:
-        """Listeners first: what is said again must not lie before where they look. Then strays go."""
+        """Listeners first: what is said again must not lie before where they look. Strays go last, when it is sure to
+        be said again: a topic without them would seem to lack nothing."""
         for name in self._desk.services():
             if self._service in self._desk.find(name).topics:
                 async with self._desk.database(name) as connection, connection.transaction():
                     for loss in losses:
-                        values = (Jsonb({self._service: loss.end}), loss.partition, self._service, loss.end)
+                        at_the_end = Jsonb({self._service: loss.end})
+                        values = (at_the_end, loss.partition, self._service, loss.end, loss.begins_anew)
                         await connection.execute(_LOOK_AGAIN, values)
                     await connection.execute(_END_WORKERS)
-        await asyncio.to_thread(self._delete_strays, losses)
         async with self._desk.database(self._service) as connection, connection.transaction():
             gone = [f"{self._service}/{loss.partition}/{loss.gone[-1]}" for loss in losses if loss.gone]
             for what, about in ((RESTORE, [f"{self._service}/{loss.partition}" for loss in losses]), (GIVEN_UP, gone)):
@@ -237,11 +238,18 @@ class Restore:
             for loss in losses:
                 await connection.execute(_SAY_AGAIN, (loss.row, loss.partition))
             await connection.execute(_END_WORKERS)
+        await asyncio.to_thread(self._delete_strays, losses)
 
     def _delete_strays(self, losses: Sequence[Loss]) -> None:
         """From a topic that holds nothing else, up to where it was seen to end."""
         ends = [TopicPartition(self._service, loss.partition, loss.end) for loss in losses if loss.begins_anew]
         if ends:
             admin = AdminClient({"bootstrap.servers": self._desk.kafka, "log_level": 0})
-            for deleted in admin.delete_records(ends, operation_timeout=DELETE_SECONDS).values():
-                deleted.result(DELETE_SECONDS)
+            try:
+                for deleted in admin.delete_records(ends, operation_timeout=DELETE_SECONDS).values():
+                    deleted.result(DELETE_SECONDS)
+            except (KafkaException, TimeoutError) as error:
+                raise NotAsked(
+                    f"what is kept is being said again, but the strays before it could not be deleted, and 'pavane "
+                    f"audit' goes on to name them: {error!r}"
+                ) from error

@@ -32,7 +32,6 @@ from streams.kit.writers import PATIENCE_SECONDS
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 LAST_MOMENT_SECONDS = 1.0
-Origin = tuple[str, int, int]
 
 
 class Abandoned(PavaneError):
@@ -67,7 +66,7 @@ class Batches:
         self._opener = Opener(service, codec, partition_of)
         self._protector = protector
         self._now = now
-        self._refused: dict[Origin, Undecidable] = {}
+        self._refused: dict[str, Undecidable] = {}
         self._remembered = Remembered()
         self._telemetry = Telemetry(service.name)
         self.letting_go = asyncio.Event()
@@ -114,7 +113,8 @@ class Batches:
         if not self._refused:
             return opened
         return [
-            replace(one, event=None, problem=problem) if (problem := self._refused.get(_origin(one))) else one
+            one if (problem := self._refused.get(one.delivery.envelope.id)) is None
+            else replace(one, event=None, problem=problem)
             for one in opened
         ]
 
@@ -207,8 +207,7 @@ class Batches:
         """The database refused a value. Of a batch of one record it is known whose: that goes to the dead letters."""
         deliveries = [delivery for draft in drafts for delivery in draft.deliveries]
         if len(deliveries) == 1:
-            record = deliveries[0].record
-            self._refused[record.topic, record.partition, record.offset] = Undecidable(
+            self._refused[deliveries[0].envelope.id] = Undecidable(
                 f"the database refuses what follows from it: {refusal}"
             )
 
@@ -221,10 +220,10 @@ class Batches:
             self._telemetry.fact_said(name, facts)
         self._telemetry.parked(fold.parked, len(fold.released))
         for one, error in fold.failed_again:
-            self._refused.pop(_origin(one), None)
+            self._refused.pop(one.delivery.envelope.id, None)
             logger().warning("parked_again", key=one.key, reason=type(error).__name__, error=str(error))
         for one, error in fold.put_aside:
-            self._refused.pop(_origin(one), None)
+            self._refused.pop(one.delivery.envelope.id, None)
             self._telemetry.put_aside(type(error).__name__)
             where = f"{one.delivery.record.topic}/{one.delivery.record.partition}/{one.delivery.record.offset}"
             logger().error("put_aside", record=where, key=one.key, reason=type(error).__name__, error=str(error))
@@ -233,8 +232,3 @@ class Batches:
 Opening = Sequence[tuple[Draft, Sequence[Opened]]]
 Homes = Mapping[str, int]
 """In which lane each row is that a record of the batch is about."""
-
-
-def _origin(one: Opened) -> Origin:
-    record = one.delivery.record
-    return record.topic, record.partition, record.offset

@@ -176,7 +176,9 @@ class LogShorter(RefusedToGuess):
         if topic.endswith(".requests"):
             again = (
                 "nobody here can write requests again: those that were heard are decided, and in the database; any "
-                "that came after them are their senders' to write again, under the same keys. Go on"
+                "that came after them are their senders' to send again, under the same keys, once the gateways' Redis "
+                "is emptied of the answers that it keeps. What is in the log now is shown with --dry-run, and heard "
+                "with '--to start'. Go on"
             )
         else:
             again = f"let {topic} say again what it can with 'pavane log restore {topic} --reason ...'; or go on"

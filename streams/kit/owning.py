@@ -96,7 +96,8 @@ class Owned:
         """
         now = self._now()
         patience = timedelta(milliseconds=2 * self._settings.session_timeout_ms)
-        for partition in [p for p, since in self._lost.items() if now - since > patience]:
+        # A clock that was set back since must not make that longer.
+        for partition in [p for p, since in self._lost.items() if not timedelta() <= now - since <= patience]:
             self.drop(partition)
 
     async def _take_over(self, partition: int) -> None:

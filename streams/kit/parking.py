@@ -25,6 +25,7 @@ from streams.kit.log import Record
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
+MOST_DOUBLINGS = 20
 BEHIND = "Behind"
 """The reason of a record that waits behind another one of its key."""
 UNREAD = RegistryAway.__name__
@@ -102,5 +103,6 @@ class Parking:
 
 def next_try(now: datetime, attempts: int, at_least_seconds: float) -> datetime:
     """When to ask again what the world did not answer: pauses double from a second to a minute."""
-    pause = min(FIRST_RETRY_SECONDS * 2.0 ** (attempts - 1), LONGEST_RETRY_SECONDS)
+    doublings = min(attempts - 1, MOST_DOUBLINGS)
+    pause = min(FIRST_RETRY_SECONDS * 2.0**doublings, LONGEST_RETRY_SECONDS)
     return now + timedelta(seconds=max(pause, at_least_seconds))

@@ -8,6 +8,9 @@ had already taken, and would raise at the same place for ever. So after such an 
 record a partition at a time, until the unreadable one has shown itself. It is handed on as a record without key, value
 and headers: on a request topic it becomes a dead letter, on a single-writer topic it halts the lane. The client
 decodes a batch from its beginning, so what the same producer wrote behind it in one batch is unreadable as well.
+
+A batch whose checksum is wrong is found in the same way, and never handed on: another copy of it may be right. Its
+partition is left out, and tried again now and then; everything else goes on.
 """
 
 import asyncio
@@ -17,7 +20,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
-from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from streams.kit.faultpoints import reached
 from streams.kit.log import LogAway, Record
@@ -26,6 +35,8 @@ from streams.kit.logs import logger
 READ_AHEAD_RECORDS = 1_000
 PAUSE_SECONDS = 0.5
 LOOK_MILLISECONDS = 200
+#: So long a damaged partition is left alone.
+DAMAGED_SECONDS = 5.0
 #: So long the broker gathers, while records come, unless it has this many bytes earlier; for a view, longer.
 GATHERING_MILLISECONDS = 20
 UNHURRIED_MILLISECONDS = 100
@@ -60,6 +71,8 @@ class Reader:
         self._gathers_until: asyncio.TimerHandle | None = None
         self._next: dict[TopicPartition, int] = {}
         self._carefully = False
+        #: Until when partitions are left out, by `time.monotonic`.
+        self._damaged: dict[TopicPartition, float] = {}
         #: Why the last reading failed, if it did.
         self.trouble: str | None = None
 
@@ -73,6 +86,11 @@ class Reader:
 
         Raises `LogAway` when a position has left the log: whoever takes the lane again sees what is missing.
         """
+        if self._damaged:
+            partitions = [at for at in partitions if self._damaged.get(at, 0.0) < time.monotonic()]
+            if not partitions:
+                await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
+                return []
         try:
             if self._carefully:
                 return await self._read_carefully(partitions)
@@ -82,6 +100,11 @@ class Reader:
             return []
         except OffsetOutOfRangeError as error:
             raise LogAway(f"a position is not in the log any more, its lane is looked at again: {error!r}") from error
+        except (CorruptRecordException, UnicodeDecodeError) as error:
+            logger().warning("unreadable_record", error=str(error), next="looking for it one record at a time")
+            self._carefully = True
+            self._go_back(partitions)
+            return []
         except KafkaError as error:
             # Of what came before the error nobody knows how much was taken already.
             self._go_back(partitions)
@@ -89,12 +112,10 @@ class Reader:
             logger().warning("read_failed", error=repr(error), again_in_seconds=PAUSE_SECONDS)
             await asyncio.sleep(PAUSE_SECONDS)
             return []
-        except UnicodeDecodeError as error:
-            logger().warning("unreadable_record", error=str(error), next="looking for it one record at a time")
-            self._carefully = True
-            self._go_back(partitions)
-            return []
-        self.trouble = None
+        for at, _ in found:
+            self._damaged.pop(at, None)
+        if not self._damaged:
+            self.trouble = None
         if found:
             self._gather()
             reached("after-read")
@@ -129,18 +150,39 @@ class Reader:
 
     async def _read_carefully(self, partitions: Collection[TopicPartition]) -> list[Record]:
         """The next record of each partition. Done once the unreadable one was found."""
-        records = []
-        for at in partitions:
-            try:
-                found = await self._consumer.getmany(at, timeout_ms=LOOK_MILLISECONDS, max_records=1)
-                records += found.get(at, ())
-                self._next.update((at, each.offset + 1) for each in found.get(at, ()))
-            except UnicodeDecodeError:
-                offset = await self._consumer.position(at)
-                records.append(_unreadable(at, offset))
-                self.seek(at, offset + 1)
-                self._carefully = False
+        records: list[Record] = []
+        try:
+            for at in partitions:
+                records += await self._read_one(at)
+        except KafkaError:
+            # It comes again with the next reading; what was read before it is handed on.
+            if not records:
+                raise
+        self._next.update((TopicPartition(each.topic, each.partition), each.offset + 1) for each in records)
         return records
+
+    async def _read_one(self, at: TopicPartition) -> Sequence[Record]:
+        """The partition's next record, if it has one."""
+        try:
+            found = await self._consumer.getmany(at, timeout_ms=LOOK_MILLISECONDS, max_records=1)
+            records: Sequence[Record] = found.get(at, ())
+            return records
+        except UnicodeDecodeError:
+            offset = await self._consumer.position(at)
+            self.seek(at, offset + 1)
+            self._carefully = False
+            return [_unreadable(at, offset)]
+        except CorruptRecordException as error:
+            self.seek(at, self._next[at])
+            self._carefully = False
+            self._damaged[at] = time.monotonic() + DAMAGED_SECONDS
+            self.trouble = (
+                f"{at.topic}/{at.partition}, offset {self._next[at]} or soon after: the broker's copy is damaged "
+                f"({error}). Nothing more of it is heard; it is tried again every {DAMAGED_SECONDS:.0f} s. Where there "
+                f"are replicas, let another one lead, and delete this one's copy"
+            )
+            logger().error("damaged_record", topic=at.topic, partition=at.partition, trouble=self.trouble)
+            return ()
 
     def _go_back(self, partitions: Collection[TopicPartition]) -> None:
         for at in partitions:

@@ -148,7 +148,7 @@ def readiness(worker: Worker, log: KafkaLog, world: Guarded | None) -> dict[str,
     dependencies = {each.name: each.state() for each in (world.dependencies if world is not None else ())}
     trouble = [outbox.trouble for outbox in tuple(worker.outboxes.values())]
     away = [each for each in (worker.away, log.away, log.trouble, *trouble) if each]
-    halted = {str(partition): str(refusal) for partition, refusal in worker.halted.items()}
+    halted = {str(partition): str(refusal) for partition, refusal in dict(worker.halted).items()}
     return {
         "ready": not halted and not away,
         "service": worker.service.name,

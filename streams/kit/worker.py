@@ -138,13 +138,15 @@ class Worker:
         """Let go of all lanes: finish the batch under way, say what is to be said if that is quickly done."""
         self._batches.letting_go.set()
         async with self._one_at_a_time:
-            await asyncio.gather(*(outbox.drained(DRAIN_SECONDS) for outbox in self.outboxes.values()))
-            # So that the next owner need not say it again. If the database is away now, it will, and nobody minds.
-            with contextlib.suppress(DatabaseAway):
-                await self._acknowledge()
-            self._owned.drop_all()
-            if not self._stopping.is_set():
-                self._batches.letting_go.clear()
+            try:
+                await asyncio.gather(*(outbox.drained(DRAIN_SECONDS) for outbox in self.outboxes.values()))
+                # So that the next owner need not say it again. If the database is away now, it will, and nobody minds.
+                with contextlib.suppress(DatabaseAway):
+                    await self._acknowledge()
+            finally:
+                self._owned.drop_all()
+                if not self._stopping.is_set():
+                    self._batches.letting_go.clear()
 
     async def _wait_for_database(self, error: PavaneError) -> None:
         """It is unknown what was committed, or where the log begins: take all lanes again, once there is an answer."""

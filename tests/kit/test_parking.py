@@ -46,7 +46,7 @@ def test_what_fails_again_stays_at_the_head_with_its_number_of_attempts() -> Non
 
 
 @pytest.mark.parametrize(
-    ("attempts", "at_least", "seconds"), [(1, 0, 1), (2, 0, 2), (4, 0, 8), (1, 30, 30), (99, 0, 60)]
+    ("attempts", "at_least", "seconds"), [(1, 0, 1), (2, 0, 2), (4, 0, 8), (1, 30, 30), (99, 0, 60), (10**6, 0, 60)]
 )
 def test_pauses_double_up_to_a_minute_unless_the_world_asks_for_longer(
     attempts: int, at_least: float, seconds: float

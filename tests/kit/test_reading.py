@@ -1,6 +1,7 @@
 """Records that the client cannot read stop nobody else's records."""
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def _bounds_of_requests(log: KafkaLog) -> list[tuple[int, int]]:
     return asked
 
 
-async def _produce(stack: Stack, topic: str, values: list[bytes | None]) -> None:
+async def _produce(stack: Stack, topic: str, values: list[bytes | None], partition: int = 0) -> None:
     """Append the values in one batch; a None is a record with a header name that is not UTF-8."""
     producer = AIOKafkaProducer(bootstrap_servers=stack.addresses.kafka_bootstrap, acks="all")
     await producer.start()
@@ -127,7 +128,7 @@ async def _produce(stack: Stack, topic: str, values: list[bytes | None]) -> None
         batch.close()
         if None in values:
             _spoil(batch)
-        await (await producer.send_batch(batch, topic, partition=0))
+        await (await producer.send_batch(batch, topic, partition=partition))
     finally:
         await producer.stop()
 
@@ -140,3 +141,52 @@ def _spoil(batch: Any) -> None:
     data = bytearray(spoiled)
     data[17:21] = struct.pack(">I", calc_crc32c(bytes(data[21:])))
     batch._buffer = data
+
+
+async def test_a_damaged_copy_stops_its_own_partition_alone_until_it_is_whole_again(
+    stack: Stack, new_topics: NewTopics, new_name: str
+) -> None:
+    if not stack.kafka:
+        pytest.skip("the broker's disk is not ours to damage")
+    topic = f"{new_name}.requests"
+    await new_topics(topic, partitions=2)
+    for value in (b"first", b"second", b"third"):
+        await _produce(stack, topic, [value])
+        await _produce(stack, topic, [value], partition=1)
+    [segment] = (stack.kafka[0].folder / "log" / f"{topic}-0").glob("*.log")
+    whole = segment.read_bytes()
+    at = whole.index(b"second")
+    _write_at(segment, at, b"s-cond")
+    log = KafkaLog(stack.addresses.kafka_bootstrap, new_name, [topic], 6_000)
+    await log.open()
+    read: list[Record] = []
+
+    async def more() -> None:
+        read.extend(await log.read([(topic, 0), (topic, 1)], 0.2))
+
+    async def all_but_the_damaged() -> bool:
+        await more()
+        return len(read) >= 4 and log.trouble is not None
+
+    async def all_of_it() -> bool:
+        await more()
+        return len(read) >= 6 and log.trouble is None
+
+    try:
+        await eventually(lambda: log.assigned().keys() == {0, 1})
+        log.seek(0, {topic: 0})
+        log.seek(1, {topic: 0})
+        await eventually(all_but_the_damaged)
+        assert f"{topic}/0, offset 1 or soon after: the broker's copy is damaged" in str(log.trouble)
+        assert sorted((record.partition, record.offset) for record in read) == [(0, 0), (1, 0), (1, 1), (1, 2)]
+        _write_at(segment, at, b"second")
+        await eventually(all_of_it, 30.0)
+    finally:
+        await log.close()
+    assert [record.value for record in read if record.partition == 0] == [b"first", b"second", b"third"]
+
+
+def _write_at(file: Path, at: int, content: bytes) -> None:
+    with file.open("r+b") as open_file:
+        open_file.seek(at)
+        open_file.write(content)

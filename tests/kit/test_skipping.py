@@ -113,6 +113,47 @@ async def test_a_log_that_lost_what_was_heard_is_heard_from_its_new_end_on(
     await until_total(counting, key, 13)
 
 
+async def test_requests_that_came_after_the_log_was_lost_are_shown_and_may_be_heard(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = await heard_and_stopped(counting)
+    topic = counting.counter.requests
+    await done(admin.delete_topics([topic]))
+    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    await new_topics(topic, partitions=PARTITIONS)
+    await counting.ask((key, 10), (key, 100))
+    await counting.start()
+    why = await halted(counting)
+    assert f"pavane lanes skip {counting.counter.name} 0 {topic} --to 2" in why
+
+    def skip(to: str) -> Skip:
+        return Skip(desk(counting), counting.counter.name, 0, topic, to)
+
+    await skip("2").carry_out("ada", "look", asks=False, dry_run=True)
+    shown = capsys.readouterr().out
+    assert "never have heard 2 requests" in shown
+    assert shown.count("nobody knows if heard") == 2
+    assert "with '--to start'" in shown
+
+    await skip("start").carry_out("ada", "they are new", asks=False, dry_run=False)
+    await until_total(counting, key, 113)
+
+
+async def test_facts_that_stand_behind_a_later_one_are_looked_for(
+    counting: Counting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await counting.start()
+    await counting.send(*(told(counting, n) for n in (1, 4, 2, 3, 4)))
+    service, partition, topic, _, to = (await halted(counting)).partition("pavane lanes skip ")[2].split(" ")[:5]
+    assert to == "1"
+
+    await Skip(desk(counting), service, int(partition), topic, to).carry_out("ada", "look", asks=False, dry_run=True)
+    assert "with '--to 2' it misses none of it" in capsys.readouterr().out
+
+    await Skip(desk(counting), service, int(partition), topic, "2").carry_out("ada", "go", asks=False, dry_run=False)
+    await until_total(counting, "k", 11_110)
+
+
 async def test_a_lane_that_goes_on_is_never_skipped(counting: Counting) -> None:
     await heard_and_stopped(counting)
 

@@ -90,6 +90,11 @@ def test_pauses_grow_twice_as_long_up_to_a_bound() -> None:
     assert [pauses.after_death(at=number, lived_seconds=1) for number in range(7)] == [1, 2, 4, 8, 16, 30, 30]
 
 
+def test_pauses_stay_bounded_however_often_it_has_died() -> None:
+    pauses = Pauses(Bounds(most_deaths=100_000))
+    assert {pauses.after_death(at=12 * number, lived_seconds=12) for number in range(2_000)} == {1, 2, 4, 8, 16, 30}
+
+
 def test_a_process_that_lived_for_long_is_started_again_at_once() -> None:
     pauses = Pauses(Bounds())
     assert [pauses.after_death(at, 1) for at in (0, 10, 20)] == [1, 2, 4]
