@@ -156,6 +156,8 @@ class Lane:
         self.row = holding.row
         self.held = dict(holding.held)
         self.parked = holding.parked
+        #: By key: ordinals that parked records were given beyond what the clock says.
+        self.ahead: dict[bytes | None, int] = {}
         self.hears = frozenset(topics)
         self._requests = frozenset(topic for topic in topics if topic.endswith(REQUESTS))
         #: Of these speakers the clock follows what came here, and not what others have heard of them.

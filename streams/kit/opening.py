@@ -1,6 +1,6 @@
 """From records to events: each delivery decoded into the view that the service declares, or the reason why not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -40,9 +40,11 @@ class Opener:
 
     def open(self, draft: Draft) -> list[Opened]:
         """Every delivery of the draft, in its order."""
-        hears = draft.lane.hears
-        ordinal = sum(known for who, known in draft.lane.clock.items() if who in hears)
-        return [self.one(delivery, ordinal + number) for number, delivery in enumerate(draft.deliveries, 1)]
+        lane = draft.lane
+        heard = sum(known for who, known in lane.clock.items() if who in lane.hears)
+        if not lane.ahead and not any(delivery.parked for delivery in draft.deliveries):
+            return [self.one(delivery, heard + number) for number, delivery in enumerate(draft.deliveries, 1)]
+        return [self.one(delivery, ordinal) for delivery, ordinal in _beside_parked(draft, heard)]
 
     def one(self, delivery: Delivery, ordinal: int) -> Opened:
         """One delivery; `ordinal`: its place among all that the lane has heard."""
@@ -97,6 +99,17 @@ class Opener:
                 f"producer must use the Java-compatible murmur2 partitioner"
             )
         return key
+
+
+def _beside_parked(draft: Draft, heard: int) -> Iterator[tuple[Delivery, int]]:
+    """Each delivery with its ordinal. Parked records do not move the clock when they are tried again; so what comes
+    later of their keys must be given more than they were."""
+    ahead = draft.lane.ahead = {key: last for key, last in draft.lane.ahead.items() if last > heard}
+    for ordinal, delivery in enumerate(draft.deliveries, heard + 1):
+        key = delivery.record.key
+        if delivery.parked is not None or key in ahead:
+            ordinal = ahead[key] = max(ordinal, ahead.get(key, 0) + 1)
+        yield delivery, ordinal
 
 
 def _without_event(delivery: Delivery, problem: Undecidable) -> Opened:

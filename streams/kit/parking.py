@@ -25,6 +25,8 @@ from streams.kit.log import Record
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
+#: The world may ask for more: nobody is believed who says to come again in a year.
+LONGEST_RETRY_AFTER_SECONDS = 3_600.0
 MOST_DOUBLINGS = 20
 BEHIND = "Behind"
 """The reason of a record that waits behind another one of its key."""

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString, cast
 
 import msgspec
@@ -28,12 +28,13 @@ from streams.kit.faultpoints import awaited, reached
 from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
 from streams.kit.logs import logger
-from streams.kit.parking import Parked
+from streams.kit.parking import LONGEST_RETRY_AFTER_SECONDS, LONGEST_RETRY_SECONDS, Parked
 from streams.kit.rows import Changes, Wanted
 from streams.kit.statements import everything, select
 from streams.kit.store import BatchRefused, DatabaseAway, DatabaseLost, Deadlocked, Found, Move
 
 STALE_EPOCH = "PV001"
+LONGEST_WAIT = timedelta(seconds=LONGEST_RETRY_AFTER_SECONDS + LONGEST_RETRY_SECONDS)
 GIVEN_UP = "give up"
 """An operation: somebody has accepted that the log lacks facts, up to the last one of `service/partition/sequence`."""
 _ACKNOWLEDGED = (
@@ -127,8 +128,9 @@ class PostgresStore:
         async with self._connected() as connection:
             cursor = await connection.execute(
                 "SELECT partition, number, key, holds, delivery, reason, message, attempts, retry_at FROM parked "
-                "WHERE partition = ANY(%s) AND retry_at <= %s ORDER BY retry_at, number LIMIT %s",
-                (list(partitions), now, limit),
+                # One that is dated further ahead than any was ever set is of a clock that was wrong then.
+                "WHERE partition = ANY(%s) AND (retry_at <= %s OR retry_at > %s) ORDER BY retry_at, number LIMIT %s",
+                (list(partitions), now, now + LONGEST_WAIT, limit),
             )
             rows = await cursor.fetchall()
         return [

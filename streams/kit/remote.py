@@ -20,14 +20,13 @@ import msgspec
 from streams.kit.effects import answers_of
 from streams.kit.errors import WorldUnavailable
 from streams.kit.events import Answer, Effect, Unanswered
+from streams.kit.parking import LONGEST_RETRY_AFTER_SECONDS
 from streams.kit.service import Service
 
 #: Of one question, and of a round of them: shorter than a dependency's timeout (`policies`), which would lose them all.
 CALL_SECONDS = 2.0
 ROUND_SECONDS = 4.0
 QUESTIONS_AT_ONCE = 16
-#: Nobody is believed who says to come again in a year.
-LONGEST_RETRY_AFTER_SECONDS = 3_600.0
 
 
 class _Answered(msgspec.Struct):

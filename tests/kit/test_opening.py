@@ -14,6 +14,7 @@ from streams.kit.events import About, Due, Heard
 from streams.kit.lane import Delivery, Draft, Holding, Lane
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
+from streams.kit.parking import Parked
 from streams.kit.service import Service
 from tests.kit.counter import Counter, declared, make_counter, view
 from tests.kit.counter_events import Added, Count
@@ -142,6 +143,33 @@ def test_a_view_may_ask_for_what_the_envelope_says(counter: Counter) -> None:
         id=f"{counter.left}/0/1", name="Told", speaker=counter.left, cause="r/0/0", correlation="c-1", ordinal=1
     )
     assert events[1].about.ordinal == 2
+
+
+def test_what_comes_after_a_parked_record_of_its_key_has_a_higher_ordinal(counter: Counter) -> None:
+    """Though parked records, when they are tried again, move no clock."""
+    service = Service("view", states=[Count])
+    service.evolves(about_view(counter.left))(unchanged)
+    lane = Lane(service.name, 0, service.topics, Holding(0, {counter.left: 100}, {counter.left: 100}, 0, 0))
+    opener = Opener(service, counter.codec, lambda key: 0)
+
+    def ordinals(*deliveries: Delivery) -> list[int]:
+        opened: list[Any] = [one.event for one in opener.open(Draft(lane, list(deliveries), {}))]
+        return [event.about.ordinal for event in opened]
+
+    def delivery(key: bytes, sequence: int, *, parked: bool = False) -> Delivery:
+        record = told(counter, key, sequence)
+        said = envelope.read(record.headers)
+        waited = Parked(1, key.decode(), True, record, said, "ValueError", "no", 1, None)
+        return Delivery(record, said, waited if parked else None)
+
+    assert ordinals(delivery(b"x", 1, parked=True), delivery(b"y", 2, parked=True), delivery(b"x", 3, parked=True)) == [
+        101, 102, 103
+    ]  # fmt: skip
+    assert ordinals(delivery(b"x", 4, parked=True)) == [104]
+    assert ordinals(delivery(b"z", 101), delivery(b"x", 102), delivery(b"y", 103)) == [101, 105, 103]
+    lane.clock[counter.left] = 110
+    assert ordinals(delivery(b"x", 111), delivery(b"y", 112)) == [111, 112]
+    assert lane.ahead == {}
 
 
 def test_a_key_function_that_fails_is_a_problem_of_its_record(counter: Counter) -> None:

@@ -218,6 +218,8 @@ async def test_parked_records_are_kept_with_the_batch_and_come_back_in_their_tur
     holding, _ = await store.take_over(0, PARTITIONS)
     assert (holding.held, holding.parked) == ({"k": 2}, 3)
     assert await store.to_retry([0], NOON - timedelta(seconds=1), 10) == []
+    set_back = NOON - timedelta(days=1)
+    assert len(await store.to_retry([0], set_back, 10)) == 1, "it was dated by a clock that is right again"
     [(partition, head)] = await store.to_retry([0], NOON, 10)
     assert (partition, head.number, head.key, head.record.value) == (0, 1, "k", b"v")
     assert head.envelope == first.envelope
