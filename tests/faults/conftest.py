@@ -1,4 +1,7 @@
-"""The ground that fault tests share: one platform, whole again before each test, and another when its log is long."""
+"""The ground that fault tests share: one platform, whole again before each test, and another when its log is long.
+
+Each test's audit goes on where the last one came to; at the end everything is audited once more from the start.
+"""
 
 import random
 import shutil
@@ -8,9 +11,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from infra.stack import Stack
-from tests.faults.harness import Ground, a_ground, seeds
+from tests.faults.harness import Ground, a_ground, audited_at_rest, seeds
 
-#: Each test audits all that is in the log: so many orders are read in some seconds.
+#: Each test compares all rows with the log: those of so many orders take some seconds.
 MOST_ORDERS = 20_000
 
 
@@ -42,7 +45,10 @@ class Grounds:
         return self._ground
 
     async def close(self) -> None:
-        """End the platform, and its stack if that is not the first."""
+        """Audit all of it, then end the platform, and its stack if that is not the first."""
+        if self._ground is not None and self._ground.orders:
+            await self._ground.made_whole()
+            await audited_at_rest(self._ground.stack.addresses)
         await self._open.aclose()
         self._ground = None
 

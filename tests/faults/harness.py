@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -160,13 +161,14 @@ async def under_load(ground: Ground, seed: int, orders: int = ORDERS) -> AsyncIt
     finally:
         running.cancel()
         ground.orders += load.placed
-    await prove(ground.stack.addresses, load)
+    await prove(ground.stack.addresses, load, ground.stack.data.path / "audited")
 
 
-async def prove(addresses: Addresses, load: Load) -> None:
-    """Every order ended as it may, nothing is on its way any more, and no invariant is broken."""
+async def prove(addresses: Addresses, load: Load, kept: Path | None = None) -> None:
+    """Every order ended as it may, nothing is on its way any more, and no invariant is broken. `kept`: the audit goes
+    on from there, and keeps there where it has come."""
     begun = time.monotonic()
-    report = await audited_at_rest(addresses)
+    report = await audited_at_rest(addresses, kept)
     at_rest = time.monotonic() - begun - report.seconds
     wrong = load.wrong_ends()
     assert wrong == [], wrong
@@ -174,11 +176,11 @@ async def prove(addresses: Addresses, load: Load) -> None:
     print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.verdicts)} invariants hold")  # noqa: T201
 
 
-async def audited_at_rest(addresses: Addresses) -> Report:
+async def audited_at_rest(addresses: Addresses, kept: Path | None = None) -> Report:
     """Wait until nothing is on its way any more; no invariant is broken then."""
     await eventually(lambda: _nothing_to_retry(addresses), SETTLED_SECONDS, "no effect waits to be asked again")
     await wait_until_settled(addresses, SETTLED_SECONDS)
-    report = await audit({**os.environ, **addresses.environment()})
+    report = await audit({**os.environ, **addresses.environment()}, kept)
     broken = {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean}
     assert broken == {}, broken
     assert report.unsettled == 0, Counter({verdict.name: verdict.unsettled for verdict in report.verdicts})
