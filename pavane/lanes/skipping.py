@@ -22,6 +22,7 @@ from pavane.dead_letters.words import count, cut, plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
 from streams.kit import envelope
+from streams.kit.errors import TopicReplaced
 from streams.kit.events import from_milliseconds
 from streams.kit.lane import REQUESTS
 from streams.kit.log import Extent, Record, ToSay
@@ -114,9 +115,9 @@ class Skip:
         # Asked first: what the log has acknowledged by now, the log must hold when it is looked at afterwards.
         said = await self._said_by_speaker()
         position, before = held.positions.get(self._topic, 0), held.clock.get(self._topic, 0)
-        extent, to, shown, following, follows = await asyncio.to_thread(self._look, position, before)
-        beyond = position > extent.end
-        if extent.start <= position <= extent.end and to < position:
+        extent, to, shown, following, follows = await asyncio.to_thread(self._look, held, position, before)
+        beyond = position > extent.end or _is_replaced(held)
+        if extent.start <= position <= extent.end and to < position and not _is_replaced(held):
             raise NotAsked(f"--to {to}: everything below offset {position} was heard; a lane never goes back")
         if self._topic.endswith(REQUESTS):
             # Offsets are their sequences: those of a log that was lost come again, for other requests.
@@ -127,14 +128,17 @@ class Skip:
             lost = known - before
         return Plan(held, position, to, before, known, lost, shown, following, beyond, follows)
 
-    def _look(self, position: int, before: int) -> tuple[Extent, int, list[Record], Record | None, int | None]:
+    def _look(
+        self, held: Held, position: int, before: int
+    ) -> tuple[Extent, int, list[Record], Record | None, int | None]:
         with LogView.at(self._desk.kafka) as log:
             where = (self._topic, self._partition)
             extent = log.extents([where]).get(where)
             if extent is None:
                 raise NotAsked(f"Kafka has no {self._topic}/{self._partition}")
             to = self._offset(extent)
-            first = extent.start if position > extent.end else max(position, extent.start)
+            from_start = position > extent.end or _is_replaced(held)
+            first = extent.start if from_start else max(position, extent.start)
             shown = log.records(*where, first, min(to, extent.end), MOST_SHOWN)
             following = log.records(*where, to, extent.end, LOOK_AHEAD_RECORDS)
         follows = next((record.offset for record in following if _sequence(record) == before + 1), None)
@@ -224,6 +228,11 @@ class Skip:
             if cursor.rowcount != 1:
                 raise NotAsked("the lane has moved or has another owner since it was looked at: look again")
             await operations.end(connection, number, f"skipped: {plan.lost} events at most are lost")
+
+
+def _is_replaced(held: Held) -> bool:
+    """Its topic is another one than the one that it has heard."""
+    return TopicReplaced.MARK in (held.halted or "")
 
 
 def _standing(record: Record, before: int) -> str:

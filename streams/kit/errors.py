@@ -22,6 +22,7 @@ PavaneError
 └── RefusedToGuess        the log and the database disagree: the partition stops until somebody decides
     ├── LogTruncated          records not heard yet are gone from the log's start
     ├── LogShorter            the log ends before what was already heard
+    ├── TopicReplaced         a topic of requests holds others than those that were heard
     ├── LogLost               the log lacks facts of the service's own that it had acknowledged
     ├── DatabaseBehind        the database does not know of facts that were said: it is empty, or an older one
     ├── SequenceGap           a speaker's fact is missing
@@ -177,8 +178,8 @@ class LogShorter(RefusedToGuess):
             again = (
                 "nobody here can write requests again: those that were heard are decided, and in the database; any "
                 "that came after them are their senders' to send again, under the same keys, once the gateways' Redis "
-                "is emptied of the answers that it keeps. What is in the log now is shown with --dry-run, and heard "
-                "with '--to start'. Go on"
+                "is emptied of the answers that it keeps. What is in the log now is shown with '--to end --dry-run', "
+                "and heard with '--to start'. Go on"
             )
         else:
             again = f"let {topic} say again what it can with 'pavane log restore {topic} --reason ...'; or go on"
@@ -186,6 +187,21 @@ class LogShorter(RefusedToGuess):
             f"{topic}/{partition}: offset {position} was heard, but the log ends at {log_end}: the broker lost "
             f"{position - log_end} records or this is another cluster. Nothing was changed in the database. Check "
             f"PAVANE_KAFKA; {again} from where the log ends: {_skip(service, partition, topic, log_end)}."
+        )
+
+
+class TopicReplaced(RefusedToGuess):
+    """A topic of requests was made again, and has grown beyond what this service had heard of the one before."""
+
+    MARK = "is not the request that was heard there"
+
+    def __init__(self, service: str, topic: str, partition: int, offset: int) -> None:
+        super().__init__(
+            f"{topic}/{partition}: what is at offset {offset} {self.MARK}: the topic was deleted and made again, or "
+            f"lost its end, or this is another cluster. Nothing was changed in the database. Check PAVANE_KAFKA. "
+            f"What was heard before is decided; to hear what is in the topic now, from the offset on at which it is "
+            f"new: 'pavane lanes skip {service} {partition} {topic} --to start --reason ...'; with '--to end --dry-run' "
+            f"it shows what is there, and when it was written."
         )
 
 

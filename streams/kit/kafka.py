@@ -202,6 +202,13 @@ class KafkaLog:
             await self._looker.begin_anew()
             raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
 
+    async def correlation(self, topic: str, partition: int, offset: int) -> str | None:
+        try:
+            return await self._looker.correlation(TopicPartition(topic, partition), offset)
+        except KafkaError as error:
+            await self._looker.begin_anew()
+            raise LogAway(f"Kafka at {self._bootstrap} does not answer: {error!r}") from error
+
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         for topic, position in positions.items():
             # Not ours any more: the next look at `assigned` drops the lane.

@@ -51,10 +51,14 @@ class ToSay(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Said(NamedTuple):
-    """What a topic holds of its speaker, by sequence: the `last` fact, and the last one up to the one asked for."""
+    """What a topic holds of its speaker, by sequence: the `last` fact, and the last one up to the one asked for.
+
+    `answered`: of topics of requests, the last request that a fact there answers: its offset, and its correlation.
+    """
 
     last: int
     up_to: int
+    answered: Mapping[str, tuple[int, str]] = {}
 
 
 class Extent(NamedTuple):
@@ -89,6 +93,10 @@ class Log(Protocol):
 
         None: what is known is not kept any more, so nobody can tell. Raises `LogAway`.
         """
+        ...
+
+    async def correlation(self, topic: str, partition: int, offset: int) -> str | None:
+        """That of the request at the offset, if there is one. Raises `LogAway`."""
         ...
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from streams.kit import envelope
+from streams.kit.envelope import Envelope
+from streams.kit.lane import REQUESTS
 from streams.kit.log import Said
 
 FIRST_RECORDS = 50
@@ -57,12 +59,28 @@ class Looker:
                 said = await self._said(consumer, at, first, end)
                 up_to = max((sequence for sequence in said if sequence <= known), default=0)
                 last = max(said, default=0)
+                answered = _answered(said.values())
                 if up_to == known or first == start:
                     # Where the topic's start is not kept, nothing up to `known` need be.
-                    return Said(last, up_to or (known if start else 0)), end
+                    return Said(last, up_to or (known if start else 0), answered), end
                 if records > MOST_RECORDS:
-                    return Said(last, known), end
+                    return Said(last, known, answered), end
                 records *= 10
+        finally:
+            consumer.assign([])
+
+    async def correlation(self, at: TopicPartition, offset: int) -> str | None:
+        """See `Log.correlation`."""
+        consumer = await self._connected()
+        consumer.assign([at])
+        try:
+            consumer.seek(at, offset)
+            deadline = time.monotonic() + ANSWER_SECONDS
+            while time.monotonic() < deadline:
+                for record in (await consumer.getmany(at, timeout_ms=1_000, max_records=1)).get(at, ()):
+                    of_request = envelope.of_request(at.topic, at.partition, offset, record.headers)
+                    return of_request.correlation if record.offset == offset else None
+            raise KafkaTimeoutError(f"no record of {at.topic}/{at.partition} from {offset} on")
         finally:
             consumer.assign([])
 
@@ -98,9 +116,10 @@ class Looker:
         return self._consumer
 
     @staticmethod
-    async def _said(consumer: AIOKafkaConsumer, at: TopicPartition, first: int, end: int) -> set[int]:
+    async def _said(consumer: AIOKafkaConsumer, at: TopicPartition, first: int, end: int) -> dict[int, Envelope]:
+        """The facts at these offsets by their sequences."""
         consumer.seek(at, first)
-        sequences, deadline = set[int](), time.monotonic() + ANSWER_SECONDS
+        facts, deadline = dict[int, Envelope](), time.monotonic() + ANSWER_SECONDS
         while await consumer.position(at) < end:
             found = await consumer.getmany(at, timeout_ms=1_000)
             for record in found.get(at, ()):
@@ -109,7 +128,18 @@ class Looker:
                 except ValueError:
                     continue  # somebody else wrote it
                 if said.speaker == at.topic and said.partition == at.partition:
-                    sequences.add(said.sequence)
+                    facts[said.sequence] = said
             if time.monotonic() > deadline:
                 raise KafkaTimeoutError(f"no records of {at.topic}/{at.partition} from {first} on")
-        return sequences
+        return facts
+
+
+def _answered(facts: Iterable[Envelope]) -> dict[str, tuple[int, str]]:
+    """See `Said`. A request of another lane may be answered as well, so only those of the fact's own count."""
+    found: dict[str, tuple[int, str]] = {}
+    for fact in facts:
+        topic, _, rest = fact.cause.partition("/")
+        partition, _, offset = rest.partition("/")
+        if topic.endswith(REQUESTS) and partition == str(fact.partition) and offset.isdecimal():
+            found[topic] = max(found.get(topic, (-1, "")), (int(offset), fact.correlation))
+    return found

@@ -9,10 +9,10 @@ Whatever is known here of a lane, the database knows too: to drop one is to forg
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
-from streams.kit.errors import DatabaseBehind, LogLost, LogShorter, LogTruncated, RefusedToGuess
+from streams.kit.errors import DatabaseBehind, LogLost, LogShorter, LogTruncated, RefusedToGuess, TopicReplaced
 from streams.kit.faultpoints import reached
 from streams.kit.lane import Holding, Lane
 from streams.kit.liveness import Progress
@@ -108,7 +108,7 @@ class Owned:
             epoch = holding.epoch
             reached("after-takeover")
             own = [fact for _, facts in unsaid for fact in facts if fact.topic == self._service.name]
-            await self._agrees(partition, holding, len(own))
+            answered = await self._agrees(partition, holding, len(own))
             lane = Lane(self._service.name, partition, self._service.topics, holding)
             for topic, extent in (await self._log.extents(partition)).items():
                 position = lane.positions[topic]
@@ -116,6 +116,9 @@ class Owned:
                     raise LogTruncated(self._service.name, topic, partition, position, extent.start)
                 if position > extent.end:
                     raise LogShorter(self._service.name, topic, partition, position, extent.end)
+                offset, correlation = answered.get(topic, (position, ""))
+                if extent.start <= offset < position:
+                    await self._still_is(topic, partition, offset, correlation)
         except RefusedToGuess as refusal:
             self.halt(partition, refusal, epoch)
             return
@@ -126,24 +129,31 @@ class Owned:
         logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
         self._telemetry.lanes_held.set(len(self.lanes))
 
-    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> None:
+    async def _still_is(self, topic: str, partition: int, offset: int, correlation: str) -> None:
+        """Check that the request at this offset is the one that was heard there."""
+        if await self._log.correlation(topic, partition, offset) not in (correlation, None):
+            raise TopicReplaced(self._service.name, topic, partition, offset)
+
+    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> Mapping[str, tuple[int, str]]:
         """Check that the log and the database know of the same facts of ours, but for those `waiting` to be said.
 
         A fact is committed before it is said, so the log cannot be further: unless the database was lost, or restored
-        from a backup. What was acknowledged is in the log: unless that has lost its end.
+        from a backup. What was acknowledged is in the log: unless that has lost its end. Returns what is known of the
+        last requests that were answered (`Said.answered`).
         """
         me = self._service.name
         if self._service.is_projection:
-            return
+            return {}
         known = holding.clock.get(me, 0)
         acknowledged = known - waiting
         said = await self._log.last_said(me, partition, acknowledged)
         if said is None:
-            return
+            return {}
         if said.last > known:
             raise DatabaseBehind(me, partition, known, said.last)
         if said.up_to < acknowledged and acknowledged > await self._store.given_up(partition):
             raise LogLost(me, partition, acknowledged, said.up_to)
+        return said.answered
 
     # -- halting -----------------------------------------------------------------------------------------------------
 

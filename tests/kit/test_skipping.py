@@ -12,9 +12,10 @@ from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.errors import NotAsked
 from pavane.lanes.listing import lines, stand_of
 from pavane.lanes.skipping import Skip
+from streams.kit.log import Record
 from tests.conftest import NewTopics
 from tests.kit.running import PARTITIONS, Counting
-from tests.kit.test_halts import done, heard_and_stopped, told
+from tests.kit.test_halts import done, heard_and_stopped, key_of, told
 from tests.waiting import eventually
 
 TAKEN_AGAIN_SECONDS = 60.0
@@ -137,6 +138,34 @@ async def test_requests_that_came_after_the_log_was_lost_are_shown_and_may_be_he
 
     await skip("start").carry_out("ada", "they are new", asks=False, dry_run=False)
     await until_total(counting, key, 113)
+
+
+async def test_a_topic_of_requests_that_was_made_again_and_has_grown_is_heard_from_where_it_is_new(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ask(*amounts: int) -> None:
+        headers = [[("correlation", f"{amount}-{number}".encode())] for number, amount in enumerate(amounts)]
+        asked = zip(amounts, headers, strict=True)
+        await counting.send(*(Record(topic, 0, 0, 0, key.encode(), add(key, amount), h) for amount, h in asked))
+
+    topic, add = counting.counter.requests, counting.counter.add
+    key = key_of(counting, 0)
+    instance = await counting.start()
+    await ask(1, 1)
+    await counting.until_totals({key: 2})
+    await instance.stop()
+    counting.instances.clear()
+    await done(admin.delete_topics([topic]))
+    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    await new_topics(topic, partitions=PARTITIONS)
+    await ask(10, 100, 1_000)
+    await counting.start()
+
+    why = await halted(counting)
+    assert f"{topic}/0: what is at offset 1 is not the request that was heard there" in why
+    assert (await counting.totals())[key] == 2
+    assert "nobody knows if heard" not in await skip_as_told(counting, why, capsys)
+    await until_total(counting, key, 1_112)
 
 
 async def test_facts_that_stand_behind_a_later_one_are_looked_for(
