@@ -42,8 +42,9 @@ def test_a_lane_that_was_never_taken_has_everything_to_hear() -> None:
 
 
 def test_a_fact_that_is_committed_but_not_in_the_log_is_told() -> None:
-    unsaid = [each._replace(clock={"orders": 12}) if each.service == "orders" else each for each in LANES]
+    unsaid = [each._replace(clock={"orders": 12}, to_say=1) if each.service == "orders" else each for each in LANES]
 
+    assert waiting([each._replace(to_say=0) for each in unsaid]) == [], "facts were given up"
     assert waiting(unsaid) == ["orders has 2 facts of lane 0 to say", "orders has 2 facts of lane 1 to say"]
 
 
