@@ -25,7 +25,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Every lane: its epoch, what it has to hear and to say, what is parked, and why it is halted."""
+    """Every lane: its epoch, what it has to hear and to say, what is parked, and how it stands."""
 
     async def work() -> int:
         from pavane.dead_letters.desk import Desk

@@ -12,6 +12,7 @@ from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
 from pavane.dead_letters.listing import aligned
 from pavane.dead_letters.words import plain
+from pavane.lanes.holding import Held, held
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
 from streams.kit.counting import REMEMBERED
@@ -32,7 +33,7 @@ FROM lanes l ORDER BY partition
 class Lane(NamedTuple):
     """One lane as its database has it. `to_hear`: records of each topic that the log holds beyond its position.
 
-    `to_say`: outbox rows that are not known to be in the log.
+    `to_say`: outbox rows that are not known to be in the log. `held`: whether some process holds it, where Kafka says.
     """
 
     service: str
@@ -44,6 +45,12 @@ class Lane(NamedTuple):
     to_say: int
     parked: int
     to_hear: Mapping[str, int] = {}
+    held: bool | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word or some."""
+        return "halted" if self.halted else "nobody holds it" if self.held is False else "goes on"
 
     def among(self, extents: Mapping[tuple[str, int], Extent]) -> "Lane":
         """The lane, with what the log holds for it."""
@@ -79,8 +86,10 @@ async def stand_of(desk: Desk, services: Sequence[str]) -> Stand:
     try:
         lanes = await with_the_log(desk, lanes)
         astray = await asyncio.to_thread(_astray, desk.kafka, counts)
+        holding = await asyncio.to_thread(held, desk.kafka, {lane.service for lane in lanes}) or {}
     except NotAsked as error:
         return Stand(lanes, (), [*unasked, str(error)], log_away=True)
+    lanes = [each._replace(held=_is_held(each, holding)) for each in lanes]
     return Stand(lanes, astray, unasked)
 
 
@@ -134,7 +143,7 @@ def lines(stand: Stand) -> list[str]:
             "?" if stand.log_away else str(sum(lane.to_hear.values())),
             str(lane.to_say),
             str(lane.parked),
-            "halted" if lane.halted else "goes on",
+            lane.state,
         )
         for lane in stand.lanes
     ]
@@ -143,6 +152,10 @@ def lines(stand: Stand) -> list[str]:
         if lane.halted:
             said += ["", f"{lane.service}, lane {lane.partition}: {plain(lane.halted)}"]
     return said
+
+
+def _is_held(lane: Lane, holding: Held) -> bool | None:
+    return lane.partition in holding[lane.service] if lane.service in holding else None
 
 
 def _astray(bootstrap: str, lanes: Mapping[str, int]) -> list[str]:

@@ -4,13 +4,11 @@ Only the timeline must answer: whatever else does not is a reason.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, LiteralString, NamedTuple
 
 import msgspec
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter
 
 from api.answers import Entry
@@ -18,6 +16,7 @@ from api.due import AFTERWARDS, FORWARD
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Step, Story, late, usual
 from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
+from pavane.lanes.holding import held
 from pavane.lanes.listing import Lane, stored, with_the_log
 from pavane.overdue.reasons import Known, Waiting, Why, rebuilt, why
 from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
@@ -25,7 +24,6 @@ from streams.kit.kafka import partition_of
 from streams.kit.log import ToSay
 
 MOST_STORIES = 5_000
-ASK_SECONDS = 5.0
 HEADS: LiteralString = """
 SELECT DISTINCT ON (key) key, partition, number, reason, message, attempts, retry_at FROM parked
  WHERE key = ANY(%s) ORDER BY key, number
@@ -62,7 +60,8 @@ async def look(desk: Desk, speakers: Collection[str] = (), tenant: str | None = 
             asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
             rows = await _stories(connection, OPEN, asked)
     except DatabaseUnreadable as error:
-        raise NotAsked(f"{error}. Nobody else knows which orders are late; if it is lost: '{rebuilt(VIEW)}'") from error
+        then = f"'{rebuilt(VIEW)}' makes it again" if error.lost else f"if it is lost: '{rebuilt(VIEW)}'"
+        raise NotAsked(f"{error}. Nobody else knows which orders are late; {then}") from error
     told = {row[0]: entries for row, entries in rows}
     found = [Story(order_id, tenant, status, entries) for (order_id, tenant, status, *_), entries in rows]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
@@ -101,6 +100,7 @@ async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
     stand: list[Lane] = []
     parked: dict[tuple[str, str], Waiting] = {}
     away: dict[str, str] = {}
+    lost: set[str] = set()
     unsaid: set[tuple[str, str]] = set()
     for service in desk.services():
         keys = [each.order_id for each in overdue if each.speaker == service]
@@ -112,14 +112,15 @@ async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
                 unsaid |= {(service, key) for key in await _unsaid(connection, service)}
         except DatabaseUnreadable as error:
             away[service] = str(error)
-    held, log_away = None, ""
+            lost |= {service} if error.lost else set()
+    holding, log_away = None, ""
     try:
         stand = await with_the_log(desk, stand)
-        held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
+        holding = await asyncio.to_thread(held, desk.kafka, sorted(desk.databases))
     except NotAsked as error:
         log_away = str(error)
     lanes = {(lane.service, lane.partition): lane for lane in stand}
-    return Known(lanes, held, parked, away, unsaid, log_away=log_away)
+    return Known(lanes, holding, parked, away, unsaid, log_away=log_away, lost=lost)
 
 
 async def _unsaid(connection: Connection, service: str) -> set[str]:
@@ -130,18 +131,4 @@ async def _unsaid(connection: Connection, service: str) -> set[str]:
         for (facts,) in rows
         for fact in _facts.decode(facts)
         if fact.topic == service and fact.key is not None
-    }
-
-
-def _held(bootstrap: str, groups: Sequence[str]) -> dict[str, Set[int]] | None:
-    """The lanes that the processes of each service hold; none when Kafka does not answer."""
-    try:
-        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        asked = admin.describe_consumer_groups(list(groups), request_timeout=ASK_SECONDS)
-        described = {name: future.result(ASK_SECONDS) for name, future in asked.items()}
-    except (KafkaException, TimeoutError):
-        return None
-    return {
-        name: {at.partition for member in group.members for at in member.assignment.topic_partitions}
-        for name, group in described.items()
     }
