@@ -18,7 +18,7 @@ from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
 from pavane.lanes.holding import held
 from pavane.lanes.listing import Lane, stored, with_the_log
-from pavane.overdue.reasons import Known, Waiting, Why, rebuilt, why
+from pavane.overdue.reasons import Known, Waiting, Why, database_back, rebuilt, why
 from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
 from streams.kit.kafka import partition_of
 from streams.kit.log import ToSay
@@ -60,8 +60,8 @@ async def look(desk: Desk, speakers: Collection[str] = (), tenant: str | None = 
             asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
             rows = await _stories(connection, OPEN, asked)
     except DatabaseUnreadable as error:
-        then = f"'{rebuilt(VIEW)}' makes it again" if error.lost else f"if it is lost: '{rebuilt(VIEW)}'"
-        raise NotAsked(f"{error}. Nobody else knows which orders are late; {then}") from error
+        then = f"Make it again: '{rebuilt(VIEW)}'" if error.lost else database_back(VIEW)
+        raise NotAsked(f"{error}\nNobody else knows which orders are late. {then}.") from error
     told = {row[0]: entries for row, entries in rows}
     found = [Story(order_id, tenant, status, entries) for (order_id, tenant, status, *_), entries in rows]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]

@@ -91,7 +91,7 @@ def _stands(known: Known, service: str, home: int) -> Why | None:
     if problem := known.away.get(service):
         if service in known.lost:
             return Why("its database is lost", rebuilt(service), problem)
-        return Why("its database cannot be asked", _database_back(service), problem)
+        return Why("its database cannot be asked", database_back(service), problem)
     lane = known.lanes.get((service, home))
     if lane is not None and lane.halted:
         return Why("its lane is halted", f"pavane lanes list {service}", f"lane {home}: {lane.halted}")
@@ -109,9 +109,10 @@ def rebuilt(service: str) -> str:
     return f"pavane rebuild {service} --swap --reason ..."
 
 
-def _database_back(service: str) -> str:
+def database_back(service: str) -> str:
+    """What helps with a database that does not answer."""
     return (
-        f"bring PostgreSQL back, and nothing else; 'pavane lanes list {service}' answers when it is. "
+        f"Bring PostgreSQL back, and nothing else; 'pavane lanes list {service}' answers when it is. "
         f"Only if it is lost: '{rebuilt(service)}'"
     )
 

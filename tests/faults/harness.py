@@ -171,7 +171,7 @@ async def prove(addresses: Addresses, load: Load) -> None:
     wrong = load.wrong_ends()
     assert wrong == [], wrong
     assert report.verdict("orders-end").checked >= load.placed
-    print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.verdicts)} invariants hold")  # noqa: T201
+    print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.invariants)} invariants hold")  # noqa: T201
 
 
 async def audited_at_rest(addresses: Addresses) -> Report:
