@@ -60,8 +60,8 @@ async def look(desk: Desk, speakers: Collection[str] = (), tenant: str | None = 
             asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
             rows = await _stories(connection, OPEN, asked)
     except DatabaseUnreadable as error:
-        then = f"Make it again: '{rebuilt(VIEW)}'" if error.lost else database_back(VIEW)
-        raise NotAsked(f"{error}\nNobody else knows which orders are late. {then}.") from error
+        then = f"make it again: '{rebuilt(VIEW)}'" if error.lost else database_back(VIEW)
+        raise NotAsked(f"{error}\nNobody else knows which orders are late: {then}") from error
     told = {row[0]: entries for row, entries in rows}
     found = [Story(order_id, tenant, status, entries) for (order_id, tenant, status, *_), entries in rows]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]

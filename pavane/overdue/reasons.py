@@ -112,8 +112,8 @@ def rebuilt(service: str) -> str:
 def database_back(service: str) -> str:
     """What helps with a database that does not answer."""
     return (
-        f"Bring PostgreSQL back, and nothing else; 'pavane lanes list {service}' answers when it is. "
-        f"Only if it is lost: '{rebuilt(service)}'"
+        f"bring PostgreSQL back, and nothing else; 'pavane lanes list {service}' answers when it is; "
+        f"only if it is lost: '{rebuilt(service)}'"
     )
 
 

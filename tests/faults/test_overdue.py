@@ -121,7 +121,7 @@ async def test_a_database_that_is_gone_is_a_reason_and_hides_no_other(ground: Gr
                 return False
             away, back = reasons["billing"]
             assert away == "its database cannot be asked", "it is there, and may be asked again"
-            assert back.startswith("Bring PostgreSQL back")
+            assert back.startswith("bring PostgreSQL back")
             return reasons["shipping"] == ("no process of shipping holds lanes 0, 1, 2, 3", "pavane run shipping")
 
         await eventually(both_are_named, NAMED_SECONDS, "billing's database and shipping are named")

@@ -46,7 +46,7 @@ HEARD = lane(clock={"billing": 9})
         (known(lane(), parked=PARKED._replace(retry_at=None)), "until somebody decides", "show shipping/2/7"),
         (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
-        (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "Bring PostgreSQL back"),
+        (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "bring PostgreSQL back"),
         (
             known()._replace(away={"shipping": "gone"}, lost={"shipping"}),
             "its database is lost",
@@ -95,8 +95,8 @@ def test_while_lanes_are_just_shared_out_nobody_is_said_to_be_missing():
 def test_a_database_that_may_come_back_is_made_again_only_if_it_is_lost():
     away = why(known()._replace(away={"shipping": "no answer"}), "shipping", "o-1", 2)
 
-    assert away.remedy.startswith("Bring PostgreSQL back, and nothing else")
-    assert away.remedy.endswith("Only if it is lost: 'pavane rebuild shipping --swap --reason ...'")
+    assert away.remedy.startswith("bring PostgreSQL back, and nothing else")
+    assert away.remedy.endswith("only if it is lost: 'pavane rebuild shipping --swap --reason ...'")
 
 
 def test_a_database_that_does_not_exist_is_lost_and_one_that_does_not_answer_is_not():
