@@ -19,7 +19,7 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluster.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
 choreography_app = typer.Typer(help="The dance, from the services' declarations alone.", invoke_without_command=True)
-history_app = typer.Typer(help="Recorded topics, for 'pavane replay --history'.", no_args_is_help=True)
+history_app = typer.Typer(help="Recorded topics, for 'pavane replay SERVICE --history FOLDER'.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(choreography_app, name="choreography")
@@ -127,7 +127,9 @@ def replay(
     end: Annotated[str, typer.Option("--to", help="A time, or an offset, itself left out. Default: now.")] = "",
     history: Annotated[Path | None, typer.Option(help="A folder that 'history record' wrote, instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Always so: nothing is written or asked.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Changes nothing: no replay writes, or asks anybody, with it or without.")
+    ] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """What would today's code decide about what a service heard then? Exit code 0: the same; 1: not; 2: cannot tell."""
@@ -172,7 +174,7 @@ def can_deploy(
     as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Would this version understand all it may meet now, and be understood? Exit code 0: yes; 1: no; 2: not known."""
+    """Is it safe to deploy this version now? Exit code 0: yes; 1: no; 2: not known."""
     from pavane import console
     from pavane.deploy import report
 
@@ -230,7 +232,7 @@ def choreography_picture(
 
 @topics_app.command("plan")
 def topics_plan(data: Data = DEFAULT_DATA) -> None:
-    """Show what 'apply' would do. Exit code 1 when a topic has another number of partitions."""
+    """Show what 'apply' would do. Exit code 1 when a topic has fewer partitions than it shall have."""
     from pavane import cluster, console
 
     with console.explained():
@@ -239,7 +241,7 @@ def topics_plan(data: Data = DEFAULT_DATA) -> None:
 
 @topics_app.command("apply")
 def topics_apply(data: Data = DEFAULT_DATA) -> None:
-    """Make missing topics and set differing settings; never changes a number of partitions."""
+    """Make missing topics and set differing settings; never change a number of partitions. Exit code 1 as of 'plan'."""
     from pavane import cluster, console
 
     with console.explained():
