@@ -21,7 +21,7 @@ dead_letters_app = typer.Typer(
 Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids such as billing/0/12. None: what the filters let pass.")]
 Services = Annotated[list[str] | None, typer.Option("--service", help="Only of this service; may be repeated.")]
-Reason = Annotated[str, typer.Option("--reason", help="Only parked for this reason, such as KeyError or Unanswered.")]
+Because = Annotated[str, typer.Option("--because", help="Only parked for this reason, such as KeyError or Unanswered.")]
 Fact = Annotated[str, typer.Option("--fact", help="Only this event, such as StockReserved or PlaceOrder.")]
 Key = Annotated[str, typer.Option("--key", help="Only about this key: an order id, or tenant/sku.")]
 Older = Annotated[str, typer.Option("--older-than", help="Only parked for at least so long: 90s, 10m, 2h, 3d.")]
@@ -38,7 +38,7 @@ Patience = Annotated[
 @dead_letters_app.command("list")
 def list_(
     service: Services = None,
-    reason: Reason = "",
+    because: Because = "",
     fact: Fact = "",
     key: Key = "",
     older_than: Older = "",
@@ -59,7 +59,7 @@ def list_(
         desk = Desk.at(data)
         if done:
             return await carrying_out.list_operations(desk, service or (), limit, as_json=as_json)
-        selection = Selection.of(service, reason, fact, key, older_than, newer_than)
+        selection = Selection.of(service, because, fact, key, older_than, newer_than)
         return await carrying_out.list_parked(desk, selection, limit, behind=behind, as_json=as_json)
 
     _run(work())
@@ -84,14 +84,14 @@ def show(item: Annotated[str, typer.Argument(metavar="ID")], data: Data = DEFAUL
 def redrive(
     ids: Ids = None,
     service: Services = None,
-    reason: Reason = "",
+    because: Because = "",
     fact: Fact = "",
     key: Key = "",
     older_than: Older = "",
     newer_than: Newer = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what today's code would decide.")] = False,
     rate: Annotated[float, typer.Option("--rate", min=0.01, help="Records a second, after the first one.")] = RATE,
-    why: Annotated[str, typer.Option("--why", help="Why, for the record.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
     who: Who = "",
     yes: Yes = False,
     patience: Patience = PATIENCE,
@@ -105,12 +105,12 @@ def redrive(
         from pavane.dead_letters.items import ItemId
         from pavane.dead_letters.selection import Selection
 
-        selection = Selection.of(service, reason, fact, key, older_than, newer_than)
+        selection = Selection.of(service, because, fact, key, older_than, newer_than)
         wanted = [ItemId.parse(each) for each in ids or ()]
         desk = Desk.at(data)
         if dry_run:
             return await carrying_out.foretell(desk, selection, wanted)
-        orders = carrying_out.Orders(desk, who, why, asks=not yes, patience_seconds=patience)
+        orders = carrying_out.Orders(desk, who, reason, asks=not yes, patience_seconds=patience)
         return await orders.redrive(selection, wanted, rate)
 
     _run(work())

@@ -124,7 +124,7 @@ def _parked(speaker: str, waiting: Waiting) -> Why:
     again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC: {waiting.message}"
     if dependency := BreakerOpen.dependency_in(waiting.message):
         # They are tried again by themselves; once it answers, this need not be waited for.
-        command = f"pavane dead-letters redrive --service {speaker} --reason {waiting.reason}"
+        command = f"pavane dead-letters redrive --service {speaker} --because {waiting.reason}"
         return Why(f"the breaker of {dependency} is open: it did not answer, and is left alone", command, again)
     return Why(f"parked, and tried again by itself: {waiting.reason}", f"pavane dead-letters show {waiting.id}", again)
 
