@@ -8,6 +8,7 @@ import typer
 from pavane.dead_letters.commands import dead_letters_app
 from pavane.forget.commands import forget, keys_app
 from pavane.lanes.commands import lanes_app
+from pavane.options import DEFAULT_DATA, Data
 from pavane.rebuild.commands import log_app, rebuild
 
 app = typer.Typer(
@@ -32,8 +33,6 @@ app.add_typer(log_app, name="log")
 app.command()(rebuild)
 
 ALL = "all"
-Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
-DEFAULT_DATA = Path(".data")
 
 
 @app.command()

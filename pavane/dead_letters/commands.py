@@ -3,14 +3,12 @@
 Exit codes: 0 done; 1 stopped at a record that failed (of a dry run: one that would); 2 it could not be asked.
 """
 
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-COULD_NOT_ASK = 2
-DEFAULT_DATA = Path(".data")
+from pavane.options import DEFAULT_DATA, Data, Reason, Who, Yes, carry_out
+
 RATE = 50.0
 PATIENCE = 30.0
 
@@ -18,7 +16,6 @@ dead_letters_app = typer.Typer(
     help="Records that services could not handle: see them, try them again, or discard them.", no_args_is_help=True
 )
 
-Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids such as billing/0/12. None: what the filters let pass.")]
 Services = Annotated[list[str] | None, typer.Option("--service", help="Only of this service; may be repeated.")]
 Because = Annotated[str, typer.Option("--because", help="Only parked for this reason, such as KeyError or Unanswered.")]
@@ -26,8 +23,6 @@ Fact = Annotated[str, typer.Option("--fact", help="Only this event, such as Stoc
 Key = Annotated[str, typer.Option("--key", help="Only about this key: an order id, or tenant/sku.")]
 Older = Annotated[str, typer.Option("--older-than", help="Only parked for at least so long: 90s, 10m, 2h, 3d.")]
 Newer = Annotated[str, typer.Option("--newer-than", help="Only parked for at most so long.")]
-Who = Annotated[str, typer.Option("--as", help="Who does it, for the record. Default: the user of this process.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Show so many lines at most; 0: all.")]
 Patience = Annotated[
@@ -62,7 +57,7 @@ def list_(
         selection = Selection.of(service, because, fact, key, older_than, newer_than)
         return await carrying_out.list_parked(desk, selection, limit, behind=behind, as_json=as_json)
 
-    _run(work())
+    carry_out(work())
 
 
 @dead_letters_app.command()
@@ -77,7 +72,7 @@ def show(item: Annotated[str, typer.Argument(metavar="ID")], data: Data = DEFAUL
         wanted = ItemId.parse(item)
         return await carrying_out.show_one(Desk.at(data), wanted)
 
-    _run(work())
+    carry_out(work())
 
 
 @dead_letters_app.command()
@@ -91,7 +86,7 @@ def redrive(
     newer_than: Newer = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what today's code would decide.")] = False,
     rate: Annotated[float, typer.Option("--rate", min=0.01, help="Records a second, after the first one.")] = RATE,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    reason: Reason = "",
     who: Who = "",
     yes: Yes = False,
     patience: Patience = PATIENCE,
@@ -113,7 +108,7 @@ def redrive(
         orders = carrying_out.Orders(desk, who, reason, asks=not yes, patience_seconds=patience)
         return await orders.redrive(selection, wanted, rate)
 
-    _run(work())
+    carry_out(work())
 
 
 @dead_letters_app.command()
@@ -139,10 +134,4 @@ def discard(
         orders = carrying_out.Orders(Desk.at(data), who, reason, asks=not yes, patience_seconds=patience)
         return await orders.discard(wanted)
 
-    _run(work())
-
-
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    from pavane import console
-
-    console.run(work, failed=COULD_NOT_ASK)
+    carry_out(work())

@@ -1,4 +1,4 @@
-"""The table of settings in docs/operations.md has what the code has: each that may be left out, its default, its meaning."""
+"""The table of settings in docs/operations.md is that of the code: each that may be left out, as it is declared."""
 
 import re
 from collections.abc import Iterator
