@@ -14,7 +14,7 @@ import typer
 from infra.addresses import KAFKA, REGISTRY
 from infra.errors import InfraError
 from pavane import prepare
-from pavane.dead_letters.words import count as plural
+from pavane.operators.words import count as plural
 from pavane.running import environment_of
 from streams.kit.language import Language
 

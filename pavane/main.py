@@ -189,10 +189,10 @@ def overdue(
 ) -> None:
     """Orders that wait longer than usual: for whom, why, and what helps. Exit code 0: none; 1: some; 2: not known."""
     from pavane import console
-    from pavane.dead_letters.desk import Desk
+    from pavane.operators.reach import Reach
     from pavane.overdue.telling import print_overdue
 
-    console.run(print_overdue(Desk.at(data), services or (), most=limit, as_json=as_json), failed=2)
+    console.run(print_overdue(Reach.at(data), services or (), most=limit, as_json=as_json), failed=2)
 
 
 @choreography_app.callback()

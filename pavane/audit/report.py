@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pavane.dead_letters.words import count
+from pavane.operators.words import count
 
 MOST_EXAMPLES = 20
 SHOWN_EXAMPLES = 5

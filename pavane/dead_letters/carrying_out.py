@@ -8,10 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pavane.dead_letters import discarding, items, listing, operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
+from pavane.dead_letters import discarding, items, listing
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.forecast import Forecaster, Would
 from pavane.dead_letters.items import ItemId
@@ -20,14 +17,18 @@ from pavane.dead_letters.recorded import Asked, RecordedRedrive
 from pavane.dead_letters.redriving import PATIENCE_SECONDS, Outcome, Stopped
 from pavane.dead_letters.selection import Selected, Selection, select, to_redrive
 from pavane.dead_letters.showing import show, what_discarding_means
-from pavane.dead_letters.words import count
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
+from pavane.operators.words import count
 
 DONE, STOPPED, NOT_ASKED = 0, 1, 2
 _CODES = {Stopped.NO: DONE, Stopped.FAILED: STOPPED, Stopped.NOT_TAKEN: NOT_ASKED}
 
 
-async def list_parked(desk: Desk, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
+async def list_parked(desk: Reach, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
     """Print what waits."""
     events = Events(desk.language, desk.registry)
     found = select(desk, selection, events, behind=behind)
@@ -43,7 +44,7 @@ async def list_parked(desk: Desk, selection: Selection, most: int, *, behind: bo
     return DONE
 
 
-async def list_operations(desk: Desk, services: Sequence[str], most: int, *, as_json: bool) -> int:
+async def list_operations(desk: Reach, services: Sequence[str], most: int, *, as_json: bool) -> int:
     """Print what operators have done."""
     found = await operations.all_of(desk, services)
     if as_json:
@@ -53,13 +54,13 @@ async def list_operations(desk: Desk, services: Sequence[str], most: int, *, as_
     return DONE
 
 
-async def show_one(desk: Desk, wanted: ItemId) -> int:
+async def show_one(desk: Reach, wanted: ItemId) -> int:
     """Print everything about one record."""
     _print(await show(desk, wanted))
     return DONE
 
 
-async def foretell(desk: Desk, selection: Selection, ids: list[ItemId]) -> int:
+async def foretell(desk: Reach, selection: Selection, ids: list[ItemId]) -> int:
     """Print what today's code would decide. Exit code 1 when some record would fail again."""
     chosen = await to_redrive(desk, selection, Events(desk.language, desk.registry), ids)
     tally = dict.fromkeys(Would, 0)
@@ -79,7 +80,7 @@ class Orders:
     """What an operator wants to be done, and as whom. `asks`: before anything is changed, somebody must agree."""
 
     def __init__(
-        self, desk: Desk, who: str, why: str, *, asks: bool, patience_seconds: float = PATIENCE_SECONDS
+        self, desk: Reach, who: str, why: str, *, asks: bool, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         self._desk = desk
         self._who = operations.somebody(who)

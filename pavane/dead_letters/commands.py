@@ -48,10 +48,10 @@ def list_(
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
         from pavane.dead_letters.selection import Selection
+        from pavane.operators.reach import Reach
 
-        desk = Desk.at(data)
+        desk = Reach.at(data)
         if done:
             return await carrying_out.list_operations(desk, service or (), limit, as_json=as_json)
         selection = Selection.of(service, because, fact, key, older_than, newer_than)
@@ -66,11 +66,11 @@ def show(item: Annotated[str, typer.Argument(metavar="ID")], data: Data = DEFAUL
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
         from pavane.dead_letters.items import ItemId
+        from pavane.operators.reach import Reach
 
         wanted = ItemId.parse(item)
-        return await carrying_out.show_one(Desk.at(data), wanted)
+        return await carrying_out.show_one(Reach.at(data), wanted)
 
     carry_out(work())
 
@@ -96,13 +96,13 @@ def redrive(
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
         from pavane.dead_letters.items import ItemId
         from pavane.dead_letters.selection import Selection
+        from pavane.operators.reach import Reach
 
         selection = Selection.of(service, because, fact, key, older_than, newer_than)
         wanted = [ItemId.parse(each) for each in ids or ()]
-        desk = Desk.at(data)
+        desk = Reach.at(data)
         if dry_run:
             return await carrying_out.foretell(desk, selection, wanted)
         orders = carrying_out.Orders(desk, who, reason, asks=not yes, patience_seconds=patience)
@@ -124,14 +124,14 @@ def discard(
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
-        from pavane.dead_letters.errors import NotAsked
         from pavane.dead_letters.items import ItemId
+        from pavane.operators.errors import NotAsked
+        from pavane.operators.reach import Reach
 
         wanted = ItemId.parse(item)
         if not reason.strip():
             raise NotAsked("--reason: say why; it is the only thing that is left of the record here")
-        orders = carrying_out.Orders(Desk.at(data), who, reason, asks=not yes, patience_seconds=patience)
+        orders = carrying_out.Orders(Reach.at(data), who, reason, asks=not yes, patience_seconds=patience)
         return await orders.discard(wanted)
 
     carry_out(work())

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pavane.dead_letters import items
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked, WaitsBehind
+from pavane.dead_letters.errors import WaitsBehind
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
-from pavane.dead_letters.words import age_of
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
+from pavane.operators.words import age_of
 from streams.kit.parking import DISCARDED
 
 
@@ -60,7 +61,7 @@ class Selection(NamedTuple):
         return ", ".join(words)
 
 
-async def select(desk: Desk, selection: Selection, events: Events, *, behind: bool = False) -> AsyncIterator[Selected]:
+async def select(desk: Reach, selection: Selection, events: Events, *, behind: bool = False) -> AsyncIterator[Selected]:
     """What is next of each key; with `behind`, what waits behind it as well. Service by service, the oldest first."""
     now = datetime.now(UTC)
     for service in desk.services(selection.services):
@@ -74,7 +75,7 @@ async def select(desk: Desk, selection: Selection, events: Events, *, behind: bo
         raise NotAsked("the registry does not answer, so some events have no name: --fact cannot be asked now")
 
 
-async def to_redrive(desk: Desk, selection: Selection, events: Events, ids: list[ItemId]) -> list[Selected]:
+async def to_redrive(desk: Reach, selection: Selection, events: Events, ids: list[ItemId]) -> list[Selected]:
     """The heads that are meant, without those that were discarded. Raises `NotAsked`, `NoSuchItem`, `WaitsBehind`."""
     if not ids:
         return [each async for each in select(desk, selection, events) if each.item.parked.reason != DISCARDED]

@@ -9,10 +9,10 @@ from typing import LiteralString
 import msgspec
 
 from api.announced import announcement as of_gateway
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.deploy.live import home
 from pavane.instance import GATEWAY
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
 from streams.kit.announcing import Announcement, announcement
 
 PATIENCE_SECONDS = 60.0
@@ -21,7 +21,7 @@ SELECT version, document, last_at FROM announced WHERE document->>'service' = %s
 """
 
 
-async def candidate(desk: Desk, service: str, as_: str) -> Announcement:
+async def candidate(desk: Reach, service: str, as_: str) -> Announcement:
     """`as_`: nothing, a folder (a checkout, or schemas for the code here), or the start of a version that ran.
 
     Raises `NotAsked`.
@@ -64,7 +64,7 @@ async def _of_folder(service: str, folder: Path) -> Announcement:
         raise NotAsked(f"{folder}: says nothing about {service} within {PATIENCE_SECONDS:.0f} seconds") from None
 
 
-async def _of_the_past(desk: Desk, service: str, version: str) -> Announcement:
+async def _of_the_past(desk: Reach, service: str, version: str) -> Announcement:
     async with desk.database(home(service), reading=True) as connection:
         cursor = await connection.execute(RAN, (service,))
         rows = await cursor.fetchall()

@@ -11,12 +11,12 @@ from httpx import HTTPError
 
 from contracts import registry
 from infra.addresses import REGISTRY
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.deploy.judging import EventName, Live, Met, Running
 from pavane.deploy.meeting import Meeting, meeting
 from pavane.instance import GATEWAY
 from pavane.lanes.listing import lanes_of
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
 from pavane.rebuild.swapping import SWAP
 from streams.kit.announcing import Announcement, AvroSchema
 
@@ -42,7 +42,7 @@ class Found(NamedTuple):
     left_out: int
 
 
-async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
+async def look(desk: Reach, registry_url: str, candidate: Announcement) -> Found:
     """Ask for everything that the candidate is judged by. Raises `NotAsked` when something does not answer."""
     lanes = await lanes_of(desk, ())
     ran = {name: await _announced(desk, name) for name in (*desk.databases, GATEWAY)}
@@ -71,7 +71,7 @@ def home(service: str) -> str:
     return "timeline" if service == GATEWAY else service
 
 
-async def _announced(desk: Desk, service: str) -> list[Running]:
+async def _announced(desk: Reach, service: str) -> list[Running]:
     """All versions that ever ran, the last one first."""
     async with desk.database(home(service), reading=True) as connection:
         there = await (await connection.execute("SELECT to_regclass('announced') IS NOT NULL")).fetchall()
@@ -82,7 +82,7 @@ async def _announced(desk: Desk, service: str) -> list[Running]:
     return [Running(msgspec.convert(document, Announcement), *rest) for document, *rest in rows]
 
 
-async def _made_again(desk: Desk, service: str) -> datetime | None:
+async def _made_again(desk: Reach, service: str) -> datetime | None:
     """When the database was made again in which it would announce itself, if it was."""
     async with desk.database(home(service), reading=True) as connection:
         there = await (await connection.execute("SELECT to_regclass('operations') IS NOT NULL")).fetchall()

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from pavane.audit.ledger import Where
 from pavane.dead_letters import items
-from pavane.dead_letters.desk import Desk
 from pavane.deploy.judging import Running
 from pavane.lanes.listing import Lane
 from pavane.lanes.reading import LogView
+from pavane.operators.reach import Reach
 from streams.kit.announcing import Announcement
 from streams.kit.compiled import HEAD_BYTES
 from streams.kit.events import from_milliseconds
@@ -79,7 +79,7 @@ class Meeting:
             first = found[-1].offset + 1
 
 
-async def meeting(desk: Desk, candidate: Announcement, lanes: Sequence[Lane], ran: Sequence[Running]) -> Meeting:
+async def meeting(desk: Reach, candidate: Announcement, lanes: Sequence[Lane], ran: Sequence[Running]) -> Meeting:
     """Everything that `candidate` would meet. `ran`: all versions of its service that ever ran here."""
     met = Meeting()
     if not candidate.hears:

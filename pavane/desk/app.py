@@ -16,17 +16,17 @@ from api.errors import NoSuchDeadLetter
 from api.gateway import caller_with
 from api.guard import Guard
 from api.tokens import Caller, Verifier
-from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
 from pavane.desk.late import LateOrders
 from pavane.desk.tenants import Letters
+from pavane.operators.reach import Reach
 
 Reader = Annotated[Caller, caller_with("dead-letters:read")]
 Redriver = Annotated[Caller, caller_with("dead-letters:redrive")]
 Watcher = Annotated[Caller, caller_with("overdue:read")]
 
 
-def application(desk: Desk, verifier: Verifier) -> ASGIApp:
+def application(desk: Reach, verifier: Verifier) -> ASGIApp:
     """The routes and the edge around them. What is under way when it ends is called off, and noted so."""
     letters = Letters(desk)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from api.answers import LateOrder, Overdue
 from api.errors import Overloaded, Unavailable
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
 from pavane.overdue.looking import look
 from pavane.overdue.unheard import VIEW
 from streams.kit.logs import logger
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 class LateOrders:
     """Looks for the late orders of a tenant, one look at a time."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Reach) -> None:
         self._desk = desk
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0

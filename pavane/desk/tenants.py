@@ -12,12 +12,14 @@ from typing import NamedTuple
 from api.answers import DeadLetter, DeadLetters, DeadLetterStory, Operation
 from api.errors import NoSuchDeadLetter, Overloaded, Unavailable, WaitsBehind
 from api.tokens import Caller
-from pavane.dead_letters import items, operations
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import DatabaseUnreadable, NoSuchItem
+from pavane.dead_letters import items
+from pavane.dead_letters.errors import NoSuchItem
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
 from pavane.dead_letters.recorded import Asked, RecordedRedrive
+from pavane.operators import operations
+from pavane.operators.errors import DatabaseUnreadable
+from pavane.operators.reach import Connection, Reach
 from streams.kit.errors import Undecodable
 from streams.kit.logs import logger
 from streams.kit.parking import DISCARDED
@@ -37,7 +39,7 @@ class Named(NamedTuple):
 class Letters:
     """Looks at dead letters and has them tried again. Raises `Unavailable` when a database cannot be asked."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Reach) -> None:
         self._desk = desk
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -128,7 +130,7 @@ class Letters:
 
 
 @asynccontextmanager
-async def _asked(desk: Desk, service: str) -> AsyncIterator[Connection]:
+async def _asked(desk: Reach, service: str) -> AsyncIterator[Connection]:
     """A connection to a service's database. Raises `NoSuchDeadLetter` when there is no such service, `Unavailable`."""
     if service not in desk.databases:
         raise NoSuchDeadLetter

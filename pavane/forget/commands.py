@@ -14,7 +14,7 @@ import typer
 from pavane.options import DEFAULT_DATA, Data, Who, Yes, carry_out
 
 if TYPE_CHECKING:
-    from pavane.dead_letters.desk import Connection
+    from pavane.operators.reach import Connection
     from streams.kit.keystore import KeyStore
     from streams.kit.masters import Masters
 
@@ -35,12 +35,12 @@ def forget(
     """Make everything personal of a customer unreadable, in the log and everywhere, for ever; facts stay."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
         from pavane.forget.forgetting import Forgetting
+        from pavane.operators.reach import Reach
         from pavane.running import environment_of, migrated
         from streams.kit.keystore import KeyStore
 
-        desk = Desk.at(data)
+        desk = Reach.at(data)
         store = KeyStore(_masters(environment_of(data)))
         # The database of keys belongs to no service.
         everywhere = desk._replace(databases=migrated(data))
@@ -85,10 +85,10 @@ def destroy_again(
     """After the database of keys was restored from a backup: destroy again what receipts name as destroyed."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
         from pavane.forget import upkeep
+        from pavane.operators.reach import Reach
 
-        async with _opened(data) as (store, _, connection), Desk.at(data).database("orders") as orders:
+        async with _opened(data) as (store, _, connection), Reach.at(data).database("orders") as orders:
             return await upkeep.destroy_again(store, connection, orders, dry_run=dry_run)
 
     carry_out(work())
@@ -97,12 +97,12 @@ def destroy_again(
 @asynccontextmanager
 async def _opened(data: Path) -> "AsyncIterator[tuple[KeyStore, Masters, Connection]]":
     from infra.stack import KEYS_DATABASE
-    from pavane.dead_letters.desk import Desk
+    from pavane.operators.reach import Reach
     from pavane.running import environment_of, migrated
     from streams.kit.keystore import KeyStore
 
     masters = _masters(environment_of(data))
-    async with Desk.at(data)._replace(databases=migrated(data)).database(KEYS_DATABASE) as connection:
+    async with Reach.at(data)._replace(databases=migrated(data)).database(KEYS_DATABASE) as connection:
         yield KeyStore(masters), masters, connection
 
 

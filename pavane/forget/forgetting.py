@@ -16,14 +16,14 @@ from rich.text import Text
 from infra.addresses import Addresses
 from infra.stack import KEYS_DATABASE
 from pavane import settled
-from pavane.dead_letters import operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import NotAsked
-from pavane.dead_letters.words import count
 from pavane.forget.receipt import FORGET, receipt
 from pavane.forget.traces import Traces, traces_of
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import count
 from streams.kit.keyring import CACHE_SECONDS
 from streams.kit.keystore import Kept, KeyStore, Person
 from streams.kit.protection import DataKey
@@ -56,7 +56,7 @@ class OrdersOpen(NotAsked):
 class Forgetting:
     """One customer to be forgotten. Raises `NotAsked` when it cannot be done; then nothing was."""
 
-    def __init__(self, desk: Desk, store: KeyStore, tenant: str, customer: str) -> None:
+    def __init__(self, desk: Reach, store: KeyStore, tenant: str, customer: str) -> None:
         self._desk = desk
         self._store = store
         self._person = Person(tenant, customer)

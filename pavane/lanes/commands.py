@@ -25,10 +25,10 @@ def list_(
     """Every lane: its epoch, what it has to hear and to say, what is parked, and how it stands."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
         from pavane.lanes import listing
+        from pavane.operators.reach import Reach
 
-        return await listing.print_lanes(Desk.at(data), services or (), as_json=as_json)
+        return await listing.print_lanes(Reach.at(data), services or (), as_json=as_json)
 
     carry_out(work())
 
@@ -48,13 +48,13 @@ def skip(
     """Go on behind records that are foreign or gone: the service will never have heard what lies before."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
-        from pavane.dead_letters.errors import NotAsked
         from pavane.lanes.skipping import Skip
+        from pavane.operators.errors import NotAsked
+        from pavane.operators.reach import Reach
 
         if not reason.strip():
             raise NotAsked("--reason: say why; it is the only thing that is left of what is skipped")
-        wanted = Skip(Desk.at(data), service, partition, topic, to)
+        wanted = Skip(Reach.at(data), service, partition, topic, to)
         return await wanted.carry_out(who, reason, asks=not yes, dry_run=dry_run)
 
     carry_out(work())
@@ -76,13 +76,13 @@ def settle(
     """Topics have more or fewer partitions than there are lanes: say again what was written where nobody hears."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
-        from pavane.dead_letters.errors import NotAsked
         from pavane.lanes.settling import Settle
+        from pavane.operators.errors import NotAsked
+        from pavane.operators.reach import Reach
 
         if not reason.strip():
             raise NotAsked("--reason: say why, for the record")
-        wish = Settle(Desk.at(data), lanes, keep, says=not keep_only)
+        wish = Settle(Reach.at(data), lanes, keep, says=not keep_only)
         return await wish.carry_out(who, reason, asks=not yes, dry_run=dry_run)
 
     carry_out(work())

@@ -8,13 +8,12 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
-from pavane.dead_letters.listing import aligned
-from pavane.dead_letters.words import plain
 from pavane.lanes.holding import Held, held
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import aligned, plain
 from streams.kit.counting import REMEMBERED
 from streams.kit.errors import RecordsAstray
 from streams.kit.log import Extent
@@ -69,7 +68,7 @@ class Stand(NamedTuple):
     log_away: bool = False
 
 
-async def stand_of(desk: Desk, services: Sequence[str]) -> Stand:
+async def stand_of(desk: Reach, services: Sequence[str]) -> Stand:
     """How these services stand, or all of them, as far as it can be asked."""
     lanes: list[Lane] = []
     counts: dict[str, int] = {}
@@ -93,7 +92,7 @@ async def stand_of(desk: Desk, services: Sequence[str]) -> Stand:
     return Stand(lanes, astray, unasked)
 
 
-async def lanes_of(desk: Desk, services: Sequence[str]) -> Sequence[Lane]:
+async def lanes_of(desk: Reach, services: Sequence[str]) -> Sequence[Lane]:
     """All lanes of these services, or of all. Raises `NotAsked`."""
     stand = await stand_of(desk, services)
     if stand.unasked:
@@ -107,14 +106,14 @@ async def stored(connection: Connection, service: str) -> list[Lane]:
     return [Lane(service, *row) for row in await cursor.fetchall()]
 
 
-async def with_the_log(desk: Desk, lanes: Sequence[Lane]) -> list[Lane]:
+async def with_the_log(desk: Reach, lanes: Sequence[Lane]) -> list[Lane]:
     """The same with what the log holds for them. Raises `NotAsked`."""
     wanted = {(topic, lane.partition) for lane in lanes for topic in lane.positions}
     extents = await asyncio.to_thread(_extents, desk.kafka, wanted)
     return [lane.among(extents) for lane in lanes]
 
 
-async def print_lanes(desk: Desk, services: Sequence[str], *, as_json: bool) -> int:
+async def print_lanes(desk: Reach, services: Sequence[str], *, as_json: bool) -> int:
     """Print them. Exit code 1 when some are halted or something was written where there is none, 2 when something did
     not answer."""
     stand = await stand_of(desk, services)

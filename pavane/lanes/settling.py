@@ -23,14 +23,14 @@ from confluent_kafka.cimpl import NewPartitions
 from rich.text import Text
 
 from pavane.audit.live import topics_of
-from pavane.dead_letters import operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.events import Events
-from pavane.dead_letters.words import count, cut, plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
+from pavane.operators.words import count, cut, plain
 from streams.kit import envelope
 from streams.kit.events import from_milliseconds
 from streams.kit.kafka import partition_of
@@ -107,7 +107,7 @@ class Settle:
     """One wish to settle. `lanes`: how many there are, for when no database remembers. `keep`: the file for what is
     found. `says`: say requests again. Raises `NotAsked`; before somebody has agreed, nothing was changed then."""
 
-    def __init__(self, desk: Desk, lanes: int | None, keep: Path | None, *, says: bool = True) -> None:
+    def __init__(self, desk: Reach, lanes: int | None, keep: Path | None, *, says: bool = True) -> None:
         self._desk = desk
         self._lanes = lanes
         self._keep = keep or Path(f"astray-{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl")

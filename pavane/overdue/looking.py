@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from api.answers import Entry
 from api.due import AFTERWARDS, FORWARD
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Step, Story, late, usual
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
 from pavane.lanes.holding import held
 from pavane.lanes.listing import Lane, stored, with_the_log
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
+from pavane.operators.reach import Connection, Reach
 from pavane.overdue.reasons import Known, Waiting, Why, database_back, rebuilt, why
 from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
 from streams.kit.kafka import partition_of
@@ -50,7 +50,7 @@ class Found(NamedTuple):
     log_away: str = ""
 
 
-async def look(desk: Desk, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
+async def look(desk: Reach, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
     """Ask. `speakers`: only what these services owe; `tenant`: only this one's orders. Raises `NotAsked`."""
     desk.services(speakers)
     now = datetime.now(UTC)
@@ -95,7 +95,7 @@ async def _stories(
     return [(row, _entries.validate_python(row[-1] or [])) for row in rows]
 
 
-async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
+async def _known(desk: Reach, overdue: Sequence[Late]) -> Known:
     """Of every service that can be asked; why the others cannot."""
     stand: list[Lane] = []
     parked: dict[tuple[str, str], Waiting] = {}

@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from pavane.dead_letters.errors import NotAsked
 from pavane.lanes.listing import DONE, SOME_HALTED, lanes_of, print_lanes
 from pavane.lanes.settling import Settle
+from pavane.operators.errors import NotAsked
 from streams.kit import envelope
 from streams.kit.errors import PartitionsChanged
 from streams.kit.kafka import partition_of

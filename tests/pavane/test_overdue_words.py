@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from api.late import Late
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import DatabaseUnreadable
 from pavane.lanes.holding import Held
 from pavane.lanes.listing import Lane
+from pavane.operators.errors import DatabaseUnreadable
+from pavane.operators.reach import Reach
 from pavane.overdue.looking import Found
 from pavane.overdue.reasons import LOG_AWAY, LOG_BACK, Known, Waiting, Why, behind, why
 from pavane.overdue.telling import _document, lines
@@ -203,7 +203,7 @@ def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(f
 def test_while_kafka_does_not_answer_it_is_not_asked_what_there_is_to_hear_and_that_is_told():
     nobody = known(lane())._replace(log_away="Kafka at 127.0.0.1:9 does not answer")
 
-    found = unheard(cast("Desk", None), nobody, ["timeline", "orders"], NOON)
+    found = unheard(cast("Reach", None), nobody, ["timeline", "orders"], NOON)
 
     assert {(each.service, each.why.reason) for each in found} == {("timeline", LOG_AWAY), ("orders", LOG_AWAY)}
     told = ["Kafka at 127.0.0.1:9 does not answer. What is in no story yet, nobody can count.", f"    {LOG_BACK}"]
