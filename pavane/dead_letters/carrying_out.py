@@ -28,10 +28,10 @@ DONE, STOPPED, NOT_ASKED = 0, 1, 2
 _CODES = {Stopped.NO: DONE, Stopped.FAILED: STOPPED, Stopped.NOT_TAKEN: NOT_ASKED}
 
 
-async def list_parked(desk: Reach, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
+async def list_parked(reach: Reach, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
     """Print what waits."""
-    events = Events(desk.language, desk.registry)
-    found = select(desk, selection, events, behind=behind)
+    events = Events(reach.language, reach.registry)
+    found = select(reach, selection, events, behind=behind)
     if as_json:
         typer.echo(listing.as_json([each async for each in found]))
         return DONE
@@ -44,9 +44,9 @@ async def list_parked(desk: Reach, selection: Selection, most: int, *, behind: b
     return DONE
 
 
-async def list_operations(desk: Reach, services: Sequence[str], most: int, *, as_json: bool) -> int:
+async def list_operations(reach: Reach, services: Sequence[str], most: int, *, as_json: bool) -> int:
     """Print what operators have done."""
-    found = await operations.all_of(desk, services)
+    found = await operations.all_of(reach, services)
     if as_json:
         typer.echo(listing.operations_as_json(found))
     else:
@@ -54,19 +54,19 @@ async def list_operations(desk: Reach, services: Sequence[str], most: int, *, as
     return DONE
 
 
-async def show_one(desk: Reach, wanted: ItemId) -> int:
+async def show_one(reach: Reach, wanted: ItemId) -> int:
     """Print everything about one record."""
-    _print(await show(desk, wanted))
+    _print(await show(reach, wanted))
     return DONE
 
 
-async def foretell(desk: Reach, selection: Selection, ids: list[ItemId]) -> int:
+async def foretell(reach: Reach, selection: Selection, ids: list[ItemId]) -> int:
     """Print what today's code would decide. Exit code 1 when some record would fail again."""
-    chosen = await to_redrive(desk, selection, Events(desk.language, desk.registry), ids)
+    chosen = await to_redrive(reach, selection, Events(reach.language, reach.registry), ids)
     tally = dict.fromkeys(Would, 0)
     for service, heads in _by_service(chosen):
-        async with desk.database(service, reading=True) as connection:
-            forecaster = Forecaster(desk, service, connection)
+        async with reach.database(service, reading=True) as connection:
+            forecaster = Forecaster(reach, service, connection)
             for head in heads:
                 for each in await forecaster.line(head.item):
                     tally[each.would] += 1
@@ -80,9 +80,9 @@ class Orders:
     """What an operator wants to be done, and as whom. `asks`: before anything is changed, somebody must agree."""
 
     def __init__(
-        self, desk: Reach, who: str, why: str, *, asks: bool, patience_seconds: float = PATIENCE_SECONDS
+        self, reach: Reach, who: str, why: str, *, asks: bool, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
-        self._desk = desk
+        self._reach = reach
         self._who = operations.somebody(who)
         self._why = why
         self._asks = asks
@@ -90,7 +90,7 @@ class Orders:
 
     async def redrive(self, selection: Selection, ids: list[ItemId], rate: float) -> int:
         """Service by service, each with a first one alone. Stops at the first failure."""
-        chosen = await to_redrive(self._desk, selection, Events(self._desk.language, self._desk.registry), ids)
+        chosen = await to_redrive(self._reach, selection, Events(self._reach.language, self._reach.registry), ids)
         if not chosen:
             _print([f"No record is parked ({selection}): there is nothing to redrive."])
             return DONE
@@ -112,10 +112,10 @@ class Orders:
 
     async def discard(self, wanted: ItemId) -> int:
         """Take one record out for good."""
-        self._desk.services([wanted.service])
-        async with self._desk.database(wanted.service) as connection:
+        self._reach.services([wanted.service])
+        async with self._reach.database(wanted.service) as connection:
             item = await items.one(connection, wanted)
-            event = await Events(self._desk.language, self._desk.registry).name(item.parked.record)
+            event = await Events(self._reach.language, self._reach.registry).name(item.parked.record)
             _print([f"{item.id}, parked because of {item.parked.reason}. Once it is discarded:"])
             _print(f"  {line}" for line in what_discarding_means(item, event))
             await self._agreed("Discard it for good?")
@@ -133,7 +133,7 @@ class Orders:
     async def _redrive_at(self, service: str, heads: list[Selected], rate: float, subject: str) -> Outcome:
         chosen = [each.item for each in heads]
         total = sum(1 + item.behind for item in chosen)
-        async with self._desk.database(service) as connection:
+        async with self._reach.database(service) as connection:
             recorded = await RecordedRedrive.begin(connection, Asked(self._who, self._why, subject), chosen)
             with progress(a_console(), service, total) as shown:
                 return await recorded.run(chosen, rate=rate, patience_seconds=self._patience, shown=shown)

@@ -51,11 +51,11 @@ def list_(
         from pavane.dead_letters.selection import Selection
         from pavane.operators.reach import Reach
 
-        desk = Reach.at(data)
+        reach = Reach.at(data)
         if done:
-            return await carrying_out.list_operations(desk, service or (), limit, as_json=as_json)
+            return await carrying_out.list_operations(reach, service or (), limit, as_json=as_json)
         selection = Selection.of(service, because, fact, key, older_than, newer_than)
-        return await carrying_out.list_parked(desk, selection, limit, behind=behind, as_json=as_json)
+        return await carrying_out.list_parked(reach, selection, limit, behind=behind, as_json=as_json)
 
     carry_out(work())
 
@@ -102,10 +102,10 @@ def redrive(
 
         selection = Selection.of(service, because, fact, key, older_than, newer_than)
         wanted = [ItemId.parse(each) for each in ids or ()]
-        desk = Reach.at(data)
+        reach = Reach.at(data)
         if dry_run:
-            return await carrying_out.foretell(desk, selection, wanted)
-        orders = carrying_out.Orders(desk, who, reason, asks=not yes, patience_seconds=patience)
+            return await carrying_out.foretell(reach, selection, wanted)
+        orders = carrying_out.Orders(reach, who, reason, asks=not yes, patience_seconds=patience)
         return await orders.redrive(selection, wanted, rate)
 
     carry_out(work())

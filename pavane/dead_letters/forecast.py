@@ -57,10 +57,10 @@ class Forecast(NamedTuple):
 class Forecaster:
     """Foretells the decisions of one service, over one read-only connection to its database."""
 
-    def __init__(self, desk: Reach, service: str, connection: Connection) -> None:
-        self._service = desk.find(service)
-        self._codec = Codec(desk.language, desk.registry)
-        self._events = Events(desk.language, desk.registry)
+    def __init__(self, reach: Reach, service: str, connection: Connection) -> None:
+        self._service = reach.find(service)
+        self._codec = Codec(reach.language, reach.registry)
+        self._events = Events(reach.language, reach.registry)
         self._connection = connection
         self._timestamp = milliseconds(datetime.now(UTC))
         self._lanes: dict[int, tuple[Lane, Opener]] = {}

@@ -24,10 +24,10 @@ YES, NO, COULD_NOT_ASK = 0, 1, 2
 
 async def can_deploy(data: Path, service: str, as_: str, *, as_json: bool) -> int:
     """Ask everything, judge, and print the answer."""
-    desk = Reach.at(data)
+    reach = Reach.at(data)
     url = environment_of(data).get(REGISTRY, "")
-    asked = await candidate(desk, service, as_)
-    live, left_out = await look(desk, url, asked)
+    asked = await candidate(reach, service, as_)
+    live, left_out = await look(reach, url, asked)
     answer = judge(asked, live)
     if left_out:
         more = f"Of the records it would meet, {MOST_LOOKED_AT:,} were looked at, and {left_out:,} were not."

@@ -18,13 +18,13 @@ DATA = Path(".data")
 def main() -> None:
     try:
         settings = DeskSettings.read()
-        desk = Reach.at(DATA)
+        reach = Reach.at(DATA)
         set_up("desk", settings.log_level)
         verifier = Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience)
         listener = listen(settings.desk_host, settings.desk_port, "DESK")
     except (PavaneError, InfraError) as error:
         sys.exit(f"desk: {error}")
-    serve(application(desk, verifier), listener)
+    serve(application(reach, verifier), listener)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ Redriver = Annotated[Caller, caller_with("dead-letters:redrive")]
 Watcher = Annotated[Caller, caller_with("overdue:read")]
 
 
-def application(desk: Reach, verifier: Verifier) -> ASGIApp:
+def application(reach: Reach, verifier: Verifier) -> ASGIApp:
     """The routes and the edge around them. What is under way when it ends is called off, and noted so."""
-    letters = Letters(desk)
+    letters = Letters(reach)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -37,7 +37,7 @@ def application(desk: Reach, verifier: Verifier) -> ASGIApp:
         await verifier.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    router = _router(letters, LateOrders(desk))
+    router = _router(letters, LateOrders(reach))
     app.include_router(router)
     problems.install(app, [router])
     return Edge(Guard(app, verifier, None))

@@ -40,10 +40,10 @@ def forget(
         from pavane.running import environment_of, migrated
         from streams.kit.keystore import KeyStore
 
-        desk = Reach.at(data)
+        reach = Reach.at(data)
         store = KeyStore(_masters(environment_of(data)))
         # The database of keys belongs to no service.
-        everywhere = desk._replace(databases=migrated(data))
+        everywhere = reach._replace(databases=migrated(data))
         wanted = Forgetting(everywhere, store, tenant, customer)
         return await wanted.carry_out(who, reason, asks=not yes, dry_run=dry_run, force=force)
 

@@ -68,33 +68,33 @@ class Stand(NamedTuple):
     log_away: bool = False
 
 
-async def stand_of(desk: Reach, services: Sequence[str]) -> Stand:
+async def stand_of(reach: Reach, services: Sequence[str]) -> Stand:
     """How these services stand, or all of them, as far as it can be asked."""
     lanes: list[Lane] = []
     counts: dict[str, int] = {}
     unasked: list[str] = []
-    for service in desk.services(services):
+    for service in reach.services(services):
         try:
-            async with desk.database(service, reading=True) as connection:
+            async with reach.database(service, reading=True) as connection:
                 lanes += await stored(connection, service)
                 [count] = await (await connection.execute(REMEMBERED)).fetchone() or (None,)
         except DatabaseUnreadable as error:
             unasked.append(str(error))
             continue
-        counts |= {topic: count for topic in desk.find(service).topics if count is not None}
+        counts |= {topic: count for topic in reach.find(service).topics if count is not None}
     try:
-        lanes = await with_the_log(desk, lanes)
-        astray = await asyncio.to_thread(_astray, desk.kafka, counts)
-        holding = await asyncio.to_thread(held, desk.kafka, {lane.service for lane in lanes}) or {}
+        lanes = await with_the_log(reach, lanes)
+        astray = await asyncio.to_thread(_astray, reach.kafka, counts)
+        holding = await asyncio.to_thread(held, reach.kafka, {lane.service for lane in lanes}) or {}
     except NotAsked as error:
         return Stand(lanes, (), [*unasked, str(error)], log_away=True)
     lanes = [each._replace(held=_is_held(each, holding)) for each in lanes]
     return Stand(lanes, astray, unasked)
 
 
-async def lanes_of(desk: Reach, services: Sequence[str]) -> Sequence[Lane]:
+async def lanes_of(reach: Reach, services: Sequence[str]) -> Sequence[Lane]:
     """All lanes of these services, or of all. Raises `NotAsked`."""
-    stand = await stand_of(desk, services)
+    stand = await stand_of(reach, services)
     if stand.unasked:
         raise NotAsked(stand.unasked[0])
     return stand.lanes
@@ -106,17 +106,17 @@ async def stored(connection: Connection, service: str) -> list[Lane]:
     return [Lane(service, *row) for row in await cursor.fetchall()]
 
 
-async def with_the_log(desk: Reach, lanes: Sequence[Lane]) -> list[Lane]:
+async def with_the_log(reach: Reach, lanes: Sequence[Lane]) -> list[Lane]:
     """The same with what the log holds for them. Raises `NotAsked`."""
     wanted = {(topic, lane.partition) for lane in lanes for topic in lane.positions}
-    extents = await asyncio.to_thread(_extents, desk.kafka, wanted)
+    extents = await asyncio.to_thread(_extents, reach.kafka, wanted)
     return [lane.among(extents) for lane in lanes]
 
 
-async def print_lanes(desk: Reach, services: Sequence[str], *, as_json: bool) -> int:
+async def print_lanes(reach: Reach, services: Sequence[str], *, as_json: bool) -> int:
     """Print them. Exit code 1 when some are halted or something was written where there is none, 2 when something did
     not answer."""
-    stand = await stand_of(desk, services)
+    stand = await stand_of(reach, services)
     if as_json:
         lanes = [{**lane._asdict(), **({"to_hear": None} if stand.log_away else {})} for lane in stand.lanes]
         said = {"lanes": lanes, "astray": stand.astray, "unasked": stand.unasked}

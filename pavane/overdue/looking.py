@@ -50,12 +50,12 @@ class Found(NamedTuple):
     log_away: str = ""
 
 
-async def look(desk: Reach, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
+async def look(reach: Reach, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
     """Ask. `speakers`: only what these services owe; `tenant`: only this one's orders. Raises `NotAsked`."""
-    desk.services(speakers)
+    reach.services(speakers)
     now = datetime.now(UTC)
     try:
-        async with desk.database(VIEW, reading=True) as connection:
+        async with reach.database(VIEW, reading=True) as connection:
             steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
             asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
             rows = await _stories(connection, OPEN, asked)
@@ -65,14 +65,14 @@ async def look(desk: Reach, speakers: Collection[str] = (), tenant: str | None =
     told = {row[0]: entries for row, entries in rows}
     found = [Story(order_id, tenant, status, entries) for (order_id, tenant, status, *_), entries in rows]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
-    known = await _known(desk, overdue)
+    known = await _known(reach, overdue)
     # What the view has not heard may be owed by anybody.
     watched = [VIEW, *([ACCEPTS] if not speakers or ACCEPTS in speakers else [])]
     try:
-        waiting = await asyncio.to_thread(unheard, desk, known, watched, now)
+        waiting = await asyncio.to_thread(unheard, reach, known, watched, now)
     except NotAsked as error:  # it went away meanwhile, or some of its brokers did
         known = known._replace(log_away=str(error))
-        waiting = unheard(desk, known, watched, now)
+        waiting = unheard(reach, known, watched, now)
     partitions = 1 + max((partition for _, partition in known.lanes), default=0)
     known = known._replace(stale={lane for each in waiting if each.service == VIEW for lane in each.lanes})
     reasons = []
@@ -95,17 +95,17 @@ async def _stories(
     return [(row, _entries.validate_python(row[-1] or [])) for row in rows]
 
 
-async def _known(desk: Reach, overdue: Sequence[Late]) -> Known:
+async def _known(reach: Reach, overdue: Sequence[Late]) -> Known:
     """Of every service that can be asked; why the others cannot."""
     stand: list[Lane] = []
     parked: dict[tuple[str, str], Waiting] = {}
     away: dict[str, str] = {}
     lost: set[str] = set()
     unsaid: set[tuple[str, str]] = set()
-    for service in desk.services():
+    for service in reach.services():
         keys = [each.order_id for each in overdue if each.speaker == service]
         try:
-            async with desk.database(service, reading=True) as connection:
+            async with reach.database(service, reading=True) as connection:
                 stand += await stored(connection, service)
                 for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
                     parked[service, key] = Waiting(f"{service}/{partition}/{number}", *rest)
@@ -115,8 +115,8 @@ async def _known(desk: Reach, overdue: Sequence[Late]) -> Known:
             lost |= {service} if error.lost else set()
     holding, log_away = None, ""
     try:
-        stand = await with_the_log(desk, stand)
-        holding = await asyncio.to_thread(held, desk.kafka, sorted(desk.databases))
+        stand = await with_the_log(reach, stand)
+        holding = await asyncio.to_thread(held, reach.kafka, sorted(reach.databases))
     except NotAsked as error:
         log_away = str(error)
     lanes = {(lane.service, lane.partition): lane for lane in stand}

@@ -19,9 +19,9 @@ LONGEST_DETAIL = 300
 HEADINGS = ("order", "tenant", "is", "waits for", "to say", "for", "usually", "called off in")
 
 
-async def print_overdue(desk: Reach, services: Sequence[str], *, most: int, as_json: bool) -> int:
+async def print_overdue(reach: Reach, services: Sequence[str], *, most: int, as_json: bool) -> int:
     """Print them. Exit code 1 when there are some."""
-    found = await look(desk, services)
+    found = await look(reach, services)
     if as_json:
         typer.echo(_document(found))
     else:
