@@ -275,8 +275,8 @@ def _judged(remembered: Mapping[str, Memory], given: int | None) -> tuple[int, l
         if memory.heard >= lanes:
             raise NotAsked(
                 f"{service} has heard lane {memory.heard}, where others remember {lanes} lanes, 0 to {lanes - 1}: the "
-                f"databases do not belong together. Check PAVANE_DATABASE_*; 'pavane rebuild {service} --swap --reason ...' "
-                f"makes its tables again from the log"
+                f"databases do not belong together. Check PAVANE_DATABASE_*; 'pavane rebuild {service} --swap "
+                f"--reason ...' makes its tables again from the log"
             )
     return lanes, [service for service, memory in remembered.items() if not memory.is_right(lanes)]
 
