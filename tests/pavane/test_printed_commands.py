@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import typer
@@ -26,14 +27,22 @@ CELL = re.compile(r"`(pavane|…) ([^`]+)`")
 OPTIONAL, FILLED_IN = re.compile(r"\[[^\]]*\]"), "1"
 
 
-def in_code() -> Iterator[tuple[str, str]]:
+class Printed(NamedTuple):
+    """A command, and where it stands. `may_only_name`: without anything behind it, it says which one is meant."""
+
+    where: str
+    command: str
+    may_only_name: bool = True
+
+
+def in_code() -> Iterator[Printed]:
     """The commands that messages name."""
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.JoinedStr | ast.Constant):
                     for command in QUOTED.findall(_text(node)):
-                        yield str(file.relative_to(ROOT)), command
+                        yield Printed(str(file.relative_to(ROOT)), command)
 
 
 def _text(node: ast.JoinedStr | ast.Constant) -> str:
@@ -42,21 +51,21 @@ def _text(node: ast.JoinedStr | ast.Constant) -> str:
     return node.value if isinstance(node.value, str) else ""
 
 
-def in_pages() -> Iterator[tuple[str, str]]:
+def in_pages() -> Iterator[Printed]:
     """The commands of code blocks and of tables."""
     for page in PAGES:
         text = (ROOT / page).read_text()
         for block in BLOCK.findall(text):
             for command in PROMPT.findall(block):
-                yield page, command
+                yield Printed(page, command, may_only_name=False)
         first = ""
         for begins, command in CELL.findall("\n".join(ROW.findall(text))):
             # "… --swap": the command before it, with that.
             first = first if begins == "…" else command
-            yield page, f"{first} {command}" if begins == "…" else first
+            yield Printed(page, f"{first} {command}" if begins == "…" else first)
 
 
-def problem(command: str) -> str:
+def problem(command: str, *, may_only_name: bool = True) -> str:
     """Why it could not be run; nothing when it could."""
     *before, last = OPTIONAL.sub("", command).split("\\|")
     if before:  # names of commands, without what each of them takes
@@ -64,10 +73,10 @@ def problem(command: str) -> str:
         ways = [[*path, name] for name in (first, *before[1:], last.split()[0])]
         return "; ".join(f"there is no {' '.join(way)}" for way in ways if _found(way)[1])
     chosen, words = _found(shlex.split(last))
-    if not words:  # only named
+    if not words and may_only_name:
         return ""
     if isinstance(chosen, TyperGroup):
-        return f"no command: {' '.join(words)}"
+        return "" if chosen.invoke_without_command and not words else f"no command: {' '.join(words)}"
     try:
         given = chosen.make_context("pavane", words).params
     except TyperException as error:
@@ -91,13 +100,13 @@ def _found(words: list[str]) -> tuple[TyperCommand | TyperGroup, list[str]]:
 COMMANDS = sorted({*in_code(), *in_pages()})
 
 
-@pytest.mark.parametrize(("where", "command"), COMMANDS)
-def test_every_command_that_is_told_to_be_run_can_be_run(where: str, command: str) -> None:
-    assert not problem(command), f"{where}: pavane {command}"
+@pytest.mark.parametrize("printed", COMMANDS, ids=lambda printed: f"{printed.where}: {printed.command}")
+def test_every_command_that_is_told_to_be_run_can_be_run(printed: Printed) -> None:
+    assert not problem(printed.command, may_only_name=printed.may_only_name)
 
 
 def test_commands_are_found_in_code_and_on_every_page() -> None:
-    assert {"streams/kit/errors.py", *PAGES} <= {where for where, _ in COMMANDS}
+    assert {"streams/kit/errors.py", *PAGES} <= {printed.where for printed in COMMANDS}
 
 
 @pytest.mark.parametrize(
@@ -116,3 +125,8 @@ def test_commands_are_found_in_code_and_on_every_page() -> None:
 def test_what_lacks_something_or_is_not_there_is_found(command: str, why: str) -> None:
     assert why in problem(command)
     assert bool(why) == bool(problem(command))
+
+
+def test_a_command_at_a_prompt_is_run_as_it_stands_and_elsewhere_may_only_be_named() -> None:
+    assert not problem("lanes settle")
+    assert problem("lanes settle", may_only_name=False) == "Missing option '--reason'."
