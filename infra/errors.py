@@ -15,7 +15,7 @@ InfraError                      anything below: the message says what happened a
 │   ├── ExitedEarly             its process ended before it was ready
 │   │   └── PortLost            somebody took its port first; tried again on others before it is shown
 │   └── NotReady                its process runs, but does not answer within its bound
-├── TopicsDiffer                topics exist, but not as topics.yaml wants them
+├── TopicsDiffer                topics have fewer partitions than topics.yaml wants
 └── TopicsRefused               the cluster did not answer a question about topics, or refused a change
 """
 
@@ -145,7 +145,7 @@ class NotReady(PartFailed):
 
 
 class TopicsDiffer(InfraError):
-    """Topics exist, but not as topics.yaml wants them."""
+    """Topics have fewer partitions than topics.yaml wants."""
 
 
 class TopicsRefused(InfraError):

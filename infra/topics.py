@@ -1,7 +1,8 @@
 """The topics of `topics.yaml`: read, compared with a cluster, made.
 
 `apply` makes what is missing and sets what differs, but never touches a number of partitions: a key would change its
-lane. A topic with more than it shall have does no harm: services keep to the number that their databases remember.
+lane. A topic with more than it shall have does no harm: services keep to the number that their databases remember. One
+with fewer is refused.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Plan:
     missing: list[Topic]
     #: Settings that would be changed.
     differing: list[Difference]
-    #: Numbers of partitions that nobody may change.
+    #: Topics with fewer partitions than they shall have: only `pavane lanes settle` may make some.
     impossible: list[Difference]
     #: Topics with more partitions than they need.
     grown: list[Difference]
@@ -96,14 +97,16 @@ def plan(bootstrap: str, topics: list[Topic] | None = None) -> Plan:
 def apply(bootstrap: str, topics: list[Topic] | None = None) -> Plan:
     """Make what is missing, set what differs; gives what was done.
 
-    `TopicsDiffer`, before anything is changed, when a topic has another number of partitions; `TopicsRefused` when the
-    cluster does not answer or does not take it. May run in several processes at once: a topic that another one made
-    meanwhile is as good.
+    `TopicsDiffer`, before anything is changed, when a topic has fewer partitions than it shall have; `TopicsRefused`
+    when the cluster does not answer or does not take it. May run in several processes at once: a topic that another one
+    made meanwhile is as good.
     """
     client = _client(bootstrap)
-    todo = plan(bootstrap, topics)
+    wanted = topics or load()
+    todo = plan(bootstrap, wanted)
     if todo.impossible:
-        raise TopicsDiffer(_growing_is_a_migration(todo.impossible))
+        others = len(wanted) > len(todo.missing) + len(todo.impossible)
+        raise TopicsDiffer(_too_few_partitions(todo.impossible, others_have_enough=others))
     with _told(bootstrap):
         if todo.missing:
             _create(client, todo.missing)
@@ -205,10 +208,15 @@ def _partitions(value: object) -> int:
     return number
 
 
-def _growing_is_a_migration(differences: list[Difference]) -> str:
+def _too_few_partitions(differences: list[Difference], *, others_have_enough: bool) -> str:
     found = ", ".join(f"'{each.topic}' has {each.found} partitions" for each in differences)
+    wanted = f"but {differences[0].wanted} are wanted. A key's lane is its partition, so no topic grows in place"
+    if others_have_enough:
+        return (
+            f"{found}, {wanted}: others have as many, so it was made anew with fewer. 'pavane lanes settle "
+            "--reason ...' makes what it lacks again, and says what is gone."
+        )
     return (
-        f"{found}, but {differences[0].wanted} are wanted. A key's lane is its partition, so growing is a planned "
-        f"migration, not a setting: set {PARTITIONS} (or `partitions` in topics.yaml) back to {differences[0].found}. "
-        "Services keep to the number of lanes that their databases remember."
+        f"{found}, {wanted}: set {PARTITIONS} (or `partitions` in topics.yaml) back to {differences[0].found}, or use "
+        "a cluster whose topics are not made yet."
     )

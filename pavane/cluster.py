@@ -14,7 +14,7 @@ import typer
 from infra.addresses import KAFKA, REGISTRY
 from infra.errors import InfraError
 from pavane import prepare
-from pavane.dead_letters.words import count as plural
+from pavane.operators.words import count as plural
 from pavane.running import environment_of
 from streams.kit.language import Language
 
@@ -40,7 +40,7 @@ def plan_topics(data: Path) -> int:
     for each in plan.differing:
         typer.echo(f"~ {each.topic}: {each.what} is {each.found}, will be {each.wanted}")
     for each in plan.impossible:
-        typer.echo(f"! {each.topic}: {each.what} is {each.found}, {each.wanted} are wanted: that is a migration")
+        typer.echo(f"! {each.topic}: {each.what} is {each.found}, {each.wanted} are wanted: no topic grows in place")
     for each in plan.grown:
         typer.echo(f"  {each.topic} has {each.found} partitions, more than the {each.wanted} that are wanted")
     if not (plan.missing or plan.differing or plan.impossible or plan.grown):

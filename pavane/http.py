@@ -33,10 +33,6 @@ class Connection:
         self._timeout_seconds = timeout_seconds
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    @property
-    def is_open(self) -> bool:
-        return self._streams is not None
-
     async def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
         """The answer to one question. Raises `Unreachable`."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}:{self._port}", f"Content-Length: {len(body)}"]

@@ -8,6 +8,7 @@ import typer
 from pavane.dead_letters.commands import dead_letters_app
 from pavane.forget.commands import forget, keys_app
 from pavane.lanes.commands import lanes_app
+from pavane.options import DEFAULT_DATA, Data
 from pavane.rebuild.commands import log_app, rebuild
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The topics of infra/topics.yaml, against a cluster.", no_args_is_help=True)
 schemas_app = typer.Typer(help="The schemas of the public language, against a registry.", no_args_is_help=True)
 choreography_app = typer.Typer(help="The dance, from the services' declarations alone.", invoke_without_command=True)
-history_app = typer.Typer(help="Recorded topics, for 'pavane replay --history'.", no_args_is_help=True)
+history_app = typer.Typer(help="Recorded topics, for 'pavane replay SERVICE --history FOLDER'.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(choreography_app, name="choreography")
@@ -32,8 +33,6 @@ app.add_typer(log_app, name="log")
 app.command()(rebuild)
 
 ALL = "all"
-Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
-DEFAULT_DATA = Path(".data")
 
 
 @app.command()
@@ -127,7 +126,9 @@ def replay(
     end: Annotated[str, typer.Option("--to", help="A time, or an offset, itself left out. Default: now.")] = "",
     history: Annotated[Path | None, typer.Option(help="A folder that 'history record' wrote, instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Always so: nothing is written or asked.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Changes nothing: no replay writes, or asks anybody, with it or without.")
+    ] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """What would today's code decide about what a service heard then? Exit code 0: the same; 1: not; 2: cannot tell."""
@@ -172,7 +173,7 @@ def can_deploy(
     as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Would this version understand all it may meet now, and be understood? Exit code 0: yes; 1: no; 2: not known."""
+    """Is it safe to deploy this version now? Exit code 0: yes; 1: no; 2: not known."""
     from pavane import console
     from pavane.deploy import report
 
@@ -188,10 +189,10 @@ def overdue(
 ) -> None:
     """Orders that wait longer than usual: for whom, why, and what helps. Exit code 0: none; 1: some; 2: not known."""
     from pavane import console
-    from pavane.dead_letters.desk import Desk
+    from pavane.operators.reach import Reach
     from pavane.overdue.telling import print_overdue
 
-    console.run(print_overdue(Desk.at(data), services or (), most=limit, as_json=as_json), failed=2)
+    console.run(print_overdue(Reach.at(data), services or (), most=limit, as_json=as_json), failed=2)
 
 
 @choreography_app.callback()
@@ -230,7 +231,7 @@ def choreography_picture(
 
 @topics_app.command("plan")
 def topics_plan(data: Data = DEFAULT_DATA) -> None:
-    """Show what 'apply' would do. Exit code 1 when a topic has another number of partitions."""
+    """Show what 'apply' would do. Exit code 1 when a topic has fewer partitions than it shall have."""
     from pavane import cluster, console
 
     with console.explained():
@@ -239,7 +240,7 @@ def topics_plan(data: Data = DEFAULT_DATA) -> None:
 
 @topics_app.command("apply")
 def topics_apply(data: Data = DEFAULT_DATA) -> None:
-    """Make missing topics and set differing settings; never changes a number of partitions."""
+    """Make missing topics and set differing settings; never change a number of partitions. Exit code 1 as of 'plan'."""
     from pavane import cluster, console
 
     with console.explained():

@@ -56,7 +56,7 @@ def migrate_databases(urls: Mapping[str, str]) -> str:
 
 
 def apply_topics(bootstrap: str) -> str:
-    """Make the topics of `topics.yaml`. Raises `TopicsDiffer`."""
+    """Make the topics of `topics.yaml`. Raises `TopicsDiffer` when one has fewer partitions."""
     from infra import topics
 
     wanted = topics.load()

@@ -28,7 +28,8 @@ def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
 
     A request that is wrong itself holds up nothing: it is among the dead letters only.
     """
-    tally = Tally("parked", "Parked: records that wait to be handled, with all that concerns the same order.")
+    waiting = "Parked: records that wait to be handled, with all that concerns the same order."
+    tally = Tally("parked", waiting, lists=True)
     for name, snapshot in snapshots.items():
         holding = [each for each in snapshot.parked if each.holds]
         tally.checked += len(holding)
@@ -45,7 +46,8 @@ def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
 
 def listed(letters: Sequence[DeadLetter]) -> Verdict:
     """How many records were put aside, and why, the last ones first. They break no invariant; what they stop may."""
-    tally = Tally("dead-letters", "Dead letters: records that a service could not handle, each with its reason.")
+    put_aside = "Dead letters: records that a service could not handle, each with its reason."
+    tally = Tally("dead-letters", put_aside, lists=True)
     tally.checked = len(letters)
     for letter in reversed(letters):
         message = letter.message[:MOST_CHARACTERS]

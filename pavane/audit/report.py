@@ -1,4 +1,7 @@
-"""What an audit found: one verdict an invariant, each with its count, and what to look at where it is broken."""
+"""What an audit found: one verdict an invariant, each with its count, and what to look at where it is broken.
+
+And the lists of what waits, or was put aside: nothing that breaks an invariant by being there, but worth seeing.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pavane.dead_letters.words import count
+from pavane.operators.words import count
 
 MOST_EXAMPLES = 20
 SHOWN_EXAMPLES = 5
@@ -21,7 +24,7 @@ class Verdict:
     """One invariant. `checked`: how many things it was asked of; `unsettled`: how many of which nobody can know yet.
 
     `violations` are the first few in words, `violation_count` is how many there are. `notes` are worth seeing and
-    break nothing.
+    break nothing. `lists`: it is no invariant but a list, of its notes; it has no violations.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Verdict:
     violation_count: int
     violations: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lists: bool = False
 
     @property
     def clean(self) -> bool:
@@ -54,6 +58,11 @@ class Report:
     def clean(self) -> bool:
         """No invariant is broken."""
         return all(verdict.clean for verdict in self.verdicts)
+
+    @property
+    def invariants(self) -> tuple[Verdict, ...]:
+        """The verdicts that can be broken: all but the lists."""
+        return tuple(verdict for verdict in self.verdicts if not verdict.lists)
 
     @property
     def unsettled(self) -> int:
@@ -82,9 +91,10 @@ class Report:
 class Tally:
     """Counts towards one verdict. Any number of violations may be noted; only the first few are kept in words."""
 
-    def __init__(self, name: str, promise: str) -> None:
+    def __init__(self, name: str, promise: str, *, lists: bool = False) -> None:
         self._name = name
         self._promise = promise
+        self._lists = lists
         self._examples: list[str] = []
         self._notes: list[str] = []
         self.checked = 0
@@ -112,11 +122,12 @@ class Tally:
             self.violations,
             tuple(self._examples),
             tuple(self._notes),
+            self._lists,
         )
 
 
 def table(report: Report) -> RenderableType:
-    """The report for a terminal: a line an invariant, then what is wrong, then what is worth seeing."""
+    """The report for a terminal: a line an invariant or list, then what is wrong, then what is worth seeing."""
     lines = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     lines.add_column("")
     lines.add_column("invariant", overflow="fold")
@@ -124,13 +135,25 @@ def table(report: Report) -> RenderableType:
         lines.add_column(name, justify="right")
     for verdict in report.verdicts:
         lines.add_row(
-            Text("ok", style="green") if verdict.clean else Text("BROKEN", style="bold red"),
+            _word(verdict),
             Text(verdict.promise),
             f"{verdict.checked:,}",
             f"{verdict.unsettled:,}" if verdict.unsettled else "-",
-            Text(f"{verdict.violation_count:,}", style="bold red") if verdict.violation_count else Text("0"),
+            _violations(verdict),
         )
     return Group(lines, *_details(report), _closing(report))
+
+
+def _word(verdict: Verdict) -> Text:
+    if verdict.lists:
+        return Text("list")
+    return Text("ok", style="green") if verdict.clean else Text("BROKEN", style="bold red")
+
+
+def _violations(verdict: Verdict) -> Text:
+    if verdict.violation_count:
+        return Text(f"{verdict.violation_count:,}", style="bold red")
+    return Text("-" if verdict.lists else "0")
 
 
 def _details(report: Report) -> Iterator[RenderableType]:
@@ -153,8 +176,8 @@ def _some(lines: tuple[str, ...], of: int) -> Iterator[RenderableType]:
 def _closing(report: Report) -> Text:
     if not report.clean:
         broken = sum(not verdict.clean for verdict in report.verdicts)
-        return Text(f"{broken} of {len(report.verdicts)} invariants are broken.", style="bold red")
+        return Text(f"{broken} of {len(report.invariants)} invariants are broken.", style="bold red")
     read = f" The log was read from where the audit of {report.since:%F %T} UTC had come." if report.since else ""
     was = "thing was still on its way" if report.unsettled == 1 else "things were still on their way"
     rest = f" {report.unsettled:,} {was}." if report.unsettled else ""
-    return Text(f"All {len(report.verdicts)} invariants hold ({report.seconds:.1f} s).{rest}{read}", style="green")
+    return Text(f"All {len(report.invariants)} invariants hold ({report.seconds:.1f} s).{rest}{read}", style="green")

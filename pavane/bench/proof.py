@@ -58,6 +58,6 @@ async def check_invariants(platform: Platform, has_parked: bool = False) -> int:
     if report.unsettled and not has_parked:
         unsettled = [f"{each.name}: {each.unsettled:,}" for each in report.verdicts if each.unsettled]
         raise NotProven(f"the audit could not judge everything: {', '.join(unsettled)}")
-    return len(report.verdicts)
+    return len(report.invariants)
 
 

@@ -3,10 +3,10 @@
 | module | what |
 | --- | --- |
 | `commands` | `pavane dead-letters list / show / redrive / discard` |
-| `desk` `items` `selection` | where services' databases are, the records parked in them, and which ones are meant |
+| `items` `selection` | the records parked in services' databases, and which ones are meant |
 | `listing` `showing` `forecast` | for reading: all, one, and what today's code would decide |
-| `redriving` `recorded` `discarding` | what changes something; `operations` keeps who did what, and how it ended |
-| `events` `letters` `words` | what a record says, what the dead-letter topic says about it, and how that is printed |
+| `redriving` `recorded` `discarding` | what changes something; `operators` keeps who did what, and how it ended |
+| `events` `letters` | what a record says, and what the dead-letter topic says about it |
 
 A record is only ever taken out by the worker that owns its lane: a redrive sets the time at which it is tried again, a
 discard marks it. So a command can be cut off at any moment, and no record is lost, doubled or overtaken by it.

@@ -8,10 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pavane.dead_letters import discarding, items, listing, operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
+from pavane.dead_letters import discarding, items, listing
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.forecast import Forecaster, Would
 from pavane.dead_letters.items import ItemId
@@ -20,17 +17,21 @@ from pavane.dead_letters.recorded import Asked, RecordedRedrive
 from pavane.dead_letters.redriving import PATIENCE_SECONDS, Outcome, Stopped
 from pavane.dead_letters.selection import Selected, Selection, select, to_redrive
 from pavane.dead_letters.showing import show, what_discarding_means
-from pavane.dead_letters.words import count
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
+from pavane.operators.words import count
 
 DONE, STOPPED, NOT_ASKED = 0, 1, 2
 _CODES = {Stopped.NO: DONE, Stopped.FAILED: STOPPED, Stopped.NOT_TAKEN: NOT_ASKED}
 
 
-async def list_parked(desk: Desk, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
+async def list_parked(reach: Reach, selection: Selection, most: int, *, behind: bool, as_json: bool) -> int:
     """Print what waits."""
-    events = Events(desk.language, desk.registry)
-    found = select(desk, selection, events, behind=behind)
+    events = Events(reach.language, reach.registry)
+    found = select(reach, selection, events, behind=behind)
     if as_json:
         typer.echo(listing.as_json([each async for each in found]))
         return DONE
@@ -43,9 +44,9 @@ async def list_parked(desk: Desk, selection: Selection, most: int, *, behind: bo
     return DONE
 
 
-async def list_operations(desk: Desk, services: Sequence[str], most: int, *, as_json: bool) -> int:
+async def list_operations(reach: Reach, services: Sequence[str], most: int, *, as_json: bool) -> int:
     """Print what operators have done."""
-    found = await operations.all_of(desk, services)
+    found = await operations.all_of(reach, services)
     if as_json:
         typer.echo(listing.operations_as_json(found))
     else:
@@ -53,19 +54,19 @@ async def list_operations(desk: Desk, services: Sequence[str], most: int, *, as_
     return DONE
 
 
-async def show_one(desk: Desk, wanted: ItemId) -> int:
+async def show_one(reach: Reach, wanted: ItemId) -> int:
     """Print everything about one record."""
-    _print(await show(desk, wanted))
+    _print(await show(reach, wanted))
     return DONE
 
 
-async def foretell(desk: Desk, selection: Selection, ids: list[ItemId]) -> int:
+async def foretell(reach: Reach, selection: Selection, ids: list[ItemId]) -> int:
     """Print what today's code would decide. Exit code 1 when some record would fail again."""
-    chosen = await to_redrive(desk, selection, Events(desk.language, desk.registry), ids)
+    chosen = await to_redrive(reach, selection, Events(reach.language, reach.registry), ids)
     tally = dict.fromkeys(Would, 0)
     for service, heads in _by_service(chosen):
-        async with desk.database(service, reading=True) as connection:
-            forecaster = Forecaster(desk, service, connection)
+        async with reach.database(service, reading=True) as connection:
+            forecaster = Forecaster(reach, service, connection)
             for head in heads:
                 for each in await forecaster.line(head.item):
                     tally[each.would] += 1
@@ -79,9 +80,9 @@ class Orders:
     """What an operator wants to be done, and as whom. `asks`: before anything is changed, somebody must agree."""
 
     def __init__(
-        self, desk: Desk, who: str, why: str, *, asks: bool, patience_seconds: float = PATIENCE_SECONDS
+        self, reach: Reach, who: str, why: str, *, asks: bool, patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
-        self._desk = desk
+        self._reach = reach
         self._who = operations.somebody(who)
         self._why = why
         self._asks = asks
@@ -89,7 +90,7 @@ class Orders:
 
     async def redrive(self, selection: Selection, ids: list[ItemId], rate: float) -> int:
         """Service by service, each with a first one alone. Stops at the first failure."""
-        chosen = await to_redrive(self._desk, selection, Events(self._desk.language, self._desk.registry), ids)
+        chosen = await to_redrive(self._reach, selection, Events(self._reach.language, self._reach.registry), ids)
         if not chosen:
             _print([f"No record is parked ({selection}): there is nothing to redrive."])
             return DONE
@@ -111,10 +112,10 @@ class Orders:
 
     async def discard(self, wanted: ItemId) -> int:
         """Take one record out for good."""
-        self._desk.services([wanted.service])
-        async with self._desk.database(wanted.service) as connection:
+        self._reach.services([wanted.service])
+        async with self._reach.database(wanted.service) as connection:
             item = await items.one(connection, wanted)
-            event = await Events(self._desk.language, self._desk.registry).name(item.parked.record)
+            event = await Events(self._reach.language, self._reach.registry).name(item.parked.record)
             _print([f"{item.id}, parked because of {item.parked.reason}. Once it is discarded:"])
             _print(f"  {line}" for line in what_discarding_means(item, event))
             await self._agreed("Discard it for good?")
@@ -132,7 +133,7 @@ class Orders:
     async def _redrive_at(self, service: str, heads: list[Selected], rate: float, subject: str) -> Outcome:
         chosen = [each.item for each in heads]
         total = sum(1 + item.behind for item in chosen)
-        async with self._desk.database(service) as connection:
+        async with self._reach.database(service) as connection:
             recorded = await RecordedRedrive.begin(connection, Asked(self._who, self._why, subject), chosen)
             with progress(a_console(), service, total) as shown:
                 return await recorded.run(chosen, rate=rate, patience_seconds=self._patience, shown=shown)

@@ -3,14 +3,12 @@
 Exit codes: 0 done; 1 stopped at a record that failed (of a dry run: one that would); 2 it could not be asked.
 """
 
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-COULD_NOT_ASK = 2
-DEFAULT_DATA = Path(".data")
+from pavane.options import DEFAULT_DATA, Data, Reason, Who, Yes, carry_out
+
 RATE = 50.0
 PATIENCE = 30.0
 
@@ -18,16 +16,13 @@ dead_letters_app = typer.Typer(
     help="Records that services could not handle: see them, try them again, or discard them.", no_args_is_help=True
 )
 
-Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids such as billing/0/12. None: what the filters let pass.")]
 Services = Annotated[list[str] | None, typer.Option("--service", help="Only of this service; may be repeated.")]
-Reason = Annotated[str, typer.Option("--reason", help="Only parked for this reason, such as KeyError or Unanswered.")]
+Because = Annotated[str, typer.Option("--because", help="Only parked for this reason, such as KeyError or Unanswered.")]
 Fact = Annotated[str, typer.Option("--fact", help="Only this event, such as StockReserved or PlaceOrder.")]
 Key = Annotated[str, typer.Option("--key", help="Only about this key: an order id, or tenant/sku.")]
 Older = Annotated[str, typer.Option("--older-than", help="Only parked for at least so long: 90s, 10m, 2h, 3d.")]
 Newer = Annotated[str, typer.Option("--newer-than", help="Only parked for at most so long.")]
-Who = Annotated[str, typer.Option("--as", help="Who does it, for the record. Default: the user of this process.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Show so many lines at most; 0: all.")]
 Patience = Annotated[
@@ -38,7 +33,7 @@ Patience = Annotated[
 @dead_letters_app.command("list")
 def list_(
     service: Services = None,
-    reason: Reason = "",
+    because: Because = "",
     fact: Fact = "",
     key: Key = "",
     older_than: Older = "",
@@ -53,16 +48,16 @@ def list_(
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
         from pavane.dead_letters.selection import Selection
+        from pavane.operators.reach import Reach
 
-        desk = Desk.at(data)
+        reach = Reach.at(data)
         if done:
-            return await carrying_out.list_operations(desk, service or (), limit, as_json=as_json)
-        selection = Selection.of(service, reason, fact, key, older_than, newer_than)
-        return await carrying_out.list_parked(desk, selection, limit, behind=behind, as_json=as_json)
+            return await carrying_out.list_operations(reach, service or (), limit, as_json=as_json)
+        selection = Selection.of(service, because, fact, key, older_than, newer_than)
+        return await carrying_out.list_parked(reach, selection, limit, behind=behind, as_json=as_json)
 
-    _run(work())
+    carry_out(work())
 
 
 @dead_letters_app.command()
@@ -71,27 +66,27 @@ def show(item: Annotated[str, typer.Argument(metavar="ID")], data: Data = DEFAUL
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
         from pavane.dead_letters.items import ItemId
+        from pavane.operators.reach import Reach
 
         wanted = ItemId.parse(item)
-        return await carrying_out.show_one(Desk.at(data), wanted)
+        return await carrying_out.show_one(Reach.at(data), wanted)
 
-    _run(work())
+    carry_out(work())
 
 
 @dead_letters_app.command()
 def redrive(
     ids: Ids = None,
     service: Services = None,
-    reason: Reason = "",
+    because: Because = "",
     fact: Fact = "",
     key: Key = "",
     older_than: Older = "",
     newer_than: Newer = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what today's code would decide.")] = False,
     rate: Annotated[float, typer.Option("--rate", min=0.01, help="Records a second, after the first one.")] = RATE,
-    why: Annotated[str, typer.Option("--why", help="Why, for the record.")] = "",
+    reason: Reason = "",
     who: Who = "",
     yes: Yes = False,
     patience: Patience = PATIENCE,
@@ -101,19 +96,19 @@ def redrive(
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
         from pavane.dead_letters.items import ItemId
         from pavane.dead_letters.selection import Selection
+        from pavane.operators.reach import Reach
 
-        selection = Selection.of(service, reason, fact, key, older_than, newer_than)
+        selection = Selection.of(service, because, fact, key, older_than, newer_than)
         wanted = [ItemId.parse(each) for each in ids or ()]
-        desk = Desk.at(data)
+        reach = Reach.at(data)
         if dry_run:
-            return await carrying_out.foretell(desk, selection, wanted)
-        orders = carrying_out.Orders(desk, who, why, asks=not yes, patience_seconds=patience)
+            return await carrying_out.foretell(reach, selection, wanted)
+        orders = carrying_out.Orders(reach, who, reason, asks=not yes, patience_seconds=patience)
         return await orders.redrive(selection, wanted, rate)
 
-    _run(work())
+    carry_out(work())
 
 
 @dead_letters_app.command()
@@ -129,20 +124,14 @@ def discard(
 
     async def work() -> int:
         from pavane.dead_letters import carrying_out
-        from pavane.dead_letters.desk import Desk
-        from pavane.dead_letters.errors import NotAsked
         from pavane.dead_letters.items import ItemId
+        from pavane.operators.errors import NotAsked
+        from pavane.operators.reach import Reach
 
         wanted = ItemId.parse(item)
         if not reason.strip():
             raise NotAsked("--reason: say why; it is the only thing that is left of the record here")
-        orders = carrying_out.Orders(Desk.at(data), who, reason, asks=not yes, patience_seconds=patience)
+        orders = carrying_out.Orders(Reach.at(data), who, reason, asks=not yes, patience_seconds=patience)
         return await orders.discard(wanted)
 
-    _run(work())
-
-
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    from pavane import console
-
-    console.run(work, failed=COULD_NOT_ASK)
+    carry_out(work())

@@ -7,10 +7,10 @@ running the mark stays: the decision is made, and the service carries it out whe
 import asyncio
 import time
 
-from pavane.dead_letters.desk import Connection
 from pavane.dead_letters.errors import NoSuchItem
 from pavane.dead_letters.items import Item
 from pavane.dead_letters.redriving import LOOK_SECONDS, PATIENCE_SECONDS, Outcome, Stopped
+from pavane.operators.reach import Connection
 from streams.kit.parking import DISCARDED
 
 

@@ -1,10 +1,6 @@
 """Why a command about dead letters could not be carried out. Nothing was changed then."""
 
-from streams.kit.errors import PavaneError
-
-
-class NotAsked(PavaneError):
-    """It could not be asked: something that is needed is missing, or the words make no sense."""
+from pavane.operators.errors import NotAsked
 
 
 class NoSuchItem(NotAsked):
@@ -24,10 +20,3 @@ class WaitsBehind(NotAsked):
         super().__init__(
             f"{item} waits behind {head}, which is about the same key: redrive that one, it follows by itself"
         )
-
-
-class DatabaseUnreadable(NotAsked):
-    """A service's database does not answer, or is not one."""
-
-    def __init__(self, service: str, variable: str, why: Exception) -> None:
-        super().__init__(f"The database of {service} ({variable}) cannot be asked: {str(why).strip()}")

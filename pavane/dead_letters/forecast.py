@@ -13,10 +13,10 @@ import msgspec
 from psycopg import sql
 
 from pavane.dead_letters import items
-from pavane.dead_letters.desk import Connection, Desk
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item
-from pavane.dead_letters.words import cut, plain
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import cut, plain
 from streams.kit.codec import Codec
 from streams.kit.events import State, milliseconds
 from streams.kit.fold import Fold, wanted
@@ -57,10 +57,10 @@ class Forecast(NamedTuple):
 class Forecaster:
     """Foretells the decisions of one service, over one read-only connection to its database."""
 
-    def __init__(self, desk: Desk, service: str, connection: Connection) -> None:
-        self._service = desk.find(service)
-        self._codec = Codec(desk.language, desk.registry)
-        self._events = Events(desk.language, desk.registry)
+    def __init__(self, reach: Reach, service: str, connection: Connection) -> None:
+        self._service = reach.find(service)
+        self._codec = Codec(reach.language, reach.registry)
+        self._events = Events(reach.language, reach.registry)
         self._connection = connection
         self._timestamp = milliseconds(datetime.now(UTC))
         self._lanes: dict[int, tuple[Lane, Opener]] = {}

@@ -6,8 +6,9 @@ from typing import Any, LiteralString, NamedTuple
 
 import msgspec
 
-from pavane.dead_letters.desk import Connection
-from pavane.dead_letters.errors import NoSuchItem, NotAsked
+from pavane.dead_letters.errors import NoSuchItem
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection
 from streams.kit.envelope import Envelope
 from streams.kit.log import Record
 from streams.kit.parking import Parked

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from pavane.dead_letters.operations import Operation
 from pavane.dead_letters.selection import Selected
-from pavane.dead_letters.words import age, count, cut, moment, plain
+from pavane.operators.operations import Operation
+from pavane.operators.words import age, aligned, count, cut, moment, plain
 from streams.kit.parking import BEHIND
 
 MESSAGE = 60
@@ -105,15 +105,6 @@ def operation_lines(operations: Sequence[Operation], most: int) -> list[str]:
     ]  # fmt: skip
     more = [f"... and {len(operations) - most:,} more (--limit 0 shows all)"] if len(operations) > most else []
     return aligned(OPERATION_HEADINGS, rows) + more
-
-
-def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as what is in them; the last one as long as it is."""
-    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings) - 1)]
-    return [
-        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in (headings, *rows)
-    ]
 
 
 def operations_as_json(operations: Iterable[Operation]) -> str:

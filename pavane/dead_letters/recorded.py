@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
-from pavane.dead_letters import operations
-from pavane.dead_letters.desk import Connection
 from pavane.dead_letters.items import Item
 from pavane.dead_letters.redriving import PATIENCE_SECONDS, Outcome, Redrive
+from pavane.operators import operations
+from pavane.operators.reach import Connection
 
 INTERRUPTED = "interrupted: what was not tried yet was taken back"
 

@@ -15,9 +15,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pavane.dead_letters.desk import Connection
 from pavane.dead_letters.items import Item, ItemId
-from pavane.dead_letters.words import cut
+from pavane.operators.reach import Connection
+from pavane.operators.words import cut
 
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.1

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pavane.dead_letters import items
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked, WaitsBehind
+from pavane.dead_letters.errors import WaitsBehind
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
-from pavane.dead_letters.words import age_of
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
+from pavane.operators.words import age_of
 from streams.kit.parking import DISCARDED
 
 
@@ -60,11 +61,13 @@ class Selection(NamedTuple):
         return ", ".join(words)
 
 
-async def select(desk: Desk, selection: Selection, events: Events, *, behind: bool = False) -> AsyncIterator[Selected]:
+async def select(
+    reach: Reach, selection: Selection, events: Events, *, behind: bool = False
+) -> AsyncIterator[Selected]:
     """What is next of each key; with `behind`, what waits behind it as well. Service by service, the oldest first."""
     now = datetime.now(UTC)
-    for service in desk.services(selection.services):
-        async with desk.database(service, reading=True) as connection:
+    for service in reach.services(selection.services):
+        async with reach.database(service, reading=True) as connection:
             found = items.everything if behind else items.heads
             async for item in found(connection, service):
                 event = await events.name(item.parked.record)
@@ -74,20 +77,20 @@ async def select(desk: Desk, selection: Selection, events: Events, *, behind: bo
         raise NotAsked("the registry does not answer, so some events have no name: --fact cannot be asked now")
 
 
-async def to_redrive(desk: Desk, selection: Selection, events: Events, ids: list[ItemId]) -> list[Selected]:
+async def to_redrive(reach: Reach, selection: Selection, events: Events, ids: list[ItemId]) -> list[Selected]:
     """The heads that are meant, without those that were discarded. Raises `NotAsked`, `NoSuchItem`, `WaitsBehind`."""
     if not ids:
-        return [each async for each in select(desk, selection, events) if each.item.parked.reason != DISCARDED]
+        return [each async for each in select(reach, selection, events) if each.item.parked.reason != DISCARDED]
     if selection != Selection():
         raise NotAsked("either ids or filters: both together would leave open what is meant")
     found: list[Selected] = []
     for wanted in dict.fromkeys(ids):
-        desk.services([wanted.service])
-        async with desk.database(wanted.service, reading=True) as connection:
+        reach.services([wanted.service])
+        async with reach.database(wanted.service, reading=True) as connection:
             item = await items.one(connection, wanted)
         if not item.is_head:
             raise WaitsBehind(item.id, item.head)
         if item.parked.reason == DISCARDED:
             raise NotAsked(f"{item.id} was discarded: its service lets go of it when it runs")
         found.append(Selected(item, await events.name(item.parked.record)))
-    return sorted(found, key=lambda each: list(desk.databases).index(each.item.id.service))
+    return sorted(found, key=lambda each: list(reach.databases).index(each.item.id.service))

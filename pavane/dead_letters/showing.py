@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 
 from pavane.dead_letters import items
-from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
 from pavane.dead_letters.letters import LetterAway, letter_of
-from pavane.dead_letters.words import age, count, cut, moment, plain
 from pavane.forget.shown import without_tokens
+from pavane.operators.reach import Reach
+from pavane.operators.words import age, count, cut, moment, plain
 from streams.kit.envelope import with_values
 from streams.kit.errors import Undecodable
 from streams.kit.events import from_milliseconds
@@ -24,19 +24,19 @@ MOST_BYTES = 200
 UNANSWERED = "Unanswered"
 
 
-async def show(desk: Desk, wanted: ItemId) -> list[str]:
+async def show(reach: Reach, wanted: ItemId) -> list[str]:
     """The lines to print. Raises `NoSuchItem`, `DatabaseUnreadable`."""
-    desk.services([wanted.service])
-    async with desk.database(wanted.service, reading=True) as connection:
+    reach.services([wanted.service])
+    async with reach.database(wanted.service, reading=True) as connection:
         item = await items.one(connection, wanted)
         in_line = await items.line(connection, item.head) if item.parked.holds else [item]
-    events = Events(desk.language, desk.registry)
+    events = Events(reach.language, reach.registry)
     return [
         *_what(item),
         "",
-        *await _said(desk, events, item),
+        *await _said(reach, events, item),
         "",
-        *await _why(desk, item),
+        *await _why(reach, item),
         "",
         *[line async for line in _line(events, item, in_line)],
         *advice(item),
@@ -64,7 +64,7 @@ def _next(item: Item) -> str:
     return f"when {item.head} is done" if not item.is_head else "when somebody redrives it"
 
 
-async def _said(desk: Desk, events: Events, item: Item) -> Sequence[str]:
+async def _said(reach: Reach, events: Events, item: Item) -> Sequence[str]:
     """The event with its fields, or what its bytes begin with."""
     record = item.parked.record
     try:
@@ -73,7 +73,7 @@ async def _said(desk: Desk, events: Events, item: Item) -> Sequence[str]:
         value = record.value or b""
         first = value[:MOST_BYTES]
         return [f"event      not readable: {plain(str(problem))}", f"  {len(value)} bytes: {first!r}"]
-    shown = await without_tokens("\n".join(_indented(fields)), desk.keys)
+    shown = await without_tokens("\n".join(_indented(fields)), reach.keys)
     return [f"event      {name}", *shown.splitlines()]
 
 
@@ -83,13 +83,13 @@ def _indented(fields: dict[str, Any]) -> Iterator[str]:
         yield f"  {plain(line.expandtabs())}"
 
 
-async def _why(desk: Desk, item: Item) -> list[str]:
+async def _why(reach: Reach, item: Item) -> list[str]:
     """The reason, and the stack of the decision where there is one."""
     lines = [f"reason     {plain(item.parked.reason)}", f"  {cut(item.parked.message, 2_000) or '(no message)'}"]
     if item.parked.reason in (BEHIND, UNANSWERED, UNREAD):
         return lines
     try:
-        letter = await letter_of(desk.kafka, item)
+        letter = await letter_of(reach.kafka, item)
     except LetterAway as away:
         return [*lines, f"stack      not known now: {plain(str(away))}"]
     if letter is None:

@@ -9,10 +9,10 @@ from typing import LiteralString
 import msgspec
 
 from api.announced import announcement as of_gateway
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.deploy.live import home
 from pavane.instance import GATEWAY
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
 from streams.kit.announcing import Announcement, announcement
 
 PATIENCE_SECONDS = 60.0
@@ -21,17 +21,17 @@ SELECT version, document, last_at FROM announced WHERE document->>'service' = %s
 """
 
 
-async def candidate(desk: Desk, service: str, as_: str) -> Announcement:
+async def candidate(reach: Reach, service: str, as_: str) -> Announcement:
     """`as_`: nothing, a folder (a checkout, or schemas for the code here), or the start of a version that ran.
 
     Raises `NotAsked`.
     """
-    if service not in (there_are := [*desk.databases, GATEWAY]):
+    if service not in (there_are := [*reach.databases, GATEWAY]):
         raise NotAsked(f"there is no service {service!r}; there are {', '.join(there_are)}")
     if not as_:
-        return of_gateway(desk.language) if service == GATEWAY else announcement(desk.find(service), desk.language)
+        return of_gateway(reach.language) if service == GATEWAY else announcement(reach.find(service), reach.language)
     folder = await asyncio.to_thread(_folder, as_)
-    return await (_of_folder(service, folder) if folder else _of_the_past(desk, service, as_))
+    return await (_of_folder(service, folder) if folder else _of_the_past(reach, service, as_))
 
 
 def _folder(text: str) -> Path | None:
@@ -64,8 +64,8 @@ async def _of_folder(service: str, folder: Path) -> Announcement:
         raise NotAsked(f"{folder}: says nothing about {service} within {PATIENCE_SECONDS:.0f} seconds") from None
 
 
-async def _of_the_past(desk: Desk, service: str, version: str) -> Announcement:
-    async with desk.database(home(service), reading=True) as connection:
+async def _of_the_past(reach: Reach, service: str, version: str) -> Announcement:
+    async with reach.database(home(service), reading=True) as connection:
         cursor = await connection.execute(RAN, (service,))
         rows = await cursor.fetchall()
     found = [document for of, document, _ in rows if of.startswith(version)]

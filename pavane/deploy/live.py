@@ -11,12 +11,12 @@ from httpx import HTTPError
 
 from contracts import registry
 from infra.addresses import REGISTRY
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.deploy.judging import EventName, Live, Met, Running
 from pavane.deploy.meeting import Meeting, meeting
 from pavane.instance import GATEWAY
 from pavane.lanes.listing import lanes_of
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
 from pavane.rebuild.swapping import SWAP
 from streams.kit.announcing import Announcement, AvroSchema
 
@@ -42,15 +42,15 @@ class Found(NamedTuple):
     left_out: int
 
 
-async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
+async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Found:
     """Ask for everything that the candidate is judged by. Raises `NotAsked` when something does not answer."""
-    lanes = await lanes_of(desk, ())
-    ran = {name: await _announced(desk, name) for name in (*desk.databases, GATEWAY)}
+    lanes = await lanes_of(reach, ())
+    ran = {name: await _announced(reach, name) for name in (*reach.databases, GATEWAY)}
     mine = [lane for lane in lanes if lane.service == candidate.service]
-    met = await meeting(desk, candidate, mine, ran[candidate.service])
-    async with desk.database(home(candidate.service), reading=True) as connection:
+    met = await meeting(reach, candidate, mine, ran[candidate.service])
+    async with reach.database(home(candidate.service), reading=True) as connection:
         columns = await _columns(connection)
-    async with desk.database("orders", reading=True) as connection:
+    async with reach.database("orders", reading=True) as connection:
         in_flight = (await (await connection.execute(IN_FLIGHT)).fetchall())[0][0]
     asked = await asyncio.to_thread(_ask_registry, registry_url, candidate, met)
     live = Live(
@@ -61,7 +61,7 @@ async def look(desk: Desk, registry_url: str, candidate: Announcement) -> Found:
         met=[Met(*kind, asked.by_id.get(kind.schema_id), *seen) for kind, seen in met.seen.items()],
         columns=columns,
         in_flight=in_flight,
-        remade={name: at for name in ran if not ran[name] and (at := await _made_again(desk, name)) is not None},
+        remade={name: at for name in ran if not ran[name] and (at := await _made_again(reach, name)) is not None},
     )
     return Found(live, met.left_out)
 
@@ -71,9 +71,9 @@ def home(service: str) -> str:
     return "timeline" if service == GATEWAY else service
 
 
-async def _announced(desk: Desk, service: str) -> list[Running]:
+async def _announced(reach: Reach, service: str) -> list[Running]:
     """All versions that ever ran, the last one first."""
-    async with desk.database(home(service), reading=True) as connection:
+    async with reach.database(home(service), reading=True) as connection:
         there = await (await connection.execute("SELECT to_regclass('announced') IS NOT NULL")).fetchall()
         if not there[0][0]:
             return []
@@ -82,9 +82,9 @@ async def _announced(desk: Desk, service: str) -> list[Running]:
     return [Running(msgspec.convert(document, Announcement), *rest) for document, *rest in rows]
 
 
-async def _made_again(desk: Desk, service: str) -> datetime | None:
+async def _made_again(reach: Reach, service: str) -> datetime | None:
     """When the database was made again in which it would announce itself, if it was."""
-    async with desk.database(home(service), reading=True) as connection:
+    async with reach.database(home(service), reading=True) as connection:
         there = await (await connection.execute("SELECT to_regclass('operations') IS NOT NULL")).fetchall()
         if not there[0][0]:
             return None

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from pavane.audit.ledger import Where
 from pavane.dead_letters import items
-from pavane.dead_letters.desk import Desk
 from pavane.deploy.judging import Running
 from pavane.lanes.listing import Lane
 from pavane.lanes.reading import LogView
+from pavane.operators.reach import Reach
 from streams.kit.announcing import Announcement
 from streams.kit.compiled import HEAD_BYTES
 from streams.kit.events import from_milliseconds
@@ -79,17 +79,17 @@ class Meeting:
             first = found[-1].offset + 1
 
 
-async def meeting(desk: Desk, candidate: Announcement, lanes: Sequence[Lane], ran: Sequence[Running]) -> Meeting:
+async def meeting(reach: Reach, candidate: Announcement, lanes: Sequence[Lane], ran: Sequence[Running]) -> Meeting:
     """Everything that `candidate` would meet. `ran`: all versions of its service that ever ran here."""
     met = Meeting()
     if not candidate.hears:
         return met
-    async with desk.database(candidate.service, reading=True) as connection:
+    async with reach.database(candidate.service, reading=True) as connection:
         async for item in items.everything(connection, candidate.service):
             met.note(PARKED, item.parked.record)
     unread = {(topic, lane.partition): lane.positions.get(topic, 0) for lane in lanes for topic in candidate.hears}
     partitions = [lane.partition for lane in lanes]
-    await asyncio.to_thread(_look, desk.kafka, met, unread, candidate, partitions, _unknown_since(candidate, ran))
+    await asyncio.to_thread(_look, reach.kafka, met, unread, candidate, partitions, _unknown_since(candidate, ran))
     return met
 
 

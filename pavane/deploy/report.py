@@ -10,13 +10,13 @@ import typer
 from rich.text import Text
 
 from infra.addresses import REGISTRY
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.words import age, count, plain
 from pavane.deploy.candidate import candidate
 from pavane.deploy.judging import Answer, Live, Met, judge
 from pavane.deploy.live import look
 from pavane.deploy.meeting import MOST_LOOKED_AT, UNREAD
 from pavane.lines import a_console
+from pavane.operators.reach import Reach
+from pavane.operators.words import age, count, plain
 from pavane.running import environment_of
 
 YES, NO, COULD_NOT_ASK = 0, 1, 2
@@ -24,10 +24,10 @@ YES, NO, COULD_NOT_ASK = 0, 1, 2
 
 async def can_deploy(data: Path, service: str, as_: str, *, as_json: bool) -> int:
     """Ask everything, judge, and print the answer."""
-    desk = Desk.at(data)
+    reach = Reach.at(data)
     url = environment_of(data).get(REGISTRY, "")
-    asked = await candidate(desk, service, as_)
-    live, left_out = await look(desk, url, asked)
+    asked = await candidate(reach, service, as_)
+    live, left_out = await look(reach, url, asked)
     answer = judge(asked, live)
     if left_out:
         more = f"Of the records it would meet, {MOST_LOOKED_AT:,} were looked at, and {left_out:,} were not."

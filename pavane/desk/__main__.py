@@ -6,9 +6,9 @@ from pathlib import Path
 from api.serving import listen, serve
 from api.tokens import Verifier
 from infra.errors import InfraError
-from pavane.dead_letters.desk import Desk
 from pavane.desk.app import application
 from pavane.desk.settings import DeskSettings
+from pavane.operators.reach import Reach
 from streams.kit.errors import PavaneError
 from streams.kit.logs import set_up
 
@@ -18,13 +18,13 @@ DATA = Path(".data")
 def main() -> None:
     try:
         settings = DeskSettings.read()
-        desk = Desk.at(DATA)
+        reach = Reach.at(DATA)
         set_up("desk", settings.log_level)
         verifier = Verifier.of(settings.jwks, settings.token_issuer, settings.token_audience)
         listener = listen(settings.desk_host, settings.desk_port, "DESK")
     except (PavaneError, InfraError) as error:
         sys.exit(f"desk: {error}")
-    serve(application(desk, verifier), listener)
+    serve(application(reach, verifier), listener)
 
 
 if __name__ == "__main__":

@@ -16,19 +16,19 @@ from api.errors import NoSuchDeadLetter
 from api.gateway import caller_with
 from api.guard import Guard
 from api.tokens import Caller, Verifier
-from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
 from pavane.desk.late import LateOrders
 from pavane.desk.tenants import Letters
+from pavane.operators.reach import Reach
 
 Reader = Annotated[Caller, caller_with("dead-letters:read")]
 Redriver = Annotated[Caller, caller_with("dead-letters:redrive")]
 Watcher = Annotated[Caller, caller_with("overdue:read")]
 
 
-def application(desk: Desk, verifier: Verifier) -> ASGIApp:
+def application(reach: Reach, verifier: Verifier) -> ASGIApp:
     """The routes and the edge around them. What is under way when it ends is called off, and noted so."""
-    letters = Letters(desk)
+    letters = Letters(reach)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -37,7 +37,7 @@ def application(desk: Desk, verifier: Verifier) -> ASGIApp:
         await verifier.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
-    router = _router(letters, LateOrders(desk))
+    router = _router(letters, LateOrders(reach))
     app.include_router(router)
     problems.install(app, [router])
     return Edge(Guard(app, verifier, None))

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from api.answers import LateOrder, Overdue
 from api.errors import Overloaded, Unavailable
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
 from pavane.overdue.looking import look
 from pavane.overdue.unheard import VIEW
 from streams.kit.logs import logger
@@ -30,8 +30,8 @@ class Seen(NamedTuple):
 class LateOrders:
     """Looks for the late orders of a tenant, one look at a time."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
         self._seen: dict[str, Seen] = {}
@@ -56,10 +56,10 @@ class LateOrders:
         return self._seen[tenant]
 
     async def _late(self, tenant: str) -> list[LateOrder]:
-        if VIEW not in self._desk.databases or not self._desk.kafka:
+        if VIEW not in self._reach.databases or not self._reach.kafka:
             raise Unavailable(CANNOT)
         try:
-            found = await look(self._desk, tenant=tenant)
+            found = await look(self._reach, tenant=tenant)
         except NotAsked as error:
             logger().warning("overdue_not_asked", error=str(error))
             raise Unavailable(CANNOT) from error

@@ -12,12 +12,14 @@ from typing import NamedTuple
 from api.answers import DeadLetter, DeadLetters, DeadLetterStory, Operation
 from api.errors import NoSuchDeadLetter, Overloaded, Unavailable, WaitsBehind
 from api.tokens import Caller
-from pavane.dead_letters import items, operations
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import DatabaseUnreadable, NoSuchItem
+from pavane.dead_letters import items
+from pavane.dead_letters.errors import NoSuchItem
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
 from pavane.dead_letters.recorded import Asked, RecordedRedrive
+from pavane.operators import operations
+from pavane.operators.errors import DatabaseUnreadable
+from pavane.operators.reach import Connection, Reach
 from streams.kit.errors import Undecodable
 from streams.kit.logs import logger
 from streams.kit.parking import DISCARDED
@@ -37,16 +39,16 @@ class Named(NamedTuple):
 class Letters:
     """Looks at dead letters and has them tried again. Raises `Unavailable` when a database cannot be asked."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def waiting(self, tenant: str, service: str | None, most: int) -> DeadLetters:
         """What is next of each key of the tenant, at most so many."""
         found: list[DeadLetter] = []
         unreadable: list[str] = []
-        events = Events(self._desk.language, self._desk.registry)
-        for name in self._desk.databases:
+        events = Events(self._reach.language, self._reach.registry)
+        for name in self._reach.databases:
             if service in (None, name) and len(found) <= most:
                 try:
                     found += await self._waiting_at(name, events, tenant, most + 1 - len(found))
@@ -57,7 +59,7 @@ class Letters:
 
     async def story(self, tenant: str, wanted: ItemId) -> DeadLetterStory:
         """One dead letter, and what the tenant's operators did about it. Raises `NoSuchDeadLetter`."""
-        async with _asked(self._desk, wanted.service) as connection:
+        async with _asked(self._reach, wanted.service) as connection:
             named = await self._named(connection, tenant, wanted)
             done = await operations.about(connection, wanted.service, wanted)
         own = [_operation(each) for each in done if each.who.startswith(f"{tenant}/")]
@@ -85,7 +87,7 @@ class Letters:
 
     async def _redrive(self, caller: Caller, wanted: ItemId, why: str, begun: "asyncio.Future[int]") -> None:
         try:
-            async with _asked(self._desk, wanted.service) as connection:
+            async with _asked(self._reach, wanted.service) as connection:
                 named = await self._named(connection, caller.tenant, wanted)
                 if named is None or named.item.parked.reason == DISCARDED:
                     raise NoSuchDeadLetter
@@ -109,7 +111,7 @@ class Letters:
 
     async def _waiting_at(self, service: str, events: Events, tenant: str, most: int) -> list[DeadLetter]:
         found: list[DeadLetter] = []
-        async with self._desk.database(service, reading=True) as connection:
+        async with self._reach.database(service, reading=True) as connection:
             async for item in items.heads(connection, service):
                 event = await _event_of(events, item, tenant)
                 if event is not None:
@@ -123,17 +125,17 @@ class Letters:
             item = await items.one(connection, wanted)
         except NoSuchItem:
             return None
-        event = await _event_of(Events(self._desk.language, self._desk.registry), item, tenant)
+        event = await _event_of(Events(self._reach.language, self._reach.registry), item, tenant)
         return None if event is None else Named(item, event)
 
 
 @asynccontextmanager
-async def _asked(desk: Desk, service: str) -> AsyncIterator[Connection]:
+async def _asked(reach: Reach, service: str) -> AsyncIterator[Connection]:
     """A connection to a service's database. Raises `NoSuchDeadLetter` when there is no such service, `Unavailable`."""
-    if service not in desk.databases:
+    if service not in reach.databases:
         raise NoSuchDeadLetter
     try:
-        async with desk.database(service) as connection:
+        async with reach.database(service) as connection:
             yield connection
     except DatabaseUnreadable as error:
         logger().warning("database_unreadable", service=service, error=str(error))

@@ -4,51 +4,50 @@ Exit codes: 0 done, or nothing to do; 1 nothing was changed as nobody agreed, or
 2 it could not be done, for a reason that is told.
 """
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pavane.options import DEFAULT_DATA, Data, Who, Yes, carry_out
+
 if TYPE_CHECKING:
-    from pavane.dead_letters.desk import Connection
+    from pavane.operators.reach import Connection
     from streams.kit.keystore import KeyStore
     from streams.kit.masters import Masters
 
-COULD_NOT = 2
-DEFAULT_DATA = Path(".data")
 
 keys_app = typer.Typer(help="The keys of persons, and the master keys that wrap them.", no_args_is_help=True)
-Data = Annotated[Path, typer.Option("--data", envvar="DATA", help="Folder of the embedded stack.")]
 
 
 def forget(
     tenant: Annotated[str, typer.Argument(help="The shop.")],
     customer: Annotated[str, typer.Argument(help="The customer, by the shop's own customer number.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, for the record. Name nobody.")] = "the customer asked",
-    who: Annotated[str, typer.Option("--as", help="Who does it. Default: the user of this process.")] = "",
+    who: Who = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be forgotten.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also with orders under way: they may be cancelled.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    yes: Yes = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Make everything personal of a customer unreadable, in the log and everywhere, for ever; facts stay."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
         from pavane.forget.forgetting import Forgetting
+        from pavane.operators.reach import Reach
         from pavane.running import environment_of, migrated
         from streams.kit.keystore import KeyStore
 
-        desk = Desk.at(data)
+        reach = Reach.at(data)
         store = KeyStore(_masters(environment_of(data)))
         # The database of keys belongs to no service.
-        everywhere = desk._replace(databases=migrated(data))
+        everywhere = reach._replace(databases=migrated(data))
         wanted = Forgetting(everywhere, store, tenant, customer)
         return await wanted.carry_out(who, reason, asks=not yes, dry_run=dry_run, force=force)
 
-    _run(work())
+    carry_out(work())
 
 
 @keys_app.command()
@@ -61,7 +60,7 @@ def show(data: Data = DEFAULT_DATA) -> None:
         async with _opened(data) as (store, masters, connection):
             return await upkeep.show(store, masters, connection)
 
-    _run(work())
+    carry_out(work())
 
 
 @keys_app.command()
@@ -76,7 +75,7 @@ def rewrap(
         async with _opened(data) as (store, masters, connection):
             return await upkeep.rewrap(store, masters, connection, dry_run=dry_run)
 
-    _run(work())
+    carry_out(work())
 
 
 @keys_app.command()
@@ -86,24 +85,24 @@ def destroy_again(
     """After the database of keys was restored from a backup: destroy again what receipts name as destroyed."""
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
         from pavane.forget import upkeep
+        from pavane.operators.reach import Reach
 
-        async with _opened(data) as (store, _, connection), Desk.at(data).database("orders") as orders:
+        async with _opened(data) as (store, _, connection), Reach.at(data).database("orders") as orders:
             return await upkeep.destroy_again(store, connection, orders, dry_run=dry_run)
 
-    _run(work())
+    carry_out(work())
 
 
 @asynccontextmanager
 async def _opened(data: Path) -> "AsyncIterator[tuple[KeyStore, Masters, Connection]]":
     from infra.stack import KEYS_DATABASE
-    from pavane.dead_letters.desk import Desk
+    from pavane.operators.reach import Reach
     from pavane.running import environment_of, migrated
     from streams.kit.keystore import KeyStore
 
     masters = _masters(environment_of(data))
-    async with Desk.at(data)._replace(databases=migrated(data)).database(KEYS_DATABASE) as connection:
+    async with Reach.at(data)._replace(databases=migrated(data)).database(KEYS_DATABASE) as connection:
         yield KeyStore(masters), masters, connection
 
 
@@ -111,9 +110,3 @@ def _masters(environment: dict[str, str]) -> "Masters":
     from streams.kit.masters import VARIABLE, Masters
 
     return Masters.read(environment.get(VARIABLE, ""))
-
-
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    from pavane import console
-
-    console.run(work, failed=COULD_NOT)

@@ -16,14 +16,14 @@ from rich.text import Text
 from infra.addresses import Addresses
 from infra.stack import KEYS_DATABASE
 from pavane import settled
-from pavane.dead_letters import operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import NotAsked
-from pavane.dead_letters.words import count
 from pavane.forget.receipt import FORGET, receipt
 from pavane.forget.traces import Traces, traces_of
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import count
 from streams.kit.keyring import CACHE_SECONDS
 from streams.kit.keystore import Kept, KeyStore, Person
 from streams.kit.protection import DataKey
@@ -56,21 +56,21 @@ class OrdersOpen(NotAsked):
 class Forgetting:
     """One customer to be forgotten. Raises `NotAsked` when it cannot be done; then nothing was."""
 
-    def __init__(self, desk: Desk, store: KeyStore, tenant: str, customer: str) -> None:
-        self._desk = desk
+    def __init__(self, reach: Reach, store: KeyStore, tenant: str, customer: str) -> None:
+        self._reach = reach
         self._store = store
         self._person = Person(tenant, customer)
         self._console: Console = a_console()
 
     async def carry_out(self, who: str, why: str, *, asks: bool, dry_run: bool, force: bool) -> int:
         """Show what there is; then forget it, if somebody agrees."""
-        async with self._desk.database(KEYS_DATABASE) as keys:
+        async with self._reach.database(KEYS_DATABASE) as keys:
             key = (await self._store.of(keys, [self._person])).get(self._person)
             kept = await self._store.kept(keys, self._person)
             if key is None or kept is None:
                 self._say("There is no key of this customer: nothing that Pavane keeps of them can be read.")
                 return DONE
-            traces = await traces_of(self._desk, self._person, key)
+            traces = await traces_of(self._reach, self._person, key)
             for line in _told(kept, traces):
                 self._say(line)
             if dry_run:
@@ -85,7 +85,7 @@ class Forgetting:
 
     async def _recorded(self, keys: Connection, key: DataKey, kept: Kept, who: str, why: str, force: bool) -> int:
         """Forget, and write down how it ended, beside the other operations on orders."""
-        async with self._desk.database("orders") as orders:
+        async with self._reach.database("orders") as orders:
             subject = f"the key of a customer of {self._person.tenant}"
             number = await operations.begin(orders, who, FORGET, [key.id], subject, why)
             try:
@@ -110,13 +110,13 @@ class Forgetting:
         await asyncio.sleep(seconds)
         if not force:
             await self._all_heard()
-        traces = await traces_of(self._desk, self._person, key)
+        traces = await traces_of(self._reach, self._person, key)
         if traces.open and not force:
             raise OrdersOpen(traces)
         return traces
 
     async def _all_heard(self) -> None:
-        addresses = Addresses(self._desk.kafka, "", self._desk.databases, "", "")
+        addresses = Addresses(self._reach.kafka, "", self._reach.databases, "", "")
         for topic in ("orders.requests", "orders"):
             try:
                 await settled.wait_until_heard(addresses, [topic], HEARD_SECONDS)

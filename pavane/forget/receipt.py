@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from pavane.dead_letters.words import count
 from pavane.forget.traces import Traces
+from pavane.operators.words import count
 from streams.kit.keystore import Kept
 
 FORGET = "forget"

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.words import count
+from pavane.operators.reach import Reach
+from pavane.operators.words import count
 from streams.kit.keystore import Person
 from streams.kit.protection import DataKey
 from streams.kit.run import services
@@ -39,22 +39,22 @@ class Traces(NamedTuple):
         return ", ".join(self.open[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-async def traces_of(desk: Desk, person: Person, key: DataKey) -> Traces:
+async def traces_of(reach: Reach, person: Person, key: DataKey) -> Traces:
     """As the databases have it now. Raises `DatabaseUnreadable`."""
     token = key.protect("customer", person.customer)
-    async with desk.database("timeline", reading=True) as connection:
+    async with reach.database("timeline", reading=True) as connection:
         cursor = await connection.execute(
             "SELECT order_id, status FROM stories WHERE tenant = %s AND customer = %s ORDER BY placed_at, order_id",
             (person.tenant, token),
         )
         orders = dict(await cursor.fetchall())
-    addresses = await _counted(desk, "shipping", "shipments WHERE ship_to IS NOT NULL AND order_id = ANY(%s)", orders)
-    parked = [await _counted(desk, service, "parked WHERE key = ANY(%s)", orders) for service in services()]
+    addresses = await _counted(reach, "shipping", "shipments WHERE ship_to IS NOT NULL AND order_id = ANY(%s)", orders)
+    parked = [await _counted(reach, service, "parked WHERE key = ANY(%s)", orders) for service in services()]
     return Traces(orders, addresses, sum(parked))
 
 
-async def _counted(desk: Desk, service: str, of: str, orders: Mapping[str, str]) -> int:
-    async with desk.database(service, reading=True) as connection:
+async def _counted(reach: Reach, service: str, of: str, orders: Mapping[str, str]) -> int:
+    async with reach.database(service, reading=True) as connection:
         cursor = await connection.execute(f"SELECT count(*) FROM {of}".encode(), (list(orders),))
         [(found,)] = await cursor.fetchall()
         return int(found)

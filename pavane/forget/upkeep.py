@@ -3,9 +3,9 @@
 No text is encrypted anew for any of that.
 """
 
-from pavane.dead_letters.desk import Connection
 from pavane.forget.receipt import DESTROYED, FORGET
 from pavane.lines import a_console
+from pavane.operators.reach import Connection
 from streams.kit.keystore import KeyStore
 from streams.kit.masters import Masters
 

@@ -8,12 +8,12 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
-from pavane.dead_letters.listing import aligned
-from pavane.dead_letters.words import plain
+from pavane.lanes.holding import Held, held
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import aligned, plain
 from streams.kit.counting import REMEMBERED
 from streams.kit.errors import RecordsAstray
 from streams.kit.log import Extent
@@ -32,7 +32,7 @@ FROM lanes l ORDER BY partition
 class Lane(NamedTuple):
     """One lane as its database has it. `to_hear`: records of each topic that the log holds beyond its position.
 
-    `to_say`: outbox rows that are not known to be in the log.
+    `to_say`: outbox rows that are not known to be in the log. `held`: whether some process holds it, where Kafka says.
     """
 
     service: str
@@ -44,6 +44,12 @@ class Lane(NamedTuple):
     to_say: int
     parked: int
     to_hear: Mapping[str, int] = {}
+    held: bool | None = None
+
+    @property
+    def state(self) -> str:
+        """In a word or some."""
+        return "halted" if self.halted else "nobody holds it" if self.held is False else "goes on"
 
     def among(self, extents: Mapping[tuple[str, int], Extent]) -> "Lane":
         """The lane, with what the log holds for it."""
@@ -62,31 +68,33 @@ class Stand(NamedTuple):
     log_away: bool = False
 
 
-async def stand_of(desk: Desk, services: Sequence[str]) -> Stand:
+async def stand_of(reach: Reach, services: Sequence[str]) -> Stand:
     """How these services stand, or all of them, as far as it can be asked."""
     lanes: list[Lane] = []
     counts: dict[str, int] = {}
     unasked: list[str] = []
-    for service in desk.services(services):
+    for service in reach.services(services):
         try:
-            async with desk.database(service, reading=True) as connection:
+            async with reach.database(service, reading=True) as connection:
                 lanes += await stored(connection, service)
                 [count] = await (await connection.execute(REMEMBERED)).fetchone() or (None,)
         except DatabaseUnreadable as error:
             unasked.append(str(error))
             continue
-        counts |= {topic: count for topic in desk.find(service).topics if count is not None}
+        counts |= {topic: count for topic in reach.find(service).topics if count is not None}
     try:
-        lanes = await with_the_log(desk, lanes)
-        astray = await asyncio.to_thread(_astray, desk.kafka, counts)
+        lanes = await with_the_log(reach, lanes)
+        astray = await asyncio.to_thread(_astray, reach.kafka, counts)
+        holding = await asyncio.to_thread(held, reach.kafka, {lane.service for lane in lanes}) or {}
     except NotAsked as error:
         return Stand(lanes, (), [*unasked, str(error)], log_away=True)
+    lanes = [each._replace(held=_is_held(each, holding)) for each in lanes]
     return Stand(lanes, astray, unasked)
 
 
-async def lanes_of(desk: Desk, services: Sequence[str]) -> Sequence[Lane]:
+async def lanes_of(reach: Reach, services: Sequence[str]) -> Sequence[Lane]:
     """All lanes of these services, or of all. Raises `NotAsked`."""
-    stand = await stand_of(desk, services)
+    stand = await stand_of(reach, services)
     if stand.unasked:
         raise NotAsked(stand.unasked[0])
     return stand.lanes
@@ -98,17 +106,17 @@ async def stored(connection: Connection, service: str) -> list[Lane]:
     return [Lane(service, *row) for row in await cursor.fetchall()]
 
 
-async def with_the_log(desk: Desk, lanes: Sequence[Lane]) -> list[Lane]:
+async def with_the_log(reach: Reach, lanes: Sequence[Lane]) -> list[Lane]:
     """The same with what the log holds for them. Raises `NotAsked`."""
     wanted = {(topic, lane.partition) for lane in lanes for topic in lane.positions}
-    extents = await asyncio.to_thread(_extents, desk.kafka, wanted)
+    extents = await asyncio.to_thread(_extents, reach.kafka, wanted)
     return [lane.among(extents) for lane in lanes]
 
 
-async def print_lanes(desk: Desk, services: Sequence[str], *, as_json: bool) -> int:
+async def print_lanes(reach: Reach, services: Sequence[str], *, as_json: bool) -> int:
     """Print them. Exit code 1 when some are halted or something was written where there is none, 2 when something did
     not answer."""
-    stand = await stand_of(desk, services)
+    stand = await stand_of(reach, services)
     if as_json:
         lanes = [{**lane._asdict(), **({"to_hear": None} if stand.log_away else {})} for lane in stand.lanes]
         said = {"lanes": lanes, "astray": stand.astray, "unasked": stand.unasked}
@@ -134,7 +142,7 @@ def lines(stand: Stand) -> list[str]:
             "?" if stand.log_away else str(sum(lane.to_hear.values())),
             str(lane.to_say),
             str(lane.parked),
-            "halted" if lane.halted else "goes on",
+            lane.state,
         )
         for lane in stand.lanes
     ]
@@ -143,6 +151,10 @@ def lines(stand: Stand) -> list[str]:
         if lane.halted:
             said += ["", f"{lane.service}, lane {lane.partition}: {plain(lane.halted)}"]
     return said
+
+
+def _is_held(lane: Lane, holding: Held) -> bool | None:
+    return lane.partition in holding[lane.service] if lane.service in holding else None
 
 
 def _astray(bootstrap: str, lanes: Mapping[str, int]) -> list[str]:

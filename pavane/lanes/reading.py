@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pavane.audit.ledger import Where
 from pavane.audit.log import record_of
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
 from streams.kit.events import milliseconds
 from streams.kit.log import Extent, Record
 

@@ -23,14 +23,14 @@ from confluent_kafka.cimpl import NewPartitions
 from rich.text import Text
 
 from pavane.audit.live import topics_of
-from pavane.dead_letters import operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.events import Events
-from pavane.dead_letters.words import count, cut, plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
+from pavane.operators.words import count, cut, plain
 from streams.kit import envelope
 from streams.kit.events import from_milliseconds
 from streams.kit.kafka import partition_of
@@ -107,13 +107,13 @@ class Settle:
     """One wish to settle. `lanes`: how many there are, for when no database remembers. `keep`: the file for what is
     found. `says`: say requests again. Raises `NotAsked`; before somebody has agreed, nothing was changed then."""
 
-    def __init__(self, desk: Desk, lanes: int | None, keep: Path | None, *, says: bool = True) -> None:
-        self._desk = desk
+    def __init__(self, reach: Reach, lanes: int | None, keep: Path | None, *, says: bool = True) -> None:
+        self._reach = reach
         self._lanes = lanes
         self._keep = keep or Path(f"astray-{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl")
         self._says = says
-        self._topics = topics_of([desk.find(name) for name in desk.databases])
-        self._events = Events(desk.language, desk.registry)
+        self._topics = topics_of([reach.find(name) for name in reach.databases])
+        self._events = Events(reach.language, reach.registry)
 
     async def carry_out(self, who: str, why: str, *, asks: bool, dry_run: bool) -> int:
         """Show what would be done; then do it, if somebody agrees."""
@@ -142,14 +142,14 @@ class Settle:
 
     async def _remembered(self) -> dict[str, Memory]:
         found: dict[str, Memory] = {}
-        for service in self._desk.services():
-            async with self._desk.database(service, reading=True) as connection:
+        for service in self._reach.services():
+            async with self._reach.database(service, reading=True) as connection:
                 row = await (await connection.execute(MEMORY)).fetchone()
                 found[service] = Memory(*(row or (None, None, -1, -1)))
         return found
 
     def _look(self, lanes: int, wrong: Sequence[str]) -> Plan:
-        with LogView.at(self._desk.kafka) as log:
+        with LogView.at(self._reach.kafka) as log:
             counts = log.counts(self._topics)
             if missing := [topic for topic in self._topics if topic not in counts]:
                 raise NotAsked(f"Kafka has no topic {', '.join(missing)}: run 'pavane topics apply'")
@@ -209,7 +209,7 @@ class Settle:
             file = stack.enter_context(self._file()) if plan.spare else None
             noted = []
             for service in concerned:
-                connection = await stack.enter_async_context(self._desk.database(service))
+                connection = await stack.enter_async_context(self._reach.database(service))
                 noted.append((connection, await operations.begin(connection, who, SETTLE, plan.topics, subject, why)))
                 if service in plan.wrong:
                     async with connection.transaction():
@@ -236,27 +236,27 @@ class Settle:
 
     def _settle(self, plan: Plan, file: BinaryIO | None) -> Settled:
         said = kept = 0
-        client = AdminClient({"bootstrap.servers": self._desk.kafka, "log_level": 0})
+        client = AdminClient({"bootstrap.servers": self._reach.kafka, "log_level": 0})
         try:
             if plan.lacking:
                 wanted = [NewPartitions(topic, plan.lanes) for topic in plan.lacking]
                 for made in client.create_partitions(wanted, operation_timeout=DO_SECONDS).values():
                     made.result(DO_SECONDS)
-            with LogView.at(self._desk.kafka) as log:
+            with LogView.at(self._reach.kafka) as log:
                 found = [record for spare in plan.spare for record in _records(log, spare)]
             if file is not None:
                 _write(file, found)
                 kept = len(found)
             if self._says:
                 asked = [record for record in found if _lane_of(record, plan.lanes) is not None]
-                said = _say_again(self._desk.kafka, sorted(asked, key=lambda each: each.timestamp), plan.lanes)
+                said = _say_again(self._reach.kafka, sorted(asked, key=lambda each: each.timestamp), plan.lanes)
             # All of it, also what is no record: the marks that a transaction leaves.
             upto = [TopicPartition(each.topic, each.partition, each.extent.end) for each in plan.spare]
             for deleted in client.delete_records(upto).values() if upto else ():
                 deleted.result(DO_SECONDS)
         except (KafkaException, TimeoutError, OSError) as error:
             why = str(error) or f"no answer within {DO_SECONDS:.0f} s"
-            return Settled(said, kept, f"Kafka at {self._desk.kafka} or {self._keep} did not take it: {why}")
+            return Settled(said, kept, f"Kafka at {self._reach.kafka} or {self._keep} did not take it: {why}")
         except NotAsked as error:
             return Settled(said, kept, str(error))
         return Settled(said, kept)
@@ -275,8 +275,8 @@ def _judged(remembered: Mapping[str, Memory], given: int | None) -> tuple[int, l
         if memory.heard >= lanes:
             raise NotAsked(
                 f"{service} has heard lane {memory.heard}, where others remember {lanes} lanes, 0 to {lanes - 1}: the "
-                f"databases do not belong together. Check PAVANE_DATABASE_*; 'pavane rebuild {service}' makes its "
-                f"tables again from the log"
+                f"databases do not belong together. Check PAVANE_DATABASE_*; 'pavane rebuild {service} --swap "
+                f"--reason ...' makes its tables again from the log"
             )
     return lanes, [service for service, memory in remembered.items() if not memory.is_right(lanes)]
 

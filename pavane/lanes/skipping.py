@@ -13,14 +13,14 @@ import msgspec
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from pavane.dead_letters import operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.events import Events
-from pavane.dead_letters.words import count, cut, plain
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import count, cut, plain
 from streams.kit import envelope
 from streams.kit.errors import TopicReplaced
 from streams.kit.events import from_milliseconds
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
 class Skip:
     """One wish to skip. Raises `NotAsked` whenever it makes no sense; then nothing was changed."""
 
-    def __init__(self, desk: Desk, service: str, partition: int, topic: str, to: str) -> None:
+    def __init__(self, desk: Reach, service: str, partition: int, topic: str, to: str) -> None:
         self._desk = desk
         self._service = service
         self._partition = partition

@@ -4,28 +4,26 @@ Only the timeline must answer: whatever else does not is a reason.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, LiteralString, NamedTuple
 
 import msgspec
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from pydantic import TypeAdapter
 
 from api.answers import Entry
 from api.due import AFTERWARDS, FORWARD
 from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, Step, Story, late, usual
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
+from pavane.lanes.holding import held
 from pavane.lanes.listing import Lane, stored, with_the_log
-from pavane.overdue.reasons import Known, Waiting, Why, rebuilt, why
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.overdue.reasons import Known, Waiting, Why, database_back, rebuilt, why
 from pavane.overdue.unheard import ACCEPTS, VIEW, Unheard, unheard
 from streams.kit.kafka import partition_of
 from streams.kit.log import ToSay
 
 MOST_STORIES = 5_000
-ASK_SECONDS = 5.0
 HEADS: LiteralString = """
 SELECT DISTINCT ON (key) key, partition, number, reason, message, attempts, retry_at FROM parked
  WHERE key = ANY(%s) ORDER BY key, number
@@ -52,28 +50,29 @@ class Found(NamedTuple):
     log_away: str = ""
 
 
-async def look(desk: Desk, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
+async def look(reach: Reach, speakers: Collection[str] = (), tenant: str | None = None) -> Found:
     """Ask. `speakers`: only what these services owe; `tenant`: only this one's orders. Raises `NotAsked`."""
-    desk.services(speakers)
+    reach.services(speakers)
     now = datetime.now(UTC)
     try:
-        async with desk.database(VIEW, reading=True) as connection:
+        async with reach.database(VIEW, reading=True) as connection:
             steps = usual(entries for _, entries in await _stories(connection, OVER, {"most": LEARNED_FROM}))
             asked = {"tenant": tenant, "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}
             rows = await _stories(connection, OPEN, asked)
     except DatabaseUnreadable as error:
-        raise NotAsked(f"{error}. Nobody else knows which orders are late; if it is lost: '{rebuilt(VIEW)}'") from error
+        then = f"make it again: '{rebuilt(VIEW)}'" if error.lost else database_back(VIEW)
+        raise NotAsked(f"{error}\nNobody else knows which orders are late: {then}") from error
     told = {row[0]: entries for row, entries in rows}
     found = [Story(order_id, tenant, status, entries) for (order_id, tenant, status, *_), entries in rows]
     overdue = [each for each in late(found, steps, now) if not speakers or each.speaker in speakers]
-    known = await _known(desk, overdue)
+    known = await _known(reach, overdue)
     # What the view has not heard may be owed by anybody.
     watched = [VIEW, *([ACCEPTS] if not speakers or ACCEPTS in speakers else [])]
     try:
-        waiting = await asyncio.to_thread(unheard, desk, known, watched, now)
+        waiting = await asyncio.to_thread(unheard, reach, known, watched, now)
     except NotAsked as error:  # it went away meanwhile, or some of its brokers did
         known = known._replace(log_away=str(error))
-        waiting = unheard(desk, known, watched, now)
+        waiting = unheard(reach, known, watched, now)
     partitions = 1 + max((partition for _, partition in known.lanes), default=0)
     known = known._replace(stale={lane for each in waiting if each.service == VIEW for lane in each.lanes})
     reasons = []
@@ -96,30 +95,32 @@ async def _stories(
     return [(row, _entries.validate_python(row[-1] or [])) for row in rows]
 
 
-async def _known(desk: Desk, overdue: Sequence[Late]) -> Known:
+async def _known(reach: Reach, overdue: Sequence[Late]) -> Known:
     """Of every service that can be asked; why the others cannot."""
     stand: list[Lane] = []
     parked: dict[tuple[str, str], Waiting] = {}
     away: dict[str, str] = {}
+    lost: set[str] = set()
     unsaid: set[tuple[str, str]] = set()
-    for service in desk.services():
+    for service in reach.services():
         keys = [each.order_id for each in overdue if each.speaker == service]
         try:
-            async with desk.database(service, reading=True) as connection:
+            async with reach.database(service, reading=True) as connection:
                 stand += await stored(connection, service)
                 for key, partition, number, *rest in await (await connection.execute(HEADS, (keys,))).fetchall():
                     parked[service, key] = Waiting(f"{service}/{partition}/{number}", *rest)
                 unsaid |= {(service, key) for key in await _unsaid(connection, service)}
         except DatabaseUnreadable as error:
             away[service] = str(error)
-    held, log_away = None, ""
+            lost |= {service} if error.lost else set()
+    holding, log_away = None, ""
     try:
-        stand = await with_the_log(desk, stand)
-        held = await asyncio.to_thread(_held, desk.kafka, sorted(desk.databases))
+        stand = await with_the_log(reach, stand)
+        holding = await asyncio.to_thread(held, reach.kafka, sorted(reach.databases))
     except NotAsked as error:
         log_away = str(error)
     lanes = {(lane.service, lane.partition): lane for lane in stand}
-    return Known(lanes, held, parked, away, unsaid, log_away=log_away)
+    return Known(lanes, holding, parked, away, unsaid, log_away=log_away, lost=lost)
 
 
 async def _unsaid(connection: Connection, service: str) -> set[str]:
@@ -130,18 +131,4 @@ async def _unsaid(connection: Connection, service: str) -> set[str]:
         for (facts,) in rows
         for fact in _facts.decode(facts)
         if fact.topic == service and fact.key is not None
-    }
-
-
-def _held(bootstrap: str, groups: Sequence[str]) -> dict[str, Set[int]] | None:
-    """The lanes that the processes of each service hold; none when Kafka does not answer."""
-    try:
-        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        asked = admin.describe_consumer_groups(list(groups), request_timeout=ASK_SECONDS)
-        described = {name: future.result(ASK_SECONDS) for name, future in asked.items()}
-    except (KafkaException, TimeoutError):
-        return None
-    return {
-        name: {at.partition for member in group.members for at in member.assignment.topic_partitions}
-        for name, group in described.items()
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import NamedTuple
 
+from pavane.lanes.holding import Held
 from pavane.lanes.listing import Lane
 from streams.kit.errors import BreakerOpen
 
@@ -22,18 +23,19 @@ class Waiting(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known beside the stories. `held`: the lanes that some process of a service holds, none if Kafka does not
-    say; `parked` by service and key; `away`: services whose database cannot be asked, and why; `unsaid`: services and
+    """What is known beside the stories. `held`: who holds which lanes; `parked` by service and key; `away`: services
+    whose database cannot be asked, and why; `lost`: those of them whose database is gone; `unsaid`: services and
     the orders of which they have decided something that is not in the log yet; `stale`: lanes in which the view has had
     facts to hear for longer than a moment; `log_away`: that Kafka does not answer, and how, if it does not."""
 
     lanes: Mapping[tuple[str, int], Lane]
-    held: Mapping[str, Set[int]] | None
+    held: Held | None
     parked: Mapping[tuple[str, str], Waiting]
     away: Mapping[str, str] = {}
     unsaid: Set[tuple[str, str]] = frozenset()
     stale: Set[int] = frozenset()
     log_away: str = ""
+    lost: Set[str] = frozenset()
 
 
 class Why(NamedTuple):
@@ -87,13 +89,16 @@ def behind(known: Known, service: str, home: int) -> Why:
 def _stands(known: Known, service: str, home: int) -> Why | None:
     """Why the lane does nothing at all, if that is so, or why nobody can tell."""
     if problem := known.away.get(service):
-        return Why("its database cannot be asked", rebuilt(service), problem)
+        if service in known.lost:
+            return Why("its database is lost", rebuilt(service), problem)
+        return Why("its database cannot be asked", database_back(service), problem)
     lane = known.lanes.get((service, home))
     if lane is not None and lane.halted:
         return Why("its lane is halted", f"pavane lanes list {service}", f"lane {home}: {lane.halted}")
     if known.log_away:
         return Why(LOG_AWAY, LOG_BACK, known.log_away)
-    if known.held is not None and home not in (held := known.held.get(service, ())):
+    held = known.held.get(service) if known.held is not None else None
+    if held is not None and home not in held:
         alone = sorted(lane for of, lane in known.lanes if of == service and lane not in held)
         return Why(f"no process of {service} holds {_lanes(alone)}", f"pavane run {service}")
     return None
@@ -104,6 +109,14 @@ def rebuilt(service: str) -> str:
     return f"pavane rebuild {service} --swap --reason ..."
 
 
+def database_back(service: str) -> str:
+    """What helps with a database that does not answer."""
+    return (
+        f"bring PostgreSQL back, and nothing else; 'pavane lanes list {service}' answers when it is; "
+        f"only if it is lost: '{rebuilt(service)}'"
+    )
+
+
 def _parked(speaker: str, waiting: Waiting) -> Why:
     if waiting.retry_at is None:
         command = f"pavane dead-letters show {waiting.id}"
@@ -111,7 +124,7 @@ def _parked(speaker: str, waiting: Waiting) -> Why:
     again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC: {waiting.message}"
     if dependency := BreakerOpen.dependency_in(waiting.message):
         # They are tried again by themselves; once it answers, this need not be waited for.
-        command = f"pavane dead-letters redrive --service {speaker} --reason {waiting.reason}"
+        command = f"pavane dead-letters redrive --service {speaker} --because {waiting.reason}"
         return Why(f"the breaker of {dependency} is open: it did not answer, and is left alone", command, again)
     return Why(f"parked, and tried again by itself: {waiting.reason}", f"pavane dead-letters show {waiting.id}", again)
 

@@ -7,10 +7,9 @@ import typer
 from rich.text import Text
 
 from api.late import Late
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.listing import aligned
-from pavane.dead_letters.words import count, cut, plain
 from pavane.lines import a_console
+from pavane.operators.reach import Reach
+from pavane.operators.words import aligned, count, cut, plain
 from pavane.overdue.looking import Found, look
 from pavane.overdue.reasons import LOG_AWAY, LOG_BACK, Why
 
@@ -20,9 +19,9 @@ LONGEST_DETAIL = 300
 HEADINGS = ("order", "tenant", "is", "waits for", "to say", "for", "usually", "called off in")
 
 
-async def print_overdue(desk: Desk, services: Sequence[str], *, most: int, as_json: bool) -> int:
+async def print_overdue(reach: Reach, services: Sequence[str], *, most: int, as_json: bool) -> int:
     """Print them. Exit code 1 when there are some."""
-    found = await look(desk, services)
+    found = await look(reach, services)
     if as_json:
         typer.echo(_document(found))
     else:

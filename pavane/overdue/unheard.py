@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from api.late import LEAST_SECONDS
 from pavane.audit.ledger import Where
-from pavane.dead_letters.desk import Desk
 from pavane.lanes.reading import LogView
+from pavane.operators.reach import Reach
 from pavane.overdue.reasons import Known, Why, behind
 from streams.kit.events import from_milliseconds
 from streams.kit.lane import REQUESTS
@@ -30,19 +30,19 @@ class Unheard(NamedTuple):
     why: Why
 
 
-def unheard(desk: Desk, known: Known, services: Sequence[str], now: datetime) -> list[Unheard]:
+def unheard(reach: Reach, known: Known, services: Sequence[str], now: datetime) -> list[Unheard]:
     """What has waited for these services longer than a moment, by reason. Raises `NotAsked` when Kafka does not answer
     that was not known to be away."""
     if known.log_away:
         return [_unknown(known, service) for service in services]
     found: dict[tuple[str, str], Unheard] = {}
-    with LogView.at(desk.kafka) as log:
+    with LogView.at(reach.kafka) as log:
         for service in services:
             if service in known.away:
                 unknown = _unknown(known, service)
                 found[service, unknown.why.reason] = unknown
                 continue
-            topics = desk.find(service).topics
+            topics = reach.find(service).topics
             if service == ACCEPTS:
                 topics = tuple(topic for topic in topics if topic.endswith(REQUESTS))
             for each in _of(log, known, service, topics, now):

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
 from infra.addresses import database_variable
-from pavane.dead_letters.errors import DatabaseUnreadable
+from pavane.operators.errors import DatabaseUnreadable
 from pavane.rebuild.copying import copy_of, lines
 from pavane.rebuild.folding import Made
 from pavane.rebuild.stretches import Origin, Stretch

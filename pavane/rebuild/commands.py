@@ -59,10 +59,10 @@ def restore(
     from pavane import console
 
     async def work() -> int:
-        from pavane.dead_letters.desk import Desk
+        from pavane.operators.reach import Reach
         from pavane.rebuild.restoring import Restore
 
-        wanted = Restore(Desk.at(data), service)
+        wanted = Restore(Reach.at(data), service)
         return await wanted.carry_out(who, reason, give_up=give_up, asks=not yes, dry_run=dry_run)
 
     console.run(work(), failed=COULD_NOT_ASK)

@@ -7,7 +7,7 @@ import psycopg
 
 from infra.addresses import DATABASE_ADMIN, database_variable
 from infra.databases import make_databases
-from pavane.dead_letters.errors import DatabaseUnreadable
+from pavane.operators.errors import DatabaseUnreadable
 from pavane.prepare import NotMigrated
 from pavane.rebuild.errors import CannotRebuild
 

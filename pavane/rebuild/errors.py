@@ -1,6 +1,6 @@
 """Why a rebuild cannot be done, or not go on. The live tables are as they were then."""
 
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
 
 
 class CannotRebuild(NotAsked):

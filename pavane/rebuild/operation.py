@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.errors import NotAsked
-from pavane.dead_letters.listing import aligned
-from pavane.dead_letters.words import count, plain
 from pavane.lines import a_console
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.words import aligned, count, plain
 from pavane.rebuild.comparing import Difference
 from pavane.rebuild.databases import made_whole
 from pavane.rebuild.rebuilding import Rebuild, Size

@@ -23,13 +23,13 @@ from confluent_kafka.admin import AdminClient
 from psycopg.types.json import Jsonb
 from rich.text import Text
 
-from pavane.dead_letters import operations
-from pavane.dead_letters.agreeing import agreed
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.errors import NotAsked
-from pavane.dead_letters.words import count
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
+from pavane.operators import operations
+from pavane.operators.agreeing import agreed
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import count
 from streams.kit import envelope
 from streams.kit.log import Extent, ToSay
 from streams.kit.postgres import GIVEN_UP
@@ -128,7 +128,7 @@ def up_to_a_gap(sequences: Iterable[int], *, starts: bool) -> tuple[int, int]:
 class Restore:
     """One wish to restore. Raises `NotAsked` when it makes no sense; then nothing was changed."""
 
-    def __init__(self, desk: Desk, service: str) -> None:
+    def __init__(self, desk: Reach, service: str) -> None:
         self._desk = desk
         self._service = service
 

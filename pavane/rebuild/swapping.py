@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pavane.dead_letters import operations
+from pavane.operators import operations
 from pavane.rebuild import beside, standing
 from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.owed import Owed, owed_of

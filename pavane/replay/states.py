@@ -64,11 +64,6 @@ class States:
         """Let go of the file."""
         self._file.close()
 
-    def filed(self) -> int:
-        """How many rows are, or once were, in the file."""
-        [count] = self._file.execute("SELECT count(*) FROM rows").fetchone()
-        return int(count)
-
     def get(self, state: type[State], key: str, partition: int) -> State:
         """The row as it is now."""
         place = (state, key)

@@ -198,10 +198,10 @@ class TopicReplaced(RefusedToGuess):
     def __init__(self, service: str, topic: str, partition: int, offset: int) -> None:
         super().__init__(
             f"{topic}/{partition}: what is at offset {offset} {self.MARK}: the topic was deleted and made again, or "
-            f"lost its end, or this is another cluster. Nothing was changed in the database. Check PAVANE_KAFKA. What "
-            f"was heard before is decided; to hear what is in the topic now, from the offset on at which it is "
-            f"new: 'pavane lanes skip {service} {partition} {topic} --to start --reason ...'; with '--to end --dry-run' "
-            f"it shows what is there, and when it was written."
+            f"lost its end, or this is another cluster. Nothing was changed in the database. Check PAVANE_KAFKA. "
+            f"What was heard before is decided; to hear what is in the topic now, from the offset on at which it is "
+            f"new: 'pavane lanes skip {service} {partition} {topic} --to start --reason ...'; with '--to end "
+            f"--dry-run' it shows what is there, and when it was written."
         )
 
 

@@ -173,7 +173,7 @@ async def prove(addresses: Addresses, load: Load, kept: Path | None = None) -> N
     wrong = load.wrong_ends()
     assert wrong == [], wrong
     assert report.verdict("orders-end").checked >= load.placed
-    print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.verdicts)} invariants hold")  # noqa: T201
+    print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.invariants)} invariants hold")  # noqa: T201
 
 
 async def audited_at_rest(addresses: Addresses, kept: Path | None = None) -> Report:

@@ -8,9 +8,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from pavane.audit import EvidenceMissing, audit
-from pavane.dead_letters.desk import Desk
 from pavane.instance import LaneHalted
 from pavane.lanes.settling import Settle
+from pavane.operators.reach import Reach
 from streams.kit.kafka import partition_of
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
@@ -70,7 +70,7 @@ async def test_topics_that_grow_under_load_cost_no_order(ground: Ground, seed: i
 
         databases = {name: addresses.postgres[name] for name in services()}
         registry = ConfluentRegistry(addresses.registry_url)
-        desk = Desk(databases, addresses.kafka_bootstrap, registry, Language.load())
+        desk = Reach(databases, addresses.kafka_bootstrap, registry, Language.load())
         keep = tmp_path / "astray.jsonl"
         assert await Settle(desk, None, keep).carry_out("ada", "it had grown", asks=False, dry_run=False) == 0
         assert len(keep.read_text().splitlines()) == len(astray) > 0

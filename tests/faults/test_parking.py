@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from pavane.dead_letters import carrying_out
 from pavane.dead_letters.carrying_out import Orders, foretell
-from pavane.dead_letters.desk import Desk
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.recorded import INTERRUPTED
 from pavane.dead_letters.redriving import LOOK_SECONDS
 from pavane.dead_letters.selection import Selection
 from pavane.dead_letters.showing import show
+from pavane.operators.reach import Reach
 from streams.kit import envelope
 from streams.kit.events import Answer, Due, Effect, Unanswered
 from streams.kit.log import Record
@@ -37,9 +37,9 @@ Decide = Callable[[Any, Any], Any]
 pytestmark = pytest.mark.usefixtures("luck")
 
 
-def desk(counting: Counting) -> Desk:
+def desk(counting: Counting) -> Reach:
     counter = counting.counter
-    return Desk(
+    return Reach(
         {counter.name: counting.database},
         counting.bootstrap,
         counter.registry,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,20 @@ async def test_topics_are_made_once_and_differences_are_set(stack: Stack, eventu
     assert topics.plan(bootstrap, wanted) == topics.Plan([], [], [], [])
 
 
-async def test_another_number_of_partitions_is_a_planned_migration(stack: Stack) -> None:
+async def test_no_topic_grows_in_place(stack: Stack) -> None:
     topics.apply(stack.addresses.kafka_bootstrap, topics.load(environment={}))
 
-    with pytest.raises(TopicsDiffer, match=r"'orders' has 4 partitions.*8 are wanted.*planned migration"):
+    with pytest.raises(TopicsDiffer, match=r"'orders' has 4 partitions.*8 are wanted.*PAVANE_PARTITIONS .*back to 4"):
         topics.apply(stack.addresses.kafka_bootstrap, topics.load(environment={"PAVANE_PARTITIONS": "8"}))
+
+
+async def test_a_topic_that_was_made_anew_with_fewer_partitions_than_others_is_to_be_settled(stack: Stack) -> None:
+    bootstrap = stack.addresses.kafka_bootstrap
+    enough, anew = (topics.Topic(name, "fewer", "requests", 4) for name in ("enough", "anew"))
+    topics.apply(bootstrap, [enough, replace(anew, partitions=2)])
+
+    with pytest.raises(TopicsDiffer, match=r"'anew' has 2 partitions, but 4 are wanted.*'pavane lanes settle --reason"):
+        topics.apply(bootstrap, [enough, anew])
 
 
 async def test_a_topic_that_has_grown_among_others_does_no_harm(stack: Stack) -> None:

@@ -5,13 +5,14 @@ import json
 import pytest
 
 from infra.stack import Stack
-from pavane.lanes.listing import NOT_ALL_ASKED, print_lanes
+from pavane.lanes.listing import NOT_ALL_ASKED, print_lanes, stand_of
 from pavane.lanes.reading import LogView
 from tests.conftest import NewTopics
 from tests.kit import reading
 from tests.kit.running import PARTITIONS, Counting
 from tests.kit.test_halts import heard_and_stopped
 from tests.kit.test_skipping import desk
+from tests.waiting import eventually
 
 NOBODY = "127.0.0.1:1"
 
@@ -24,12 +25,12 @@ async def test_without_kafka_the_lanes_are_told_as_the_database_has_them(
 
     assert await print_lanes(without_log, (), as_json=False) == NOT_ALL_ASKED
     said = capsys.readouterr()
-    assert said.out.count(" ? ") == PARTITIONS
+    assert said.out.count(" ? ") == said.out.count("goes on") == PARTITIONS
     assert f"Kafka at {NOBODY} (PAVANE_KAFKA) does not answer" in said.err
 
     assert await print_lanes(without_log, (), as_json=True) == NOT_ALL_ASKED
     told = json.loads(capsys.readouterr().out)
-    assert [lane["to_hear"] for lane in told["lanes"]] == [None] * PARTITIONS
+    assert [(lane["to_hear"], lane["held"]) for lane in told["lanes"]] == [(None, None)] * PARTITIONS
     assert len(told["unasked"]) == 1
 
 
@@ -42,8 +43,30 @@ async def test_a_database_that_does_not_answer_hides_no_other_services_lanes(
 
     assert await print_lanes(both, (), as_json=False) == NOT_ALL_ASKED
     said = capsys.readouterr()
-    assert said.out.count("goes on") == PARTITIONS
+    assert said.out.count("nobody holds it") == PARTITIONS
     assert "The database of away (PAVANE_DATABASE_AWAY) cannot be asked" in said.err
+
+
+async def test_a_lane_goes_on_while_somebody_holds_it_and_is_told_when_nobody_does(
+    counting: Counting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def told() -> list[tuple[bool, str]]:
+        return [(lane.held is True, lane.state) for lane in (await stand_of(desk(counting), ())).lanes]
+
+    async def all_are(held: bool, state: str) -> None:
+        async def it_is_so() -> bool:
+            return await told() == [(held, state)] * PARTITIONS
+
+        await eventually(it_is_so, 30, f"{state} is told of all lanes")
+
+    instance = await counting.start()
+    await all_are(True, "goes on")
+    await instance.stop()
+    counting.instances.clear()
+    await all_are(False, "nobody holds it")
+    capsys.readouterr()
+    await print_lanes(desk(counting), (), as_json=True)
+    assert [lane["held"] for lane in json.loads(capsys.readouterr().out)["lanes"]] == [False] * PARTITIONS
 
 
 async def test_the_first_records_of_many_partitions_are_read_at_once(

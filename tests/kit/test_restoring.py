@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
 from pavane.rebuild.restoring import Restore
 from tests.conftest import NewTopics
 from tests.kit.running import PARTITIONS, Counting

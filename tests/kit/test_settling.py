@@ -1,5 +1,6 @@
 """`pavane lanes settle`: whatever number of partitions topics have now, nothing is lost and every lane goes on."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from pavane.dead_letters.errors import NotAsked
 from pavane.lanes.listing import DONE, SOME_HALTED, lanes_of, print_lanes
 from pavane.lanes.settling import Settle
+from pavane.operators.errors import NotAsked
 from streams.kit import envelope
 from streams.kit.errors import PartitionsChanged
 from streams.kit.kafka import partition_of
@@ -30,6 +31,12 @@ def admin(counting: Counting) -> AdminClient:
 
 async def grow(admin: AdminClient, topic: str) -> None:
     await done(admin.create_partitions([NewPartitions(topic, GROWN)], operation_timeout=10.0))
+
+    async def known() -> bool:
+        listed = await asyncio.to_thread(admin.list_topics, topic, timeout=10)
+        return len(listed.topics[topic].partitions) == GROWN
+
+    await eventually(known, 10, "the broker that is asked knows of it")
 
 
 async def settle(

@@ -8,10 +8,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
-from pavane.dead_letters.desk import Desk
-from pavane.dead_letters.errors import NotAsked
 from pavane.lanes.listing import lines, stand_of
 from pavane.lanes.skipping import Skip
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Reach
 from streams.kit.log import Record
 from tests.conftest import NewTopics
 from tests.kit.running import PARTITIONS, Counting
@@ -21,10 +21,10 @@ from tests.waiting import eventually
 TAKEN_AGAIN_SECONDS = 60.0
 
 
-def desk(counting: Counting) -> Desk:
+def desk(counting: Counting) -> Reach:
     counter = counting.counter
     databases = {counter.name: counting.database}
-    return Desk(databases, counting.bootstrap, counter.registry, counter.language, lambda _: counter.service)
+    return Reach(databases, counting.bootstrap, counter.registry, counter.language, lambda _: counter.service)
 
 
 async def halted(counting: Counting) -> str:

@@ -1,4 +1,7 @@
-"""The audit names whatever is broken on purpose in a finished run: one table, complete to every verdict."""
+"""The audit names whatever is broken on purpose in a finished run: one table, complete to every invariant."""
+
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +11,8 @@ from tests.pavane.mutation import Mutation
 from tests.pavane.mutations_of_log import OF_ROWS, OF_THE_LOG
 from tests.pavane.mutations_of_orders import OF_ORDERS
 
+ROOT = Path(__file__).parents[2]
 MUTATIONS = [*OF_ORDERS, *OF_THE_LOG, *OF_ROWS]
-
-#: What these two name is not broken: it waits, or it was put aside, with its reason.
-LISTS = {"parked", "dead-letters"}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,21 @@ def assert_named(look: Look, mutation: Mutation) -> None:
     assert mutation.words.format_map(vars(run)) in said, f"{mutation.verdict} says: {said or 'nothing'}"
 
 
-def test_every_verdict_is_broken_by_some_mutation(finished: Look):
-    assert {mutation.verdict for mutation in MUTATIONS} == finished.verdicts().keys() - LISTS
+def test_every_invariant_is_broken_by_some_mutation_and_all_else_is_a_list(finished: Look):
+    verdicts = finished.verdicts()
+
+    lists = {name for name, verdict in verdicts.items() if verdict.lists}
+    assert lists == {"parked", "dead-letters"}
+    assert {mutation.verdict for mutation in MUTATIONS} == verdicts.keys() - lists
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md"])
+def test_as_many_invariants_and_mutations_as_there_are_are_told(finished: Look, page: str):
+    text = (ROOT / page).read_text()
+    invariants = sum(not verdict.lists for verdict in finished.verdicts().values())
+
+    assert {int(number) for number in re.findall(r"(\d+) invariants", text)} == {invariants}
+    assert {int(number) for number in re.findall(r"by (\d+) mutations", text)} <= {len(MUTATIONS)}
 
 
 def test_what_is_parked_is_listed_and_makes_nothing_broken(finished: Look):

@@ -1,6 +1,7 @@
 """The report: readable on a terminal, complete as JSON, bounded however much is broken."""
 
 import json
+import re
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -46,6 +47,16 @@ def test_a_broken_invariant_is_shown_with_its_first_violations():
     assert "1 of 2 invariants are broken." in text
 
 
+def test_a_list_is_no_invariant_and_is_not_counted_as_one():
+    waiting = Tally("parked", "Parked: records that wait.", lists=True)
+    waiting.checked = 7
+
+    text = shown(Report(AT, 1.5, (tally().verdict(), waiting.verdict())))
+
+    assert "All 1 invariants hold" in text
+    assert re.search(r"list +Parked: records that wait. +7 +- +-", text)
+
+
 def test_any_number_of_violations_is_counted_but_few_are_kept():
     verdict = tally(violations=1000).verdict()
 
@@ -73,6 +84,7 @@ def test_json_holds_every_verdict_with_its_counts():
             "violation_count": 1,
             "violations": ["item 0"],
             "notes": [],
+            "lists": False,
             "clean": False,
         }
     ]

@@ -161,13 +161,13 @@ def test_what_waits_is_one_line_each_with_totals_by_reason(pavane: Pavane) -> No
     ("words", "ids"),
     [
         (["--service", "orders"], {"orders/0/1", "orders/0/2"}),
-        (["--reason", "KeyError"], {"billing/0/1"}),
+        (["--because", "KeyError"], {"billing/0/1"}),
         (["--fact", "CancelOrder"], {"orders/0/1"}),
         (["--key", ORDER], {"billing/0/1", "orders/0/1"}),
         (["--older-than", "2h"], {"orders/0/2"}),
         (["--newer-than", "2h"], {"billing/0/1", "orders/0/1"}),
         (["--behind", "--service", "billing"], {"billing/0/1", "billing/0/2"}),
-        (["--reason", "KeyError", "--service", "orders"], set()),
+        (["--because", "KeyError", "--service", "orders"], set()),
     ],
 )
 def test_filters_let_pass_what_they_name(pavane: Pavane, words: list[str], ids: set[str]) -> None:
@@ -227,7 +227,7 @@ async def test_a_dry_run_says_what_would_be_decided_and_changes_nothing(
         (["show", "billing"], "'billing' is no id"),
         (["show", "nonsense/0/1"], "there is no service 'nonsense'; there are billing"),
         (["redrive", "billing/0/2", "--yes"], "billing/0/2 waits behind billing/0/1"),
-        (["redrive", "billing/0/1", "--reason", "KeyError", "--yes"], "either ids or filters"),
+        (["redrive", "billing/0/1", "--because", "KeyError", "--yes"], "either ids or filters"),
         (["redrive", "billing/0/1"], "nobody is there to agree: say --yes"),
         (["discard", "billing/0/1", "--reason", "old"], "nobody is there to agree: say --yes"),
         (["discard", "billing/0/1", "--reason", " ", "--yes"], "--reason: say why"),
@@ -257,7 +257,7 @@ def test_a_registry_that_is_away_leaves_requests_without_names(pavane: Pavane) -
 
 
 def test_a_redrive_and_a_discard_that_no_worker_takes_are_told_and_written_down(pavane: Pavane) -> None:
-    redriven = pavane("redrive", "orders/0/1", "--yes", "--as", "ada", "--why", "to see", "--patience", "0.3")
+    redriven = pavane("redrive", "orders/0/1", "--yes", "--as", "ada", "--reason", "to see", "--patience", "0.3")
     discarded = pavane(
         "discard", "orders/0/2", "--yes", "--as", "grace", "--reason", "no order of ours", "--patience", "0.3"
     )

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pavane.dead_letters.errors import NotAsked
 from pavane.dead_letters.items import Item, ItemId
-from pavane.dead_letters.listing import Listing, aligned
+from pavane.dead_letters.listing import Listing
 from pavane.dead_letters.selection import Selected, Selection
-from pavane.dead_letters.words import age, age_of, cut, plain
+from pavane.operators.errors import NotAsked
+from pavane.operators.words import age, age_of, aligned, cut, plain
 from streams.kit import envelope
 from streams.kit.log import Record
 from streams.kit.parking import Parked

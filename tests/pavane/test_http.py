@@ -88,4 +88,4 @@ async def test_a_question_that_is_called_off_takes_its_connection_with_it() -> N
         with pytest.raises(asyncio.CancelledError):
             await asking
 
-        assert not connection.is_open
+        assert connection._streams is None

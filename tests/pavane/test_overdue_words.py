@@ -4,11 +4,14 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import msgspec
+import psycopg
 import pytest
 
 from api.late import Late
-from pavane.dead_letters.desk import Desk
+from pavane.lanes.holding import Held
 from pavane.lanes.listing import Lane
+from pavane.operators.errors import DatabaseUnreadable
+from pavane.operators.reach import Reach
 from pavane.overdue.looking import Found
 from pavane.overdue.reasons import LOG_AWAY, LOG_BACK, Known, Waiting, Why, behind, why
 from pavane.overdue.telling import _document, lines
@@ -16,6 +19,8 @@ from pavane.overdue.unheard import Unheard, unheard
 from streams.kit.errors import BreakerOpen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HELD: Held = {"shipping": {2}, "timeline": set()}
+NOBODY: Held = {"shipping": set(), "timeline": set()}
 PARKED = Waiting("shipping/2/7", "Unanswered", "carrier: no answer within 2 s", 3, NOON)
 BROKEN = PARKED._replace(message=str(BreakerOpen("carrier", 8.1, 5, "no answer", 2.0)))
 
@@ -26,7 +31,7 @@ def lane(service: str = "shipping", **changes: object) -> Lane:
 
 def known(*lanes: Lane, held: bool = True, parked: Waiting | None = None) -> Known:
     found = {("shipping", "o-1"): parked} if parked else {}
-    return Known({(each.service, each.partition): each for each in lanes}, {"shipping": {2} if held else set()}, found)
+    return Known({(each.service, each.partition): each for each in lanes}, HELD if held else NOBODY, found)
 
 
 CUE = "billing/2/9"
@@ -41,7 +46,12 @@ HEARD = lane(clock={"billing": 9})
         (known(lane(), parked=PARKED._replace(retry_at=None)), "until somebody decides", "show shipping/2/7"),
         (known(lane(halted="a gap")), "its lane is halted", "pavane lanes list shipping"),
         (known(lane(), held=False), "no process of shipping holds lane 2", "pavane run shipping"),
-        (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "pavane rebuild shipping --swap"),
+        (known()._replace(away={"shipping": "gone"}), "its database cannot be asked", "bring PostgreSQL back"),
+        (
+            known()._replace(away={"shipping": "gone"}, lost={"shipping"}),
+            "its database is lost",
+            "pavane rebuild shipping --swap",
+        ),
         (known(HEARD)._replace(held=None, log_away="no answer"), "Kafka does not answer", "start its brokers"),
         (known(lane(halted="a gap"))._replace(log_away="no answer"), "its lane is halted", "pavane lanes list"),
         (known(lane(clock={"billing": 8})), "its lane is behind", "pavane lanes list shipping"),
@@ -76,8 +86,31 @@ def test_without_an_answer_of_kafka_nobody_is_said_to_be_missing():
     assert why(found, "shipping", "o-1", 2).remedy == "pavane audit"
 
 
+def test_while_lanes_are_just_shared_out_nobody_is_said_to_be_missing():
+    found = known(lane())._replace(held={})
+
+    assert why(found, "shipping", "o-1", 2).remedy == "pavane audit"
+
+
+def test_a_database_that_may_come_back_is_made_again_only_if_it_is_lost():
+    away = why(known()._replace(away={"shipping": "no answer"}), "shipping", "o-1", 2)
+
+    assert away.remedy.startswith("bring PostgreSQL back, and nothing else")
+    assert away.remedy.endswith("only if it is lost: 'pavane rebuild shipping --swap --reason ...'")
+
+
+def test_a_database_that_does_not_exist_is_lost_and_one_that_does_not_answer_is_not():
+    def unreadable(why: str) -> DatabaseUnreadable:
+        return DatabaseUnreadable("billing", "PAVANE_DATABASE_BILLING", psycopg.OperationalError(why))
+
+    assert unreadable('connection failed: FATAL:  database "billing" does not exist').lost
+    assert not unreadable('connection failed: FATAL:  role "billing" does not exist').lost
+    assert not unreadable("connection failed: Connection refused").lost
+    assert not unreadable('FATAL:  database "billing" is not currently accepting connections').lost
+
+
 def test_all_lanes_that_nobody_holds_are_one_reason():
-    both = Known({("shipping", n): lane(partition=n) for n in (1, 2)}, {}, {})
+    both = Known({("shipping", n): lane(partition=n) for n in (1, 2)}, {"shipping": set()}, {})
 
     assert {why(both, "shipping", "o-1", n).reason for n in (1, 2)} == {"no process of shipping holds lanes 1, 2"}
 
@@ -170,7 +203,7 @@ def test_a_lane_that_has_records_to_hear_is_halted_or_held_by_nobody_or_behind(f
 def test_while_kafka_does_not_answer_it_is_not_asked_what_there_is_to_hear_and_that_is_told():
     nobody = known(lane())._replace(log_away="Kafka at 127.0.0.1:9 does not answer")
 
-    found = unheard(cast("Desk", None), nobody, ["timeline", "orders"], NOON)
+    found = unheard(cast("Reach", None), nobody, ["timeline", "orders"], NOON)
 
     assert {(each.service, each.why.reason) for each in found} == {("timeline", LOG_AWAY), ("orders", LOG_AWAY)}
     told = ["Kafka at 127.0.0.1:9 does not answer. What is in no story yet, nobody can count.", f"    {LOG_BACK}"]
@@ -184,8 +217,8 @@ def test_while_kafka_does_not_answer_it_is_not_asked_what_there_is_to_hear_and_t
 
 
 def test_that_nobody_knows_what_a_service_without_its_database_has_to_hear_is_told():
-    gone = Why("its database cannot be asked", "pavane rebuild orders --swap --reason ...", "no such database")
+    gone = Why("its database is lost", "pavane rebuild orders --swap --reason ...", "no such database")
 
     said = lines(Found([], {}, 0, NOON, [Unheard("orders", "request", 0, 0.0, frozenset(), gone)]), most=20)
 
-    assert "Nobody knows which requests orders has yet to hear: its database cannot be asked" in said
+    assert "Nobody knows which requests orders has yet to hear: its database is lost" in said

@@ -240,7 +240,8 @@ def test_rows_that_do_not_fit_into_memory_are_kept_in_a_file(shop: Shop, monkeyp
 
     def small(service: Service) -> States:
         states = States(service, most_rows=2)
-        monkeypatch.setattr(states, "close", lambda: filed.append(states.filed()))
+        in_the_file = "SELECT count(*) FROM rows"
+        monkeypatch.setattr(states, "close", lambda: filed.append(states._file.execute(in_the_file).fetchone()[0]))
         return states
 
     monkeypatch.setattr(replaying, "States", small)

@@ -17,8 +17,8 @@ from api.gateway import Gateway
 from api.settings import GatewaySettings
 from api.tokens import OPERATOR, SHOPPER, Verifier, public_jwks
 from infra.stack import Stack
-from pavane.dead_letters.desk import Desk
 from pavane.desk.app import application as desk_application
+from pavane.operators.reach import Reach
 from streams.kit.language import Language
 from streams.kit.log import Record
 from streams.kit.migrations import migrate
@@ -100,7 +100,7 @@ async def letters(stack: Stack, new_database: NewDatabase) -> str:
 @pytest.fixture(scope="module")
 async def shop(environment: dict[str, str], stack: Stack, letters: str) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway on the stack with a desk behind it."""
-    desk = Desk({"orders": letters}, "", ConfluentRegistry(stack.addresses.registry_url), Language.load())
+    desk = Reach({"orders": letters}, "", ConfluentRegistry(stack.addresses.registry_url), Language.load())
     async with (
         serving(desk_application(desk, Verifier(public_jwks(KEY)))) as desk_address,
         serving(build(GatewaySettings.read({**environment, "PAVANE_DESK": desk_address}))) as address,

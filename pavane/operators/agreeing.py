@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
 
 
 async def agreed(question: str) -> bool:

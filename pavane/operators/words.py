@@ -1,9 +1,10 @@
 """How things are said to operators: ages, times, and text that a stranger may have written."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pavane.dead_letters.errors import NotAsked
+from pavane.operators.errors import NotAsked
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _AGE = re.compile(r"(\d+)([smhd])")
@@ -47,3 +48,12 @@ def cut(text: str, width: int) -> str:
 def count(number: int, thing: str, things: str = "") -> str:
     """`1 record`, `2 records`."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as what is in them; the last one as long as it is."""
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings) - 1)]
+    return [
+        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in (headings, *rows)
+    ]

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection, IsolationLevel
 
 from infra.addresses import KAFKA, REGISTRY, database_variable
 from infra.stack import KEYS_DATABASE
-from pavane.dead_letters.errors import DatabaseUnreadable, NotAsked
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
 from pavane.running import databases, environment_of
 from streams.kit import logs, run
 from streams.kit.language import Language
@@ -25,7 +25,7 @@ STATEMENT_TIMEOUT_SECONDS = 60
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 
-class Desk(NamedTuple):
+class Reach(NamedTuple):
     """`databases`: URL by service. `find`: the service of a name, as the code has it now. `keys`: the URL of the keys
     of persons, where it is known."""
 
@@ -37,7 +37,7 @@ class Desk(NamedTuple):
     keys: str = ""
 
     @classmethod
-    def at(cls, data: Path) -> "Desk":
+    def at(cls, data: Path) -> "Reach":
         """What the PAVANE_* variables name, or else what runs on the folder. Raises `NothingRuns`, `SettingWrong`."""
         # What libraries complain about is said in this command's own words.
         logs.set_up("pavane", os.environ.get("PAVANE_LOG_LEVEL", "error"))
@@ -62,7 +62,7 @@ class Desk(NamedTuple):
                 autocommit=not reading,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 options=f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s",
-                application_name="pavane-dead-letters",
+                application_name="pavane-operator",
             )
             async with connection:
                 if reading:

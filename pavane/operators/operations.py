@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from pavane.dead_letters.desk import Connection, Desk
-from pavane.dead_letters.words import plain
+from pavane.operators.reach import Connection, Reach
+from pavane.operators.words import plain
 
 UNDER_WAY = "under way"
 
@@ -67,11 +67,11 @@ async def about(connection: Connection, service: str, item: object) -> list[Oper
     return [Operation(service, *row) for row in await cursor.fetchall()]
 
 
-async def all_of(desk: Desk, services: Sequence[str]) -> list[Operation]:
+async def all_of(reach: Reach, services: Sequence[str]) -> list[Operation]:
     """Every operation, the last ones first."""
     found: list[Operation] = []
-    for service in desk.services(services):
-        async with desk.database(service, reading=True) as connection:
+    for service in reach.services(services):
+        async with reach.database(service, reading=True) as connection:
             cursor = await connection.execute(
                 "SELECT number, begun_at, ended_at, who, what, items, subject, why, outcome FROM operations"
             )
