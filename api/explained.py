@@ -81,7 +81,8 @@ EXPLAINED: dict[str, Explained] = {
         "Read GET /v1/orders to see how your orders stand, then open the stream without Last-Event-ID.",
     ),
     "too-many-streams": Explained(
-        "So many streams of this customer are open at this gateway that it takes no more.",
+        "So many streams of this customer, or of all customers of the shop, are open at this gateway that it takes no "
+        "more of them: others find room as well. detail says which.",
         "Close those that nobody reads. GET /v1/orders/events tells of all orders by one stream.",
     ),
     "body-too-slow": Explained("The body did not arrive in time.", SAME_KEY),

@@ -92,7 +92,7 @@ async def order_story(
         known = if_none_match is None or matches(if_none_match, etag_of(_written(order)))
         waited = listener is not None
         if listener is not None and known and not is_over([entry.fact for entry in order.story]):
-            waited = await parts.feed.waited(wait, _changes(order, listener, caller, parts))
+            waited = await parts.feed.waited(listener, wait, _changes(order, listener, caller, parts))
             order = await own_order(order_id, caller, parts)
     return _shown(order, if_none_match, {"Preference-Applied": f"wait={wait}"} if waited else None)
 

@@ -131,6 +131,26 @@ async def test_when_too_many_wait_the_answer_comes_at_once_and_says_so(door: Doo
     assert "preference-applied" not in answer.headers
 
 
+async def test_one_customer_does_not_wait_in_all_places(door: Door, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.feed.MOST_WAITING_OF_ONE", 2)
+    feed = door.app._app._app.state.gateway.feed
+    ended = asyncio.Event()
+
+    async def change() -> None:
+        await ended.wait()
+
+    mine, others = await feed.listen("shop", "c7"), await feed.listen("shop", "c8")
+    waiting = [asyncio.create_task(feed.waited(mine, 20, change())) for _ in range(2)]
+    await eventually(lambda: feed._waiting.total() == 2)
+
+    assert await feed.waited(mine, 20, change()) is False
+    waiting.append(asyncio.create_task(feed.waited(others, 20, change())))
+    await eventually(lambda: feed._waiting.total() == 3)
+    ended.set()
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert not feed._waiting
+
+
 async def test_orders_are_listed_newest_first_page_by_page_each_once_though_others_are_placed_meanwhile(
     shop: httpx.AsyncClient, teller: Teller
 ):
