@@ -272,8 +272,8 @@ class Unavailable(Problem):
     slug = "unavailable"
     title = "This cannot be answered for now"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    def __init__(self, detail: str, retry_after_seconds: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
 class BeingForgotten(Unavailable):
@@ -281,7 +281,7 @@ class BeingForgotten(Unavailable):
     title = "This customer is just being forgotten"
 
     def __init__(self) -> None:
-        super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.")
+        super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.", 30)
 
 
 class TooManyConnections(Unavailable):
