@@ -13,6 +13,7 @@ import pytest
 from starlette.responses import Response
 
 from api import edge
+from api.answers import Order
 from api.app import application
 from api.correlation import traceparent_of
 from api.desk import Desk
@@ -190,7 +191,7 @@ async def test_addresses_and_methods_that_are_not_there_are_problems_too(door: D
 
     assert (nowhere.status_code, nowhere.json()["type"]) == (404, "/problems/no-such-route")
     assert (wrong_method.status_code, wrong_method.json()["type"]) == (405, "/problems/method-not-allowed")
-    assert wrong_method.headers["allow"] == "GET"
+    assert wrong_method.headers["allow"] == "GET, HEAD"
 
 
 async def test_too_many_at_once_are_turned_away_but_health_still_answers(door: Door, monkeypatch: pytest.MonkeyPatch):
@@ -297,9 +298,37 @@ async def test_a_route_that_will_go_says_since_when_until_when_and_what_comes_in
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/v1/orders", "GET, POST"), ("/v1/prices/lamp", "GET, PUT"), ("/v1/orders/x/events", "GET")]
+    ("path", "allowed"),
+    [("/v1/orders", "GET, HEAD, POST"), ("/v1/prices/lamp", "GET, HEAD, PUT"), ("/v1/orders/x/events", "GET")],
 )
 async def test_a_method_that_is_not_taken_is_answered_by_all_that_are(door: Door, path: str, allowed: str):
     answer = await door.http.request("OPTIONS", path, headers=as_customer())
 
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+ORDER_ID = "865cbcd3-3329-5abb-b90c-492e7db727ba"
+
+
+@pytest.mark.parametrize(
+    "path", [f"/v1/orders/{ORDER_ID}", "/v1/orders", "/v1/orders/none", "/v1/stock/lamp", "/health/live", "/metrics"]
+)
+async def test_head_is_answered_as_get_without_the_content(door: Door, path: str):
+    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    door.timeline.orders[ORDER_ID, "shop", customer] = Order(order_id=ORDER_ID, status="placed", stage="placed")
+    async with serving(door.app) as address, httpx.AsyncClient(base_url=address) as http:
+        # Twice on one connection: nothing is left on it that would be taken for the next answer.
+        heads = [await http.head(path, headers=as_customer()) for _ in range(2)]
+        answer = await http.get(path, headers=as_customer())
+
+    passing = dict.fromkeys(("date", "x-correlation-id", "content-length"))
+    for head in heads:
+        assert (head.status_code, head.content) == (answer.status_code, b"")
+        assert {**head.headers, **passing} == {**answer.headers, **passing}
+
+
+async def test_head_is_refused_where_get_has_no_end_and_where_there_is_none(door: Door):
+    for path, allowed in ((f"/v1/orders/{ORDER_ID}/events", "GET"), (f"/v1/orders/{ORDER_ID}/cancellation", "POST")):
+        answer = await door.http.head(path, headers=as_customer())
+
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

@@ -60,6 +60,22 @@ async def test_an_order_that_has_not_changed_is_not_sent_again(shop: httpx.Async
     assert changed[-1].headers["cache-control"] == "private, no-cache"
 
 
+async def test_a_header_in_several_lines_is_one_list(door: Door):
+    order_id = new_order()
+    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
+    mine = list(as_customer().items())
+    first = await door.http.get(f"/v1/orders/{order_id}", headers=mine)
+
+    lines = [("If-None-Match", '"another"'), ("If-None-Match", first.headers["etag"])]
+    same = await door.http.get(f"/v1/orders/{order_id}", headers=[*mine, *lines])
+    wish = [("Prefer", "respond-async"), ("Prefer", "wait=1")]
+    waited = await door.http.get(f"/v1/orders/{order_id}", headers=[*mine, *wish])
+
+    assert (same.status_code, same.content) == (304, b"")
+    assert waited.headers["preference-applied"] == "wait=1"
+
+
 async def test_an_answer_waits_for_a_change_and_comes_with_it(shop: httpx.AsyncClient, teller: Teller):
     order_id = new_order()
     await teller.tell(order_id, "OrderPlaced")
