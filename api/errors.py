@@ -272,8 +272,9 @@ class Unavailable(Problem):
     slug = "unavailable"
     title = "This cannot be answered for now"
 
-    def __init__(self, detail: str, retry_after_seconds: int = RETRY_AFTER_SECONDS) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+    def __init__(self, detail: str, retry_after_seconds: int | None = RETRY_AFTER_SECONDS) -> None:
+        """`retry_after_seconds`: None where waiting does not help."""
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)} if retry_after_seconds else None)
 
 
 class BeingForgotten(Unavailable):

@@ -109,7 +109,10 @@ EXPLAINED: dict[str, Explained] = {
         "The customer asked to be forgotten, which is just being done. Nothing was done with the order.",
         AGAIN + " " + SAME_KEY,
     ),
-    "unavailable": Explained("The orders cannot be read for now. What was accepted goes on.", AGAIN),
+    "unavailable": Explained(
+        "What was asked for cannot be had for now; detail says why. What was accepted goes on.",
+        AGAIN + " Where there is none, waiting does not help.",
+    ),
     "overloaded": Explained("More is under way than is good for anybody. Nothing was done.", AGAIN + " " + SAME_KEY),
     "not-accepted": Explained("The log cannot be reached. Nothing was done.", AGAIN + " " + SAME_KEY),
     "outcome-unknown": Explained(

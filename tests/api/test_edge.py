@@ -18,7 +18,7 @@ from api.app import application
 from api.correlation import traceparent_of
 from api.desk import Desk
 from api.versions import Deprecated
-from tests.api.conftest import Door, as_customer, as_operator, order, serving
+from tests.api.conftest import NOWHERE, Door, as_customer, as_operator, order, serving
 
 MEBIBYTE = 1024 * 1024
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -141,6 +141,41 @@ def test_a_trace_is_taken_by_the_standard(given: list[str], goes_on: str | None)
     headers = [(b"traceparent", each.encode("latin-1")) for each in given]
 
     assert traceparent_of(headers) == (goes_on.encode() if goes_on else None)
+
+
+REDRIVE = "/v1/dead-letters/billing/0/12/redrive"
+
+
+async def redriven(door: Door, desk: str) -> httpx.Response:
+    app = application(replace(door.app._app._app.state.gateway, desk=Desk(desk)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        answer = await http.post(REDRIVE, json={"why": "it is mended"}, headers=as_operator())
+    await app._app._app.state.gateway.desk.close()
+    return answer
+
+
+async def test_who_had_something_tried_again_is_told_that_it_may_be_under_way_when_the_desk_was_asked(door: Door):
+    asked: list[bytes] = []
+
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.close()
+
+    async with await asyncio.start_server(breaks_off, "127.0.0.1", 0) as server:
+        heard = await redriven(door, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    unheard = await redriven(door, f"http://{NOWHERE}")
+
+    assert asked == [f"POST {REDRIVE} HTTP/1.1\r\n".encode()]
+    assert "it may be trying it. GET /v1/dead-letters/billing/0/12 tells" in heard.json()["detail"]
+    assert "What waits goes on waiting" in unheard.json()["detail"]
+    assert all((answer.status_code, answer.headers["retry-after"]) == (503, "2") for answer in (heard, unheard))
+
+
+async def test_where_there_is_no_desk_nobody_is_told_to_ask_again(door: Door):
+    answer = await redriven(door, "")
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert "retry-after" not in answer.headers
 
 
 @pytest.mark.parametrize("given", [TRACEPARENT, "00-\u00e9", f"ff-{IDS}-01", None])
