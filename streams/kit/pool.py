@@ -80,10 +80,9 @@ class Pool(Generic[Row]):
         loop = asyncio.get_running_loop()
         for again in (False, True):
             async with self._pool.connection() as connection:
-                # Called off, it would be waited for as long again: the server would be asked to end it.
                 overdue = loop.call_later(self._answer_seconds, hang_up, connection)
                 try:
-                    return await question(connection)
+                    return await _answered(question, connection)
                 except psycopg.OperationalError:
                     if again or not connection.closed or loop.time() >= overdue.when():
                         raise
@@ -94,8 +93,26 @@ class Pool(Generic[Row]):
         raise AssertionError("unreachable")
 
 
+async def _answered(question: Callable[[AsyncConnection[Row]], Awaitable[T]], connection: AsyncConnection[Row]) -> T:
+    """Whoever is called off is so at once: left to itself, the client asks the server to end the question, and waits up
+    to ten seconds for that."""
+    asked = asyncio.ensure_future(question(connection))
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        _shut(connection)
+        await asyncio.wait([asked])
+        if not asked.cancelled():
+            asked.exception()
+        raise
+
+
 def hang_up(connection: AsyncConnection[Any]) -> None:
     """End the connection under whoever waits for an answer: to it, the server has gone."""
     logger().warning("database_hung_up", reason="its answer is overdue")
+    _shut(connection)
+
+
+def _shut(connection: AsyncConnection[Any]) -> None:
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)

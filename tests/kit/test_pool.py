@@ -79,6 +79,22 @@ async def test_a_database_that_says_nothing_is_asked_within_a_bound_and_answers_
     await eventually(answered, what="it answers again")
 
 
+async def test_whoever_is_called_off_is_so_at_once_though_the_database_says_nothing(
+    between: tuple[Proxy, str], pool: Pool[tuple[Any, ...]]
+) -> None:
+    proxy, _ = between
+    proxy.stall(*BOTH)
+    asking_in_vain = asyncio.create_task(pool.ask(asking("SELECT 1")))
+    await eventually(lambda: proxy.held[QUESTIONS] > 0, what="it was asked")
+    began = time.monotonic()
+
+    asking_in_vain.cancel()
+    await asyncio.wait([asking_in_vain])
+
+    assert asking_in_vain.cancelled()
+    assert time.monotonic() - began < QUESTION_SECONDS
+
+
 async def test_all_connections_that_were_lost_are_replaced_unnoticed(
     between: tuple[Proxy, str], pool: Pool[tuple[Any, ...]]
 ) -> None:
