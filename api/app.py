@@ -16,6 +16,7 @@ from api.desk import Desk
 from api.edge import Edge
 from api.gateway import Gateway
 from api.guard import Guard
+from api.head import Head
 from api.idempotency import Idempotency
 from api.limits import Limits
 from api.log import RequestLog
@@ -121,4 +122,5 @@ def routed(lifespan: Lifespan[FastAPI] | None = None, *, docs: bool = True) -> F
         app.include_router(router)
     problems.install(app, routers)
     openapi.install(app, routers)
+    app.add_middleware(Head)
     return app

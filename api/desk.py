@@ -16,6 +16,7 @@ from api.errors import Unavailable
 from streams.kit.logs import logger
 
 TIMEOUT_SECONDS = 10.0
+_NOT_ASKED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _BROUGHT_BACK = ("content-type", "link", "location", "retry-after", "www-authenticate")
 
 
@@ -31,7 +32,7 @@ class Desk:
     ) -> Response:
         """The desk's answer to this request, of which everything was checked here. Raises `Unavailable`."""
         if self._http is None:
-            raise Unavailable("Dead letters are not shown by this gateway.")
+            raise Unavailable("Dead letters are not shown by this gateway: it was set up without a desk.", None)
         headers = {
             b"authorization": request.headers["authorization"].encode("latin-1"),
             CORRELATION_HEADER: request.scope["correlation"].encode(),
@@ -47,10 +48,17 @@ class Desk:
             )
         except httpx.HTTPError as error:
             logger().warning("desk_away", error=repr(error))
-            raise Unavailable("The operators' desk does not answer for now. What waits goes on waiting.") from error
+            raise Unavailable(_away(request, error)) from error
         brought = {name: found.headers[name] for name in _BROUGHT_BACK if name in found.headers}
         return Response(found.content, found.status_code, brought)
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
+
+
+def _away(request: Request, error: httpx.HTTPError) -> str:
+    if request.method == "GET" or isinstance(error, _NOT_ASKED):
+        return "The operators' desk does not answer for now. What waits goes on waiting."
+    shown = request.url.path.rpartition("/")[0]
+    return f"The operators' desk did not answer: it may be trying it. GET {shown} tells; asking twice does no harm."

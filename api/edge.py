@@ -13,6 +13,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from api.addresses import Network, address_of
 from api.correlation import CORRELATION_HEADER, TRACE_HEADER, correlation_of, traceparent_of
 from api.errors import BodyTooLarge, BodyTooSlow, Problem, Unexpected
+from api.head import STREAMS
 from api.places import Places
 from api.problems import render
 from api.telemetry import ANSWERED, SECONDS
@@ -93,7 +94,7 @@ class Edge:
     def _place(self, scope: Scope) -> AbstractContextManager[None]:
         if not scope["path"].startswith("/v1/"):
             return nullcontext()
-        is_stream = scope["method"] == "GET" and scope["path"].endswith("/events")
+        is_stream = scope["method"] == "GET" and scope["path"].endswith(STREAMS)
         return (self._streams if is_stream else self._requests).taken(scope["address"])
 
 

@@ -17,7 +17,7 @@
     ├── UnsupportedMediaType  415  a body that is not said to be JSON
     ├── InvalidRequest        422  not what the route takes
     ├── EventsGone            410  the event to go on from is too far back
-    ├── TooManyStreams        429  one customer has more streams open than are good for anybody
+    ├── TooManyStreams        429  one customer, or one shop, has more streams open than leave room for others
     ├── HeadTooSlow           408  the request line and headers are not there in time
     ├── HeadTooLarge          431  longer than anybody's request line and headers
     ├── BodyTooSlow           408  not all there in time
@@ -209,9 +209,9 @@ class TooManyStreams(Problem):
     slug = "too-many-streams"
     title = "Too many streams are open"
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, who: str, most: int) -> None:
         super().__init__(
-            f"You may have {most} streams open at once. Close one, or follow all orders by one stream.",
+            f"{who} may have {most} streams open at once now. Close one, or follow all orders by one stream.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
 
@@ -272,8 +272,9 @@ class Unavailable(Problem):
     slug = "unavailable"
     title = "This cannot be answered for now"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    def __init__(self, detail: str, retry_after_seconds: int | None = RETRY_AFTER_SECONDS) -> None:
+        """`retry_after_seconds`: None where waiting does not help."""
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)} if retry_after_seconds else None)
 
 
 class BeingForgotten(Unavailable):
@@ -281,7 +282,7 @@ class BeingForgotten(Unavailable):
     title = "This customer is just being forgotten"
 
     def __init__(self) -> None:
-        super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.")
+        super().__init__("Nothing was done. Try again in half a minute, with the same Idempotency-Key.", 30)
 
 
 class TooManyConnections(Unavailable):

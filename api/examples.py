@@ -139,7 +139,7 @@ _GIVEN: dict[type[Problem], tuple[Any, ...]] = {
     errors.StillRunning: (1,),
     errors.MalformedBody: ("The body cannot be read as JSON.",),
     errors.InvalidRequest: (_WRONG,),
-    errors.TooManyStreams: (1_000,),
+    errors.TooManyStreams: ("You", 1_000),
     errors.HeadTooSlow: (10.0,),
     errors.HeadTooLarge: (16 * 1024, 64),
     errors.LimitReached: (2, {"RateLimit": '"user-reads";r=0;t=5', "RateLimit-Policy": '"user-reads";q=250;w=5'}),

@@ -81,7 +81,8 @@ EXPLAINED: dict[str, Explained] = {
         "Read GET /v1/orders to see how your orders stand, then open the stream without Last-Event-ID.",
     ),
     "too-many-streams": Explained(
-        "So many streams of this customer are open at this gateway that it takes no more.",
+        "So many streams of this customer, or of all customers of the shop, are open at this gateway that it takes no "
+        "more of them: others find room as well. detail says which.",
         "Close those that nobody reads. GET /v1/orders/events tells of all orders by one stream.",
     ),
     "body-too-slow": Explained("The body did not arrive in time.", SAME_KEY),
@@ -108,7 +109,10 @@ EXPLAINED: dict[str, Explained] = {
         "The customer asked to be forgotten, which is just being done. Nothing was done with the order.",
         AGAIN + " " + SAME_KEY,
     ),
-    "unavailable": Explained("The orders cannot be read for now. What was accepted goes on.", AGAIN),
+    "unavailable": Explained(
+        "What was asked for cannot be had for now; detail says why. What was accepted goes on.",
+        AGAIN + " Where there is none, waiting does not help.",
+    ),
     "overloaded": Explained("More is under way than is good for anybody. Nothing was done.", AGAIN + " " + SAME_KEY),
     "not-accepted": Explained("The log cannot be reached. Nothing was done.", AGAIN + " " + SAME_KEY),
     "outcome-unknown": Explained(

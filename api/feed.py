@@ -29,8 +29,13 @@ MOST_QUEUED = 256
 MOST_LISTENERS = 6_000
 MOST_WAITING = 500
 """Requests that wait for a change at once; each holds the place of a request under way."""
+MOST_WAITING_OF_ONE = 50
 MOST_OF_ONE = 1_000
 """Listeners of one customer: shops and marketplaces listen for many buyers under one name."""
+SHARE_OF_A_TENANT = 5
+"""A tenant's listeners are at most so many times the places that are left, so that some always are (dynamic thresholds;
+Choudhury and Hahne 1998). Alone it comes to five sixths of all, two come to 2,727 each, and nobody has to say how many
+tenants there are."""
 
 
 class Heard(NamedTuple):
@@ -48,7 +53,7 @@ class Listener:
 
     def __init__(self, feed: "Feed", about: tuple[str, ...], since: Mapping[int, int]) -> None:
         self._feed = feed
-        self._about = about
+        self.about = about
         self.since = since
         self._queue: asyncio.Queue[Heard | None] = asyncio.Queue(MOST_QUEUED)
         self.overrun = False
@@ -82,7 +87,7 @@ class Listener:
         self.close()
 
     def close(self) -> None:
-        self._feed.forget(self._about, self)
+        self._feed.forget(self)
 
 
 class Feed:
@@ -94,60 +99,68 @@ class Feed:
         self._before = before
         self._listeners: dict[tuple[str, ...], set[Listener]] = defaultdict(set)
         self._of_one: Counter[tuple[str, ...]] = Counter()
+        self._of_tenant: Counter[str] = Counter()
         self._count = 0
-        self._waiting = 0
+        self._waiting: Counter[tuple[str, ...]] = Counter()
         self._positions: dict[int, int] = {}
         self._ahead: set[str] = set()
         self._reader: asyncio.Task[None] | None = None
-        self._beginning = asyncio.Lock()
+        self._beginning: asyncio.Task[None] | None = None
 
     async def listen(self, *about: str) -> Listener:
         """A listener for (tenant, customer) or (tenant, customer, order id): it misses nothing from the return on.
 
         Raises `Overloaded`, `TooManyStreams`, and `Unavailable` when the timeline cannot be read now.
         """
-        if self._count >= MOST_LISTENERS:
-            raise Overloaded
-        if self._of_one[about[:2]] >= MOST_OF_ONE:
-            raise TooManyStreams(MOST_OF_ONE)
-        async with self._beginning:
-            if self._reader is None:
-                self._positions, self._ahead = await self._timeline.heads(), set()
-                self._reader = asyncio.create_task(self._read(), name="feed")
-            listener = Listener(self, about, dict(self._positions))
-            self._listeners[about].add(listener)
+        while self._reader is None:
+            # Whoever comes meanwhile shares one attempt, and fails with it.
+            self._beginning = self._beginning or asyncio.create_task(self._begin(), name="feed begins")
+            await asyncio.shield(self._beginning)
+        self._check_room(*about[:2])
+        listener = Listener(self, about, dict(self._positions))
+        self._listeners[about].add(listener)
         self._of_one[about[:2]] += 1
+        self._of_tenant[about[0]] += 1
         self._count += 1
         LISTENERS.set(self._count)
         return listener
 
-    def forget(self, about: tuple[str, ...], listener: Listener) -> None:
-        """Nobody listens there any more; harmless when said twice."""
+    def forget(self, listener: Listener) -> None:
+        """It listens no more; harmless when said twice."""
+        about = listener.about
         there = self._listeners.get(about, set())
         if listener not in there:
             return
         there.remove(listener)
         if not there:
             del self._listeners[about]
-        self._of_one[about[:2]] -= 1
-        if not self._of_one[about[:2]]:
-            del self._of_one[about[:2]]
+        _one_less(self._of_one, about[:2])
+        _one_less(self._of_tenant, about[0])
         self._count -= 1
         LISTENERS.set(self._count)
 
-    async def waited(self, seconds: float, change: Coroutine[Any, Any, None]) -> bool:
-        """Wait for a change, for so long at most; False at once when too many wait already."""
-        if self._waiting >= MOST_WAITING:
+    def _check_room(self, tenant: str, customer: str) -> None:
+        if self._count >= MOST_LISTENERS:
+            raise Overloaded
+        if self._of_one[tenant, customer] >= MOST_OF_ONE:
+            raise TooManyStreams("You", MOST_OF_ONE)
+        if self._of_tenant[tenant] >= SHARE_OF_A_TENANT * (MOST_LISTENERS - self._count):
+            raise TooManyStreams("Your shop", self._of_tenant[tenant])
+
+    async def waited(self, listener: Listener, seconds: float, change: Coroutine[Any, Any, None]) -> bool:
+        """Wait for a change, for so long at most; False at once when too many wait already, or too many of one."""
+        one = listener.about[:2]
+        if self._waiting.total() >= MOST_WAITING or self._waiting[one] >= MOST_WAITING_OF_ONE:
             change.close()
             return False
-        self._waiting += 1
+        self._waiting[one] += 1
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await change
             return True
         finally:
-            self._waiting -= 1
+            _one_less(self._waiting, one)
 
     def hang_up(self) -> None:
         """Let every listener go: they will come again, here or to another gateway."""
@@ -157,10 +170,17 @@ class Feed:
 
     async def close(self) -> None:
         self.hang_up()
-        if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+        for task in (self._beginning, self._reader):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _begin(self) -> None:
+        try:
+            self._positions, self._ahead = await self._timeline.heads(), set()
+            self._reader = asyncio.create_task(self._read(), name="feed")
+        finally:
+            self._beginning = None
 
     async def _read(self) -> None:
         while True:
@@ -174,10 +194,9 @@ class Feed:
                 await asyncio.sleep(AWAY_SECONDS)
             else:
                 await asyncio.sleep(0 if full else PAUSE_SECONDS)
-            async with self._beginning:
-                if not self._count:
-                    self._reader = None
-                    return
+            if not self._count:
+                self._reader = None
+                return
 
     async def _round(self) -> bool:
         """Tell what was told since the last round; whether there may be more at once."""
@@ -204,6 +223,12 @@ class Feed:
             for listener in self._listeners.get(about, ()):
                 heard = heard or Heard(told, dict(self._positions))
                 listener.tell(heard)
+
+
+def _one_less(counts: Counter[Any], of: Any) -> None:
+    counts[of] -= 1
+    if not counts[of]:
+        del counts[of]
 
 
 def _cut(found: list[Told]) -> dict[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from api.cache import Cache
 from api.customers import Customer, Customers
@@ -111,6 +111,21 @@ async def _key_if_sent(request: Request) -> str | None:
     return read_key(headers) if headers else None
 
 
+# Named in their signatures for the description: the framework would give the first line alone.
+async def _if_none_match(request: Request, if_none_match: Annotated[str | None, Header()] = None) -> str | None:
+    return _list_of(request, "if-none-match")
+
+
+async def _prefer(request: Request, prefer: Annotated[str | None, Header()] = None) -> str | None:
+    return _list_of(request, "prefer")
+
+
+def _list_of(request: Request, name: str) -> str | None:
+    """A header that is a list, whose lines are one (RFC 9110, section 5.3); None: it is not there."""
+    lines = request.headers.getlist(name)
+    return ", ".join(lines) if lines else None
+
+
 async def _takes_json(request: Request) -> None:
     kind, body = request.headers.get("content-type", "").partition(";")[0].strip().lower(), await request.body()
     if kind != "application/json" and body:
@@ -143,6 +158,8 @@ Parts = Annotated[Gateway, Depends(_gateway)]
 Traced = Annotated[Trace, Depends(_trace)]
 Key = Annotated[str, Depends(_key)]
 KeyIfSent = Annotated[str | None, Depends(_key_if_sent)]
+IfNoneMatch = Annotated[str | None, Depends(_if_none_match)]
+Prefer = Annotated[str | None, Depends(_prefer)]
 
 
 def caller_with(scope: str) -> Any:

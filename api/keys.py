@@ -56,9 +56,10 @@ class UnusableKey(ValueError):
 def read_key(found: Any) -> PublicKey:
     """One key of a JWKS. Raises `UnusableKey`."""
     kind = found.get("kty") if isinstance(found, dict) else None
-    if kind not in ALGORITHMS or "d" in found:
+    if not isinstance(kind, str) or kind not in ALGORITHMS or "d" in found:
         raise UnusableKey("only public keys (kty OKP, EC or RSA, without 'd') may be in it")
-    if found.get("use", "sig") != "sig" or "verify" not in found.get("key_ops", ("verify",)):
+    uses = found.get("key_ops", ["verify"])
+    if found.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
         raise UnusableKey("the key is not for signatures (use sig)")
     if found.get("alg", ALGORITHMS[kind][0]) not in ALGORITHMS[kind]:
         raise UnusableKey(f"a key of type {kind} may sign with {' or '.join(ALGORITHMS[kind])}")

@@ -29,6 +29,8 @@ from streams.kit.logs import logger
 REDIS_PAUSE_SECONDS = 1.0
 SHARE_WITHOUT_REDIS = 0.25
 MOST_LOCAL_BUCKETS = 20_000
+DEAREST = 10
+"""Units of the dearest request: every limit allows it now and then, however low it is."""
 
 _SECOND_US = 1_000_000
 _TAKE = """
@@ -65,6 +67,13 @@ class Limit(NamedTuple):
     name: str
     units_a_second: float
     seconds: int
+
+    @classmethod
+    def of(cls, name: str, units_a_second: float, seconds: int) -> "Limit":
+        """The same rate over more seconds, where the dearest request would otherwise never fit."""
+        if units_a_second > 0:
+            seconds = max(seconds, math.ceil(DEAREST / units_a_second))
+        return cls(name, units_a_second, seconds)
 
     @property
     def quota(self) -> int:
@@ -110,13 +119,14 @@ class Verdict(NamedTuple):
 class Limits:
     """The limits of an address, of a user and of a tenant, each in units a second.
 
-    A read costs one unit, a write five, and a token that proves nothing ten, of its address alone.
+    A read costs one unit, a write five, and a token that proves nothing ten, of its address alone. Where a rate is so
+    low that `burst_seconds` of it are less than `DEAREST`, more seconds of it may be used at once.
     """
 
     def __init__(self, url: str, *, address: float, user: float, tenant: float, burst_seconds: int) -> None:
-        self._address = Limit("address", address, burst_seconds)
-        self._user = {kind: Limit(f"user-{kind}", user, burst_seconds) for kind in Kind}
-        self._tenant = {kind: Limit(f"tenant-{kind}", tenant, burst_seconds) for kind in Kind}
+        self._address = Limit.of("address", address, burst_seconds)
+        self._user = {kind: Limit.of(f"user-{kind}", user, burst_seconds) for kind in Kind}
+        self._tenant = {kind: Limit.of(f"tenant-{kind}", tenant, burst_seconds) for kind in Kind}
         # Not sent again: a call whose answer was lost may have taken its cost.
         self._redis = client_of(url, retries=0)
         self._take = self._redis.register_script(_TAKE)
@@ -185,8 +195,8 @@ class LocalBuckets:
 
 def _stricter(buckets: Sequence[Bucket]) -> list[Bucket]:
     return [
-        each._replace(limit=each.limit._replace(units_a_second=each.limit.units_a_second * SHARE_WITHOUT_REDIS))
-        for each in buckets
+        Bucket(key, Limit.of(limit.name, limit.units_a_second * SHARE_WITHOUT_REDIS, limit.seconds))
+        for key, limit in buckets
     ]
 
 

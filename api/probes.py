@@ -48,12 +48,18 @@ class Probes:
 
 
 async def _missing(probe: Probe) -> str | None:
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await probe()
-    except TimeoutError:
+    asked = asyncio.ensure_future(probe())
+    done, _ = await asyncio.wait([asked], timeout=PROBE_SECONDS)
+    if not done:
+        # Not waited for: a client library may take long to call off what it asked.
+        asked.cancel()
+        asked.add_done_callback(_forget)
         return f"no answer within {PROBE_SECONDS:g} s"
-    except Exception as error:
-        # Whatever a client library raises here, the dependency cannot be used: that is the answer.
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return None
+    error = asked.exception()
+    # Whatever a client library raises here, the dependency cannot be used: that is the answer.
+    return None if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _forget(asked: "asyncio.Future[None]") -> None:
+    if not asked.cancelled():
+        asked.exception()

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.errors import InvalidRequest, MalformedBody, MethodNotAllowed, NoSuchRoute, Problem, Unexpected
+from api.head import STREAMS
 
 MOST_ERRORS = 20
 _IN_WORDS = {
@@ -55,7 +56,8 @@ def _not_allowed(methods: Iterable[str]) -> Problem:
 def _methods_at(path: str, routers: Sequence[APIRouter]) -> set[str]:
     """What an address takes by all its routes; the framework tells of the first alone."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    methods = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return methods | {"HEAD"} if "GET" in methods and not path.endswith(STREAMS) else methods
 
 
 def render(problem: Problem, correlation: str) -> Response:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic import TypeAdapter
 
 from api.answers import Due, Entry, Order, Price, Stock, Summary
@@ -19,6 +18,7 @@ from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER, Late, St
 from streams.kit.counting import REMEMBERED
 from streams.kit.keys import item_key
 from streams.kit.logs import logger
+from streams.kit.pool import Pool
 
 CONNECTIONS = 8
 MOST_CATCHING_UP = 3
@@ -122,32 +122,23 @@ class Timeline:
     """Stories, stock and prices. All reads raise `Unavailable` when the database does not answer in time."""
 
     def __init__(self, url: str) -> None:
-        self._pool: AsyncConnectionPool[AsyncConnection[dict[str, Any]]] = AsyncConnectionPool(
+        self._pool = Pool(
             url,
-            min_size=1,
-            max_size=CONNECTIONS,
-            timeout=WAIT_SECONDS,
-            # Given up soon and begun again by the next reader: the pool's own attempts grow ever rarer.
-            reconnect_timeout=5.0,
-            open=False,
-            name="timeline",
-            kwargs={
-                "autocommit": True,
-                "row_factory": dict_row,
-                "connect_timeout": 2,
-                "application_name": "pavane-gateway",
-                "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c default_transaction_read_only=on"
-                " -c TimeZone=UTC",
-            },
+            "pavane-gateway",
+            connections=CONNECTIONS,
+            wait_seconds=WAIT_SECONDS,
+            question_seconds=STATEMENT_SECONDS,
+            row_factory=dict_row,
+            options="-c default_transaction_read_only=on -c TimeZone=UTC",
         )
         self._catching_up = asyncio.Semaphore(MOST_CATCHING_UP)
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
-        await self._pool.open(wait=False)
+        await self._pool.open()
 
     async def close(self) -> None:
-        await self._pool.close(timeout=1.0)
+        await self._pool.close()
 
     async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
         """The order's story, if it is that customer's and was heard of."""
@@ -240,29 +231,21 @@ class Timeline:
 
     async def reachable(self) -> None:
         """Raises when the database does not answer or was not migrated."""
-        async with self._pool.connection() as connection:
-            await connection.execute("SELECT 1 FROM stories LIMIT 1")
+        await self._pool.ask(lambda connection: connection.execute("SELECT 1 FROM stories LIMIT 1"))
 
     async def _row(self, query: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
         rows = await self._rows(query, values)
         return rows[0] if rows else None
 
     async def _rows(self, query: str, values: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+        async def ask(connection: AsyncConnection[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+            return await (await connection.execute(query.encode(), values)).fetchall()
+
         try:
-            try:
-                return await self._ask(query, values)
-            except psycopg.OperationalError:
-                # A pooled connection may be dead since the database restarted: look at all of them, then once more.
-                await self._pool.check()
-                return await self._ask(query, values)
-        except (psycopg.Error, PoolTimeout) as error:
+            return await self._pool.ask(ask)
+        except psycopg.Error as error:
             logger().warning("timeline_away", error=repr(error))
             raise Unavailable("Orders, stock and prices cannot be read for now; what was accepted goes on.") from error
-
-    async def _ask(self, query: str, values: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(query.encode(), values)
-            return await cursor.fetchall()
 
 
 def _order(row: Mapping[str, Any]) -> Order:

@@ -22,6 +22,7 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.addresses import address_of
 from api.correlation import CORRELATION_HEADER, new_id
 from api.edge import ALWAYS
 from api.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, Problem, TooManyConnections
@@ -72,7 +73,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
+        self._address = address_of(self.client[0] if self.client else None, (), ())
         _HAS[self._address] += 1
         crowded = 0 < self.most_of_an_address < _HAS[self._address]
         if crowded or len(self.connections) > self.most:

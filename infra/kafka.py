@@ -17,7 +17,7 @@ from infra.errors import DataFolderForeign, ExitedEarly
 from infra.jars import kafka_class_path, locked
 from infra.java import java_command
 from infra.processes import Child
-from infra.server import HOST, Server, lean_environment
+from infra.server import HOST, Server, lean_environment, write_news
 
 LOG4J = Path(__file__).with_name("log4j2.xml")
 HEAP_MEGABYTES = 400
@@ -68,7 +68,7 @@ class Kafka(Server):
             self.folder.mkdir(parents=True, exist_ok=True)
             _format(log_folder, self.node_id, self._cluster_id)
         properties = _properties(self)
-        (self.folder / "server.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        write_news(self.folder / "server.properties", "".join(f"{key}={value}\n" for key, value in properties.items()))
 
     def launch(self) -> Child:
         return Child(

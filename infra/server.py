@@ -160,6 +160,12 @@ def first_error(error: BaseException) -> BaseException:
     return error
 
 
+def write_news(file: Path, text: str) -> None:
+    """The file has this text; it is only written where it has not, as there may be no room to write it again."""
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
+
+
 def free_ports(count: int) -> tuple[int, ...]:
     """Ports of 127.0.0.1 that nobody uses now, all different."""
     sockets = [socket.create_server((HOST, 0)) for _ in range(count)]

@@ -15,7 +15,7 @@ import redis
 from infra.errors import PlatformWithoutWheel
 from infra.platforms import this_platform, wheel_version
 from infra.processes import Child
-from infra.server import HOST, Server, lean_environment
+from infra.server import HOST, Server, lean_environment, write_news
 
 MAX_MEMORY = "256mb"
 
@@ -43,11 +43,13 @@ class Valkey(Server):
     def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "valkey.conf"
-        config.touch(mode=0o600)
-        config.write_text(
+        if not config.exists():
+            config.touch(mode=0o600)
+        write_news(
+            config,
             f"bind {HOST}\nport {self.port}\nprotected-mode yes\nrequirepass {self._password}\n"
             'dir .\nappendonly yes\nappendfsync everysec\nsave ""\n'
-            f"maxmemory {MAX_MEMORY}\nmaxmemory-policy noeviction\ndaemonize no\nloglevel notice\n"
+            f"maxmemory {MAX_MEMORY}\nmaxmemory-policy noeviction\ndaemonize no\nloglevel notice\n",
         )
 
     def launch(self) -> Child:

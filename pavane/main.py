@@ -177,7 +177,7 @@ def can_deploy(
     from pavane import console
     from pavane.deploy import report
 
-    console.run(report.can_deploy(data, service, as_, as_json=as_json), failed=report.COULD_NOT_ASK)
+    console.run(report.can_deploy(data, service, as_, as_json=as_json), failed=report.NOT_KNOWN)
 
 
 @app.command()

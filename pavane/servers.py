@@ -42,6 +42,8 @@ async def keep(server: Server, say: Say, bounds: Bounds = Bounds()) -> None:
                 await server.start()
             except InfraError as error:
                 why = str(error)
+            except OSError as error:
+                why = f"{server.name} could not be started: {error}."
         say(f"{server.name} runs again, with pid {server.pid}, at {server.address}.")
 
 

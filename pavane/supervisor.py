@@ -161,15 +161,18 @@ async def look_at_it(instance: Instance, idle_seconds: float) -> Look:
     if not instance.url:
         return Look(answered=False)
     connection = Connection(instance.url, ANSWER_SECONDS)
+    is_live = False
     try:
         live = await connection.ask("GET", "/health/live")
+        if live.status != 200:
+            return Look(True, f"hangs; its event loop has not turned: {live.body.decode(errors='replace')}")
+        is_live = True
         ready = await connection.ask("GET", "/health/ready")
     except Unreachable as error:
-        return Look(answered, f"does not answer: {error}")
+        # One that is live may wait for others before it says whether it is ready: a new start would not help.
+        return Look(True) if is_live else Look(answered, f"does not answer: {error}")
     finally:
         connection.close()
-    if live.status != 200:
-        return Look(True, f"hangs; its event loop has not turned: {live.body.decode(errors='replace')}")
     idle = json.loads(ready.body).get("idle_with_lag_seconds", 0.0)
     if idle > idle_seconds:
         return Look(True, f"has made no progress for {idle:.0f} s although there is something to hear")

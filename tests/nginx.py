@@ -3,7 +3,6 @@
 import asyncio
 import os
 import resource
-import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +12,8 @@ from tests.waiting import eventually
 
 CONFIGURATION = Path("infra/nginx/pavane.conf")
 CONNECTIONS = 1_024
+#: As the configuration says.
+MOST_OF_AN_ADDRESS = 2_000
 MAIN = """daemon off;
 {user}worker_processes 1;
 worker_rlimit_nofile {files};
@@ -29,11 +30,16 @@ http {{
 
 @asynccontextmanager
 async def nginx(
-    folder: Path, gateways: Sequence[str], listens: int, connections: int = CONNECTIONS, more: str = ""
+    folder: Path,
+    gateways: Sequence[str],
+    listens: int,
+    connections: int = CONNECTIONS,
+    more: str = "",
+    most_of_an_address: int = MOST_OF_AN_ADDRESS,
 ) -> AsyncIterator[str]:
     """Its URL, as soon as it listens on the port `listens`. `gateways`: host and port of each; `more`: lines for
     `listen.conf`."""
-    shutil.copy(CONFIGURATION, folder)
+    (folder / CONFIGURATION.name).write_text(_configured(most_of_an_address))
     (folder / "gateways.conf").write_text("".join(f"server {each};\n" for each in gateways))
     (folder / "listen.conf").write_text(f"listen 127.0.0.1:{listens};\n{more}")
     user = "user root;\n" if os.getuid() == 0 else ""
@@ -45,6 +51,13 @@ async def nginx(
     async with process(*words, environment={}):
         await eventually(lambda: (folder / "nginx.pid").exists(), 20.0, "nginx listens")
         yield f"http://127.0.0.1:{listens}"
+
+
+def _configured(most_of_an_address: int) -> str:
+    bound = "limit_conn pavane_addresses {};".format
+    given = CONFIGURATION.read_text()
+    assert bound(MOST_OF_AN_ADDRESS) in given
+    return given.replace(bound(MOST_OF_AN_ADDRESS), bound(most_of_an_address))
 
 
 @asynccontextmanager

@@ -20,9 +20,9 @@ async def live() -> Response:
     return answer(Health(status="live", missing={}))
 
 
-@router.get("/health/ready", response_model=Health)
+@router.get("/health/ready", response_model=Health, responses={503: {"model": Health, "description": "Unready."}})
 async def ready(parts: Parts) -> Response:
-    """Whether orders can be taken and shown. `degraded`: they can, though something is missing."""
+    """Whether orders can be taken and shown; `503` when not. `degraded`: they can, though something is missing."""
     health = await parts.probes.health()
     return answer(health, 503 if health.status == "unready" else 200)
 

@@ -67,7 +67,8 @@ async def set_price(
 ) -> Response:
     """From now on one costs this. Needs no `Idempotency-Key`, as setting a price twice changes nothing.
 
-    With one, a late retry does not undo what was set meanwhile: the first answer is given again.
+    With one, a late retry does not undo what was set meanwhile, for a day: the first answer is given again. After that,
+    and while kept answers cannot be read, it sets the price anew.
     """
     request_id = new_id() if key is None else price_id(caller.tenant, sku, key)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 import msgspec
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api import answers
@@ -18,7 +18,7 @@ from api.due import is_over
 from api.errors import NoSuchOrder, Overloaded, TooManyStreams
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.feed import Listener
-from api.gateway import TAKES_JSON, Gateway, Key, Parts, Traced, customer_with
+from api.gateway import TAKES_JSON, Gateway, IfNoneMatch, Key, Parts, Prefer, Traced, customer_with
 from api.idempotency import Answer, claim, name_of
 from streams.kit.keys import is_uuid
 
@@ -76,8 +76,8 @@ async def order_story(
     caller: Reader,
     order_id: str,
     parts: Parts,
-    if_none_match: Annotated[str | None, Header()] = None,
-    prefer: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch,
+    prefer: Prefer,
 ) -> Response:
     """How the order stands, its story so far, and what is due next, from whom.
 
@@ -92,7 +92,7 @@ async def order_story(
         known = if_none_match is None or matches(if_none_match, etag_of(_written(order)))
         waited = listener is not None
         if listener is not None and known and not is_over([entry.fact for entry in order.story]):
-            waited = await parts.feed.waited(wait, _changes(order, listener, caller, parts))
+            waited = await parts.feed.waited(listener, wait, _changes(order, listener, caller, parts))
             order = await own_order(order_id, caller, parts)
     return _shown(order, if_none_match, {"Preference-Applied": f"wait={wait}"} if waited else None)
 

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Runs once, in the empty PostgreSQL: one role and one database a service, and nobody in another's.
+# Runs once, in the empty PostgreSQL: one role and one database a service, each with a password of its own, and nobody in
+# another's.
 set -eu
 for name in orders inventory billing shipping timeline keys world registry; do
-    psql --username "$POSTGRES_USER" --set=ON_ERROR_STOP=1 --set=name="$name" --set=password="$PAVANE_PASSWORD" <<'SQL'
+    eval "password=\$PAVANE_$(echo "$name" | tr a-z A-Z)_PASSWORD"
+    psql --username "$POSTGRES_USER" --set=ON_ERROR_STOP=1 --set=name="$name" --set=password="$password" <<'SQL'
 CREATE ROLE :"name" LOGIN PASSWORD :'password';
 CREATE DATABASE :"name" OWNER :"name";
 REVOKE ALL ON DATABASE :"name" FROM PUBLIC;

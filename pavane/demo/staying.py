@@ -12,6 +12,7 @@ from pavane.servers import keep_all
 
 DEFAULT_DATA = Path(".data")
 TRIED = "billing"
+TOKEN, OPERATOR_TOKEN = "token", "operator-token"
 
 
 async def stay(platform: Platform, lines: Lines, order: Order | None) -> None:
@@ -23,7 +24,7 @@ async def stay(platform: Platform, lines: Lines, order: Order | None) -> None:
 
 
 def tell(platform: Platform, lines: Lines, order: Order | None) -> None:
-    """Addresses, a token, and three commands."""
+    """Addresses, tokens, and three commands."""
     addresses, data = platform.stack.addresses, shown(platform.stack.data.path)
     lines.heading("Everything stays up until Ctrl-C")
     lines.done("gateway", platform.gateway_url)
@@ -33,14 +34,16 @@ def tell(platform: Platform, lines: Lines, order: Order | None) -> None:
     lines.done("logs", str(data / "logs"))
     customer = order.customer if order else "00001"
     token = platform.issuer.token(TENANT, customer)
-    token_file = platform.stack.data.path / "token"
-    token_file.touch(mode=0o600)
-    token_file.write_text(token)
-    lines.say(f"\n  A bearer token of customer {customer} (also in {data / 'token'}):")
+    for name, kept in ((TOKEN, token), (OPERATOR_TOKEN, platform.issuer.operator_token(TENANT))):
+        file = platform.stack.data.path / name
+        file.touch(mode=0o600)
+        file.write_text(kept)
+    also = f"also in {data / TOKEN}; an operator's is in {OPERATOR_TOKEN}"
+    lines.say(f"\n  A bearer token of customer {customer} ({also}):")
     lines.say(f"  {token}")
     lines.heading("Worth trying in another terminal")
     if order is not None:
-        bearer = f'"Authorization: Bearer $(cat {data / "token"})"'
+        bearer = f'"Authorization: Bearer $(cat {data / TOKEN})"'
         lines.say(f"  curl -s -H {bearer} {platform.gateway_url}/v1/orders/{order.id} | python3 -m json.tool")
     lines.say(f"  {pavane(platform)} audit")
     lines.say(f"  kill -9 {platform.children[TRIED][-1].pid}    # {TRIED}; and see here how it is started again")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from contracts.compatibility import why_unreadable
 from contracts.finding import Finding
+from pavane.instance import GATEWAY
 from streams.kit.announcing import ANNOUNCE_SECONDS, Announcement, AvroSchema
 from streams.kit.lane import REQUESTS
 
@@ -49,6 +50,7 @@ class Live(NamedTuple):
     that it says and that the registry does not have so. `silent`: services that run a version which announces nothing.
     `columns`: of each table of its database, and whether a row needs a value for it. `in_flight`: orders not ended.
     `remade`: services of which no version is known since their database was made again, and when that was.
+    `left_out`: records that it would meet, and that were too many to look at.
     """
 
     running: Mapping[str, Sequence[Running]]
@@ -59,6 +61,7 @@ class Live(NamedTuple):
     columns: Mapping[str, Mapping[str, bool]]
     in_flight: int
     remade: Mapping[str, datetime] = {}
+    left_out: int = 0
 
     def others(self, service: str) -> Iterator[Running]:
         """The versions of all other services."""
@@ -70,15 +73,20 @@ class Live(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """`reasons` against it: none, and it may be deployed. `notes`: what to know or to do besides."""
+    """`reasons` against it, and what is `unknown`: neither, and it may be deployed. `notes`: what to know or to do
+    besides."""
 
     candidate: Announcement
     reasons: tuple[Finding, ...]
+    unknown: tuple[Finding, ...]
     notes: tuple[str, ...]
 
     @property
-    def may(self) -> bool:
-        return not self.reasons
+    def may(self) -> bool | None:
+        """None: nothing speaks against it, but not everything could be judged."""
+        if self.reasons:
+            return False
+        return None if self.unknown else True
 
 
 def judge(candidate: Announcement, live: Live) -> Answer:
@@ -93,7 +101,7 @@ def judge(candidate: Announcement, live: Live) -> Answer:
         *_no_longer_heard(candidate, live),
         *_not_remembered(candidate, live),
     )
-    return Answer(candidate, reasons, tuple(_notes(candidate, live)))
+    return Answer(candidate, reasons, tuple(_unknown(candidate, live)), tuple(_notes(candidate, live)))
 
 
 # -- reasons against it ------------------------------------------------------------------------------------------------
@@ -202,6 +210,16 @@ def _not_remembered(candidate: Announcement, live: Live) -> Iterator[Finding]:
             yield Finding(candidate.service, what, "Give the column a default in the database first.")
 
 
+# -- what nobody can say -----------------------------------------------------------------------------------------------
+
+
+def _unknown(candidate: Announcement, live: Live) -> Iterator[Finding]:
+    if live.left_out:
+        what = f"of the records that it would meet, {live.left_out:,} were too many to look at."
+        remedy = "Ask again when fewer are unread. Nothing in the registry speaks against it, whatever those are."
+        yield Finding(candidate.service, what, remedy)
+
+
 # -- what to know besides ----------------------------------------------------------------------------------------------
 
 
@@ -225,6 +243,12 @@ def _notes(candidate: Announcement, live: Live) -> Iterator[str]:
         declared = (candidate.says, candidate.hears, candidate.remembers)
         if any((mine.said.says, mine.said.hears, mine.said.remembers) == declared for mine in own):
             yield "It declares what runs now, with other code: what it would decide otherwise is not asked here."
+    asks_nothing = not live.running.get(GATEWAY, (True,)) and GATEWAY not in live.remade
+    if asks_nothing and candidate.service != GATEWAY and any(live.running.values()):
+        yield (
+            "No gateway ever said what it asks: if one runs, it is of a version that does not announce itself, and was "
+            "not judged by. Go by 'pavane schemas check'."
+        )
     for name, running in sorted(live.running.items()):
         for each in running:
             if not each.is_live and name != candidate.service:

@@ -35,14 +35,7 @@ MADE_AGAIN: LiteralString = "SELECT max(ended_at) FROM operations WHERE what = %
 IN_FLIGHT: LiteralString = "SELECT count(*) FROM orders WHERE status = 'placed'"
 
 
-class Found(NamedTuple):
-    """What is live, and how many unread records were too many to look at."""
-
-    live: Live
-    left_out: int
-
-
-async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Found:
+async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live:
     """Ask for everything that the candidate is judged by. Raises `NotAsked` when something does not answer."""
     lanes = await lanes_of(reach, ())
     ran = {name: await _announced(reach, name) for name in (*reach.databases, GATEWAY)}
@@ -53,7 +46,7 @@ async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Foun
     async with reach.database("orders", reading=True) as connection:
         in_flight = (await (await connection.execute(IN_FLIGHT)).fetchall())[0][0]
     asked = await asyncio.to_thread(_ask_registry, registry_url, candidate, met)
-    live = Live(
+    return Live(
         running={name: _those_that_count(versions) for name, versions in ran.items()},
         silent=frozenset(lane.service for lane in lanes if not ran[lane.service]),
         registry=asked.known,
@@ -62,8 +55,8 @@ async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Foun
         columns=columns,
         in_flight=in_flight,
         remade={name: at for name in ran if not ran[name] and (at := await _made_again(reach, name)) is not None},
+        left_out=met.left_out,
     )
-    return Found(live, met.left_out)
 
 
 def home(service: str) -> str:

@@ -1,4 +1,4 @@
-"""The answer for people and for scripts. Exit code 0: yes; 1: no; 2: it could not be asked."""
+"""The answer for people and for scripts. Exit code 0: yes; 1: no; 2: not known, or it could not be asked."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,13 +13,19 @@ from infra.addresses import REGISTRY
 from pavane.deploy.candidate import candidate
 from pavane.deploy.judging import Answer, Live, Met, judge
 from pavane.deploy.live import look
-from pavane.deploy.meeting import MOST_LOOKED_AT, UNREAD
+from pavane.deploy.meeting import UNREAD
 from pavane.lines import a_console
 from pavane.operators.reach import Reach
 from pavane.operators.words import age, count, plain
 from pavane.running import environment_of
 
-YES, NO, COULD_NOT_ASK = 0, 1, 2
+YES, NO, NOT_KNOWN = 0, 1, 2
+CODES = {True: YES, False: NO, None: NOT_KNOWN}
+VERDICTS = {
+    True: "Yes: {} may run now.",
+    False: "No: {} must not run now.",
+    None: "Not known: nothing speaks against {}, but not everything could be judged.",
+}
 
 
 async def can_deploy(data: Path, service: str, as_: str, *, as_json: bool) -> int:
@@ -27,26 +33,23 @@ async def can_deploy(data: Path, service: str, as_: str, *, as_json: bool) -> in
     reach = Reach.at(data)
     url = environment_of(data).get(REGISTRY, "")
     asked = await candidate(reach, service, as_)
-    live, left_out = await look(reach, url, asked)
+    live = await look(reach, url, asked)
     answer = judge(asked, live)
-    if left_out:
-        more = f"Of the records it would meet, {MOST_LOOKED_AT:,} were looked at, and {left_out:,} were not."
-        answer = answer._replace(notes=(*answer.notes, more))
     if as_json:
         typer.echo(msgspec.json.encode(document(answer, live)).decode())
     else:
         console = a_console()
         for line in lines(answer, live, datetime.now(UTC)):
             console.print(Text(line), soft_wrap=True)
-    return YES if answer.may else NO
+    return CODES[answer.may]
 
 
 def lines(answer: Answer, live: Live, now: datetime) -> Iterator[str]:
     """The answer, what speaks against it, and what it was judged by."""
     asked = answer.candidate
-    verdict = "Yes: {} may run now." if answer.may else "No: {} must not run now."
-    yield verdict.format(f"{asked.service} {asked.version}")
+    yield VERDICTS[answer.may].format(f"{asked.service} {asked.version}")
     yield from (f"  ! {plain(str(reason))}" for reason in answer.reasons)
+    yield from (f"  ? {plain(str(each))}" for each in answer.unknown)
     yield from (f"  - {plain(note)}" for note in answer.notes)
     yield ""
     yield "Judged by:"
@@ -75,6 +78,7 @@ def document(answer: Answer, live: Live) -> dict[str, Any]:
         "version": answer.candidate.version,
         "can_deploy": answer.may,
         "reasons": [reason._asdict() for reason in answer.reasons],
+        "unknown": [each._asdict() for each in answer.unknown],
         "notes": answer.notes,
         "running": {
             name: [{"version": each.said.version, "last_at": each.last_at, "is_live": each.is_live} for each in running]

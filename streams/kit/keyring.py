@@ -8,15 +8,16 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import psycopg
 from msgspec import Meta
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg.rows import tuple_row
 
 from streams.kit.errors import PavaneError, Then
 from streams.kit.keystore import Connection, KeyStore, Person
 from streams.kit.masters import Masters, NoSuchMaster
+from streams.kit.pool import Pool
 from streams.kit.protection import DataKey
 from streams.kit.settings import Settings
 from streams.kit.together import Together
@@ -71,7 +72,7 @@ class Keyring:
     """`Keys` of the database that the settings name. It may be away and come later."""
 
     def __init__(
-        self, pool: AsyncConnectionPool[Connection], store: KeyStore, now: Callable[[], float] = time.monotonic
+        self, pool: Pool[tuple[Any, ...]], store: KeyStore, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool = pool
         self._store = store
@@ -84,21 +85,13 @@ class Keyring:
     @classmethod
     def on(cls, settings: KeySettings) -> "Keyring":
         """Not connected yet. Raises `WrongSetting`."""
-        pool = AsyncConnectionPool[Connection](
+        pool = Pool(
             settings.database_keys,
-            min_size=1,
-            max_size=CONNECTIONS,
-            timeout=WAIT_SECONDS,
-            # Given up soon and begun again by the next reader: the pool's own attempts grow ever rarer.
-            reconnect_timeout=5.0,
-            open=False,
-            name="keys",
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": 2,
-                "application_name": "pavane-keys",
-                "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
-            },
+            "pavane-keys",
+            connections=CONNECTIONS,
+            wait_seconds=WAIT_SECONDS,
+            question_seconds=STATEMENT_SECONDS,
+            row_factory=tuple_row,
         )
         return cls(pool, KeyStore(Masters.read(settings.master_keys)))
 
@@ -115,10 +108,10 @@ class Keyring:
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
-        await self._pool.open(wait=False)
+        await self._pool.open()
 
     async def close(self) -> None:
-        await self._pool.close(timeout=1.0)
+        await self._pool.close()
 
     async def of(self, persons: Collection[Person]) -> dict[Person, DataKey]:
         found, missing = self._persons.known(persons)
@@ -178,20 +171,11 @@ class Keyring:
     async def _asked(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         """Ask the store something that may be asked twice. Raises `KeysAway`."""
         try:
-            try:
-                return await self._once(question)
-            except psycopg.OperationalError:
-                # A pooled connection may be dead since the database restarted: look at all of them, then once more.
-                await self._pool.check()
-                return await self._once(question)
-        except (psycopg.Error, PoolTimeout) as error:
+            return await self._pool.ask(question)
+        except psycopg.Error as error:
             raise KeysAway(f"the database of keys (PAVANE_DATABASE_KEYS) does not answer: {error}") from error
         except NoSuchMaster as error:
             raise MasterAway(str(error)) from error
-
-    async def _once(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._pool.connection() as connection:
-            return await question(connection)
 
 
 def _late() -> KeysAway:

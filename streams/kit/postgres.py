@@ -7,9 +7,7 @@ that were made while a table was small would stay.
 
 import asyncio
 import contextlib
-import os
 import re
-import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,8 +25,8 @@ from streams.kit.events import State
 from streams.kit.faultpoints import awaited, reached
 from streams.kit.lane import Draft, Holding
 from streams.kit.log import Record, ToSay
-from streams.kit.logs import logger
 from streams.kit.parking import LONGEST_RETRY_AFTER_SECONDS, LONGEST_RETRY_SECONDS, Parked
+from streams.kit.pool import KEEPALIVES, hang_up
 from streams.kit.rows import Changes, Wanted
 from streams.kit.statements import everything, select
 from streams.kit.store import BatchRefused, DatabaseAway, DatabaseLost, Deadlocked, Found, Move
@@ -48,13 +46,6 @@ CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 30
 ANSWER_LATE_SECONDS = 5.0
 """So much longer than the server itself allows a transaction is its answer waited for."""
-KEEPALIVES: dict[str, Any] = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 11_000,
-}
-"""A server that vanished without a word is noticed within about ten seconds."""
 
 
 class PostgresStore:
@@ -209,11 +200,11 @@ class PostgresStore:
                     application_name="pavane-worker",
                 )
             # A server that stands still keeps the connection alive, and none of its own timeouts.
-            hang_up = asyncio.get_running_loop().call_later(self._patience_seconds, _hang_up, self._connection)
+            overdue = asyncio.get_running_loop().call_later(self._patience_seconds, hang_up, self._connection)
             try:
                 yield self._connection
             finally:
-                hang_up.cancel()
+                overdue.cancel()
         except psycopg.Error as error:
             if error.sqlstate == STALE_EPOCH:
                 raise StaleEpoch(frozenset(map(int, (error.diag.message_detail or "").split(",")))) from None
@@ -228,13 +219,6 @@ class PostgresStore:
             if found := _NO_DATABASE.search(str(error)):
                 raise DatabaseLost(self._service, found[0]) from error
             raise DatabaseAway(f"the database does not answer: {str(error).strip()}") from error
-
-
-def _hang_up(connection: AsyncConnection[tuple[Any, ...]]) -> None:
-    """End the connection under whoever waits for an answer: to it, the server has gone."""
-    logger().warning("database_hung_up", reason="its answer is overdue")
-    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
 
 
 class PostgresTransaction:

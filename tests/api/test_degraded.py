@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +15,12 @@ import psycopg
 import pytest
 
 from api.app import build
+from api.probes import PROBE_SECONDS
 from api.settings import GatewaySettings
 from infra.addresses import KAFKA, REDIS
 from tests.api.conftest import as_customer, as_operator, eventually, new_key, order, serving
 from tests.api.stories import Teller, new_order
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import BOTH, QUESTIONS, Proxy
 
 PAGE = Path("docs/operations.md")
 TIMELINE, KEYS = "PAVANE_DATABASE_TIMELINE", "PAVANE_DATABASE_KEYS"
@@ -83,7 +85,7 @@ def in_the_table() -> dict[str, dict[str, str]]:
 
 
 @asynccontextmanager
-async def door(environment: dict[str, str], part: str) -> AsyncIterator[Door]:
+async def door(environment: dict[str, str], variables: Sequence[str]) -> AsyncIterator[Door]:
     customer = f"c-{uuid4().hex[:8]}"
     teller, order_id = Teller(environment, customer), new_order()
     await teller.tell(order_id, "OrderPlaced")
@@ -94,7 +96,7 @@ async def door(environment: dict[str, str], part: str) -> AsyncIterator[Door]:
             await database.execute("INSERT INTO tags VALUES (%s, 5, 'EUR')", (f"shop/{sku}",))
     async with AsyncExitStack() as open_:
         proxies, through = [], dict(environment)
-        for variable in PARTS[part]:
+        for variable in variables:
             upstream = urlsplit(environment[variable] if variable != KAFKA else f"//{environment[variable]}")
             assert upstream.hostname is not None
             assert upstream.port is not None
@@ -124,7 +126,7 @@ async def test_what_the_table_says_works_without_a_part_does(
     monkeypatch.setattr("api.deep.PATIENCE_SECONDS", 1.0)
     said = in_the_table()[part]
     assert said.keys() >= set(ROUTES), "every route is in the table"
-    async with door(environment, part) as found:
+    async with door(environment, PARTS[part]) as found:
         assert (await found.ask("stock or a price, shown lately")).json()["available"] == 5
         for proxy in found.proxies:
             proxy.cut()
@@ -144,6 +146,31 @@ async def test_what_the_table_says_works_without_a_part_does(
         await eventually(lambda: is_ready(found), 30)
         placed = await asyncio.gather(*(found.ask("place an order") for _ in range(3)))
         assert [answer.status_code for answer in placed] == [202] * 3
+
+
+READERS = 40
+SECONDS = 8.0
+"""For all readers: a place is waited for, then an answer that is late."""
+
+
+async def test_a_timeline_that_says_nothing_is_told_within_seconds_and_orders_are_taken(
+    environment: dict[str, str],
+) -> None:
+    async with door(environment, [TIMELINE]) as found:
+        [proxy] = found.proxies
+        proxy.stall(*BOTH)
+        async with asyncio.timeout(SECONDS):
+            answers = await asyncio.gather(*(found.ask("one's own orders") for _ in range(READERS)))
+        assert {answer.status_code for answer in answers} == {503}
+        assert proxy.held[QUESTIONS], "it was asked, and said nothing"
+        assert (await found.ask("place an order")).status_code == 202
+        began = time.monotonic()
+        health = await found.ask("/health/ready")
+        assert (health.status_code, list(health.json()["missing"])) == (503, ["timeline"])
+        assert time.monotonic() - began < PROBE_SECONDS + 1.0
+        proxy.let_through()
+        await eventually(lambda: is_ready(found), 30)
+        assert (await found.ask("one's own orders")).status_code == 200
 
 
 async def is_503(found: Door) -> bool:

@@ -127,6 +127,18 @@ async def test_a_body_that_is_not_said_to_be_json_is_refused(door: Door):
     assert not door.log.requests
 
 
+def test_a_gateway_that_is_not_ready_is_described():
+    responses = NOW["paths"]["/health/ready"]["get"]["responses"]
+
+    assert responses["503"]["content"] == responses["200"]["content"]
+
+
+def test_who_is_just_being_forgotten_is_told_the_same_in_words_and_in_the_header():
+    problem = examples.of_problem(errors.BeingForgotten)
+
+    assert ("half a minute" in problem.detail, problem.headers["Retry-After"]) == (True, "30")
+
+
 def test_problems_that_pass_say_when_to_ask_again():
     for kind in types():
         retry = examples.of_problem(kind).headers.get("Retry-After")

@@ -13,11 +13,12 @@ import pytest
 from starlette.responses import Response
 
 from api import edge
+from api.answers import Order
 from api.app import application
 from api.correlation import traceparent_of
 from api.desk import Desk
 from api.versions import Deprecated
-from tests.api.conftest import Door, as_customer, as_operator, order, serving
+from tests.api.conftest import NOWHERE, Door, as_customer, as_operator, order, serving
 
 MEBIBYTE = 1024 * 1024
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -142,6 +143,41 @@ def test_a_trace_is_taken_by_the_standard(given: list[str], goes_on: str | None)
     assert traceparent_of(headers) == (goes_on.encode() if goes_on else None)
 
 
+REDRIVE = "/v1/dead-letters/billing/0/12/redrive"
+
+
+async def redriven(door: Door, desk: str) -> httpx.Response:
+    app = application(replace(door.app._app._app.state.gateway, desk=Desk(desk)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        answer = await http.post(REDRIVE, json={"why": "it is mended"}, headers=as_operator())
+    await app._app._app.state.gateway.desk.close()
+    return answer
+
+
+async def test_who_had_something_tried_again_is_told_that_it_may_be_under_way_when_the_desk_was_asked(door: Door):
+    asked: list[bytes] = []
+
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        writer.close()
+
+    async with await asyncio.start_server(breaks_off, "127.0.0.1", 0) as server:
+        heard = await redriven(door, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    unheard = await redriven(door, f"http://{NOWHERE}")
+
+    assert asked == [f"POST {REDRIVE} HTTP/1.1\r\n".encode()]
+    assert "it may be trying it. GET /v1/dead-letters/billing/0/12 tells" in heard.json()["detail"]
+    assert "What waits goes on waiting" in unheard.json()["detail"]
+    assert all((answer.status_code, answer.headers["retry-after"]) == (503, "2") for answer in (heard, unheard))
+
+
+async def test_where_there_is_no_desk_nobody_is_told_to_ask_again(door: Door):
+    answer = await redriven(door, "")
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert "retry-after" not in answer.headers
+
+
 @pytest.mark.parametrize("given", [TRACEPARENT, "00-\u00e9", f"ff-{IDS}-01", None])
 async def test_a_desk_is_told_the_trace_only_if_it_is_one(door: Door, given: str | None):
     asked: list[dict[bytes, bytes]] = []
@@ -190,7 +226,7 @@ async def test_addresses_and_methods_that_are_not_there_are_problems_too(door: D
 
     assert (nowhere.status_code, nowhere.json()["type"]) == (404, "/problems/no-such-route")
     assert (wrong_method.status_code, wrong_method.json()["type"]) == (405, "/problems/method-not-allowed")
-    assert wrong_method.headers["allow"] == "GET"
+    assert wrong_method.headers["allow"] == "GET, HEAD"
 
 
 async def test_too_many_at_once_are_turned_away_but_health_still_answers(door: Door, monkeypatch: pytest.MonkeyPatch):
@@ -297,9 +333,37 @@ async def test_a_route_that_will_go_says_since_when_until_when_and_what_comes_in
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/v1/orders", "GET, POST"), ("/v1/prices/lamp", "GET, PUT"), ("/v1/orders/x/events", "GET")]
+    ("path", "allowed"),
+    [("/v1/orders", "GET, HEAD, POST"), ("/v1/prices/lamp", "GET, HEAD, PUT"), ("/v1/orders/x/events", "GET")],
 )
 async def test_a_method_that_is_not_taken_is_answered_by_all_that_are(door: Door, path: str, allowed: str):
     answer = await door.http.request("OPTIONS", path, headers=as_customer())
 
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+ORDER_ID = "865cbcd3-3329-5abb-b90c-492e7db727ba"
+
+
+@pytest.mark.parametrize(
+    "path", [f"/v1/orders/{ORDER_ID}", "/v1/orders", "/v1/orders/none", "/v1/stock/lamp", "/health/live", "/metrics"]
+)
+async def test_head_is_answered_as_get_without_the_content(door: Door, path: str):
+    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    door.timeline.orders[ORDER_ID, "shop", customer] = Order(order_id=ORDER_ID, status="placed", stage="placed")
+    async with serving(door.app) as address, httpx.AsyncClient(base_url=address) as http:
+        # Twice on one connection: nothing is left on it that would be taken for the next answer.
+        heads = [await http.head(path, headers=as_customer()) for _ in range(2)]
+        answer = await http.get(path, headers=as_customer())
+
+    passing = dict.fromkeys(("date", "x-correlation-id", "content-length"))
+    for head in heads:
+        assert (head.status_code, head.content) == (answer.status_code, b"")
+        assert {**head.headers, **passing} == {**answer.headers, **passing}
+
+
+async def test_head_is_refused_where_get_has_no_end_and_where_there_is_none(door: Door):
+    for path, allowed in ((f"/v1/orders/{ORDER_ID}/events", "GET"), (f"/v1/orders/{ORDER_ID}/cancellation", "POST")):
+        answer = await door.http.head(path, headers=as_customer())
+
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

@@ -60,6 +60,22 @@ async def test_an_order_that_has_not_changed_is_not_sent_again(shop: httpx.Async
     assert changed[-1].headers["cache-control"] == "private, no-cache"
 
 
+async def test_a_header_in_several_lines_is_one_list(door: Door):
+    order_id = new_order()
+    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
+    mine = list(as_customer().items())
+    first = await door.http.get(f"/v1/orders/{order_id}", headers=mine)
+
+    lines = [("If-None-Match", '"another"'), ("If-None-Match", first.headers["etag"])]
+    same = await door.http.get(f"/v1/orders/{order_id}", headers=[*mine, *lines])
+    wish = [("Prefer", "respond-async"), ("Prefer", "wait=1")]
+    waited = await door.http.get(f"/v1/orders/{order_id}", headers=[*mine, *wish])
+
+    assert (same.status_code, same.content) == (304, b"")
+    assert waited.headers["preference-applied"] == "wait=1"
+
+
 async def test_an_answer_waits_for_a_change_and_comes_with_it(shop: httpx.AsyncClient, teller: Teller):
     order_id = new_order()
     await teller.tell(order_id, "OrderPlaced")
@@ -129,6 +145,26 @@ async def test_when_too_many_wait_the_answer_comes_at_once_and_says_so(door: Doo
 
     assert answer.status_code == 200
     assert "preference-applied" not in answer.headers
+
+
+async def test_one_customer_does_not_wait_in_all_places(door: Door, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.feed.MOST_WAITING_OF_ONE", 2)
+    feed = door.app._app._app.state.gateway.feed
+    ended = asyncio.Event()
+
+    async def change() -> None:
+        await ended.wait()
+
+    mine, others = await feed.listen("shop", "c7"), await feed.listen("shop", "c8")
+    waiting = [asyncio.create_task(feed.waited(mine, 20, change())) for _ in range(2)]
+    await eventually(lambda: feed._waiting.total() == 2)
+
+    assert await feed.waited(mine, 20, change()) is False
+    waiting.append(asyncio.create_task(feed.waited(others, 20, change())))
+    await eventually(lambda: feed._waiting.total() == 3)
+    ended.set()
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert not feed._waiting
 
 
 async def test_orders_are_listed_newest_first_page_by_page_each_once_though_others_are_placed_meanwhile(

@@ -18,9 +18,9 @@ from api.addresses import address_of, networks
 from api.app import application
 from api.customers import Customers
 from api.gateway import Gateway
-from api.guard import cost_of
+from api.guard import COSTLY_READS, READ_COST, REFUSED_COST, WRITE_COST, cost_of
 from api.idempotency import Idempotency
-from api.limits import Bucket, Kind, Limit, Limits, LocalBuckets, Standing, Verdict
+from api.limits import DEAREST, Bucket, Kind, Limit, Limits, LocalBuckets, Standing, Verdict
 from api.tokens import SHOPPER, Caller, Verifier, public_jwks
 from streams.kit.errors import WrongSetting
 from streams.kit.language import Language
@@ -181,11 +181,35 @@ async def test_without_redis_the_limits_that_are_told_are_those_that_count():
 
 
 async def test_users_do_not_share_a_bucket_but_their_tenant_and_reading_leaves_writing_alone():
-    away = limits(user=8, tenant=12)
+    away = limits(user=80, tenant=120)
 
-    assert await allowed(away, 20, ADA) == 8
-    assert await allowed(away, 20, BOB) == 4
-    assert await allowed(away, 20, ADA, Kind.WRITE) == 2
+    assert await allowed(away, 100, ADA) == 80
+    assert await allowed(away, 100, BOB) == 40
+    assert await allowed(away, 100, ADA, Kind.WRITE) == 20
+
+
+@pytest.mark.parametrize("units", [0.001, 0.1, 1, 3])
+@pytest.mark.parametrize("burst_seconds", [1, 5])
+async def test_however_low_a_limit_is_the_dearest_request_is_allowed_now_and_then(units: float, burst_seconds: int):
+    """Also at the quarter of it that writes have while Redis is away."""
+    low = Limits(f"redis://{NOWHERE}", address=units, user=units, tenant=units, burst_seconds=burst_seconds)
+    now = 0.0
+    low._local = LocalBuckets(clock=lambda: now)
+
+    for kind, cost in ((Kind.READ, DEAREST), (Kind.WRITE, WRITE_COST)):
+        now += 1e9
+        assert (await low.take("192.0.2.1", ADA, kind, cost)).retry_after_seconds == 0
+        while True:
+            wait = (await low.take("192.0.2.1", ADA, kind, cost)).retry_after_seconds
+            if wait:
+                break
+        now += wait
+        assert (await low.take("192.0.2.1", ADA, kind, cost)).retry_after_seconds == 0
+    await low.close()
+
+
+def test_no_request_costs_more_than_every_limit_allows():
+    assert max(READ_COST, WRITE_COST, REFUSED_COST, *COSTLY_READS.values()) == DEAREST
 
 
 # -- at the door -----------------------------------------------------------------------------------------------------
@@ -270,13 +294,13 @@ async def test_who_is_not_known_is_told_how_the_limit_of_the_address_stands(narr
 
 
 async def test_what_is_for_everybody_costs_its_address_and_health_costs_nothing(narrow: Any):
-    http, _ = narrow(address=4)
-    paths = ["/docs", "/openapi.json", "/metrics", "/problems/forbidden", "/docs", "/nowhere", "/health/live"]
+    http, _ = narrow(address=12)
+    paths = ["/docs", "/openapi.json", "/metrics", "/problems/forbidden"] * 3
 
-    answers = [await http.get(path) for path in (*paths, "/health/ready")]
+    answers = [await http.get(path) for path in (*paths, "/docs", "/nowhere", "/health/live", "/health/ready")]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429, 429, 200, 200]
-    assert answers[0].headers["ratelimit"].startswith('"address";r=3;')
+    assert [answer.status_code for answer in answers] == [200] * 12 + [429, 429, 200, 200]
+    assert answers[0].headers["ratelimit"].startswith('"address";r=11;')
 
 
 async def test_an_address_is_not_forged_by_a_header(narrow: Any):

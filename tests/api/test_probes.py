@@ -28,6 +28,24 @@ async def test_a_part_that_does_not_answer_is_missing_and_the_others_are_not(mon
     assert (health.status, health.missing.keys()) == ("unready", {"timeline", "redis"})
 
 
+async def test_a_part_that_takes_long_to_be_called_off_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.05)
+    ends, called_off = asyncio.Event(), asyncio.Event()
+
+    async def lingers() -> None:
+        try:
+            await hangs()
+        finally:
+            called_off.set()
+            await ends.wait()
+
+    health = await asyncio.wait_for(Probes({"timeline": lingers}).health(), 5)
+
+    assert health.missing.keys() == {"timeline"}
+    await called_off.wait()
+    ends.set()
+
+
 async def test_parts_are_asked_at_once_so_that_one_does_not_use_up_the_time_of_another():
     both = asyncio.Barrier(2)
 

@@ -10,10 +10,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
 from tests.api.conftest import as_customer, eventually, new_key, order
+from tests.faults.proxy import BOTH, QUESTIONS, Proxy
+from tests.waiting import eventually as wait_until
 
 MOST_MEMORY_KIB = 150 * 1024
 #: A gateway for tests that are not about Redis: on a busy machine it may take longer than a gateway waits, which then
@@ -96,6 +99,28 @@ async def test_a_gateway_that_ends_lets_its_streams_end_first(environment: dict[
 
     assert (rest, status) == ([], 0)
     assert "Cancel" not in said
+
+
+async def test_a_gateway_whose_database_says_nothing_ends_when_asked(environment: dict[str, str]):
+    timeline = urlsplit(environment["PAVANE_DATABASE_TIMELINE"])
+    assert timeline.hostname is not None and timeline.port is not None
+    async with Proxy(timeline.hostname, timeline.port) as proxy:
+        here = timeline._replace(netloc=f"{timeline.username}:{timeline.password}@{proxy.host}:{proxy.port}").geturl()
+        async with (
+            started({**environment, "PAVANE_DATABASE_TIMELINE": here}) as process,
+            httpx.AsyncClient(base_url=await address_of(process), timeout=20) as http,
+        ):
+            await eventually(lambda: is_ready(http))
+            async with http.stream("GET", "/v1/orders/events", headers=as_customer("streaming")) as stream:
+                await anext(stream.aiter_raw())
+                proxy.stall(*BOTH)
+                asking = asyncio.create_task(http.get("/v1/orders", headers=as_customer()))
+                await wait_until(lambda: proxy.held[QUESTIONS] >= 2, what="it was asked, and says nothing")
+                process.send_signal(signal.SIGTERM)
+                status, _ = await ended(process, within_seconds=5)
+            await asyncio.gather(asking, return_exceptions=True)
+
+    assert status == 0
 
 
 async def is_ready(http: httpx.AsyncClient) -> bool:

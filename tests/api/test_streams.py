@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from api import feed, streams
+from api.errors import TooManyStreams, Unavailable
 from api.routes.live import read_positions, written_positions
-from api.timeline import CONNECTIONS, MOST_CATCHING_UP, Timeline
-from tests.api.conftest import Door, as_customer
+from api.timeline import CONNECTIONS, MOST_CATCHING_UP, WAIT_SECONDS, Timeline
+from tests.api.conftest import NOWHERE, Door, as_customer
 from tests.api.stories import SAGA, Teller, new_order
 from tests.waiting import eventually
 
@@ -265,6 +266,49 @@ async def test_more_streams_than_one_may_have_are_refused(door: Door, monkeypatc
 
     assert (answer.status_code, answer.json()["title"]) == (429, "Too many streams are open")
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_one_shops_streams_leave_room_for_every_other_shop(door: Door, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed, "MOST_LISTENERS", 600)
+    listening = door.app._app._app.state.gateway.feed
+    of_one = [await listening.listen("greedy", f"c{number}") for number in range(500)]
+    with pytest.raises(TooManyStreams, match="Your shop may have 500 streams"):
+        await listening.listen("greedy", "another")
+
+    # Half of what is left, and more again when somebody has gone.
+    of_another = [await listening.listen("modest", f"c{number}") for number in range(84)]
+    with pytest.raises(TooManyStreams):
+        await listening.listen("modest", "another")
+    assert await listening.listen("third", "c1")
+    for each in of_one:
+        each.close()
+    assert await listening.listen("modest", "another")
+    assert listening._of_tenant == {"modest": len(of_another) + 1, "third": 1}
+
+
+async def test_who_comes_together_is_counted_together(door: Door, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed, "MOST_OF_ONE", 10)
+    listening = door.app._app._app.state.gateway.feed
+
+    found = await asyncio.gather(*(listening.listen("shop", "c7") for _ in range(50)), return_exceptions=True)
+
+    assert sum(isinstance(each, feed.Listener) for each in found) == 10
+    assert sum(isinstance(each, TooManyStreams) for each in found) == 40
+
+
+async def test_while_the_database_is_away_all_who_want_to_listen_are_told_together():
+    timeline = Timeline(f"postgresql://x@{NOWHERE}/timeline")
+    await timeline.open()
+
+    async def nothing(told: Any) -> None: ...
+
+    listening = feed.Feed(timeline, nothing)
+    async with asyncio.timeout(2 * WAIT_SECONDS + 1):
+        found = await asyncio.gather(*(listening.listen("shop", f"c{n}") for n in range(50)), return_exceptions=True)
+
+    assert {type(each) for each in found} == {Unavailable}
+    await listening.close()
+    await timeline.close()
 
 
 async def test_streams_outlive_a_database_that_is_away(shop: httpx.AsyncClient, teller: Teller, stack: Any):

@@ -16,7 +16,7 @@ from pavane.lines import Lines
 MIB = 2**20
 PLAN = Plan(rate=10, seconds=10, seed=1)
 FLAT = [100 * MIB] * 11
-ALL_ENDED = Unended([], 0)
+ALL_ENDED = Unended([], [])
 
 
 def told(post_seconds: float = 0.020, requests: int = 100, errors: Sequence[str] = ()) -> dict[str, Any]:
@@ -39,7 +39,8 @@ def test_a_run_that_meets_every_goal_misses_none():
         (told(requests=90), FLAT, ALL_ENDED, "", "requests a second", "0.8 short"),
         (told(), [MIB * (100 + 3 * n) for n in range(11)], ALL_ENDED, "", "the gateway's memory", "5.4 % over"),
         (told(errors=["POST order: 500"]), FLAT, ALL_ENDED, "", "errors", "POST order: 500"),
-        (told(), FLAT, Unended(["o-2"], 1), "", "orders that have not ended", "1 are nowhere; the first is o-2"),
+        (told(), FLAT, Unended(["o-2"], []), "", "orders that have not ended", "1 are nowhere; the first is o-2"),
+        (told(), FLAT, Unended([], ["o-1"]), "", "orders that have not ended", "1 are under way; the first is o-1"),
         (told(), FLAT, ALL_ENDED, "stock: 1 too few", "the audit", "stock: 1 too few"),
     ],
 )
@@ -71,7 +72,7 @@ def test_the_exit_code_tells_a_wrong_run_from_a_slow_one():
 
 
 def test_the_table_is_there_whatever_was_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    goals = judged(PLAN, told(post_seconds=0.031), FLAT, Unended(["o-2"], 1), "", quick=False)
+    goals = judged(PLAN, told(post_seconds=0.031), FLAT, Unended(["o-2"], []), "", quick=False)
 
     Report(tmp_path, Lines()).add("load", Result("A load", ["POST"], [Row("requests", ["7"])], {}, goals=goals))
 

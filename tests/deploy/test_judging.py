@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pavane.deploy.judging import Answer, EventName, Live, Met, Running, judge
+from pavane.deploy.report import CODES, document, lines
 from streams.kit.announcing import Announcement, AvroSchema
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -209,3 +210,32 @@ def test_a_fact_that_nobody_hears_yet_is_told() -> None:
 def test_other_code_with_the_same_declarations_is_told_apart() -> None:
     (note,) = judge(version("b2", service="billing", hears={"orders": [placed(ORDER)]}), live(BILLING)).notes
     assert "what it would decide otherwise is not asked here" in note
+
+
+def test_what_was_too_much_to_look_at_is_no_yes() -> None:
+    answer = judge(BILLING, live(met=[unread(placed(ORDER))])._replace(left_out=7_000))
+
+    assert answer.may is None
+    told = list(lines(answer, live(), NOON))
+    assert told[0] == "Not known: nothing speaks against billing b1, but not everything could be judged."
+    assert "  ? billing: of the records that it would meet, 7,000 were too many to look at." in told[1]
+    assert (document(answer, live())["can_deploy"], CODES[answer.may]) == (None, 2)
+
+
+def test_what_speaks_against_it_does_so_however_much_was_not_looked_at() -> None:
+    answer = judge(BILLING, live(met=[unread(None)])._replace(left_out=7_000))
+
+    assert (answer.may, CODES[answer.may]) == (False, 1)
+
+
+def test_a_gateway_that_never_said_what_it_asks_is_named_where_anything_else_runs() -> None:
+    never = Live({"gateway": [], "billing": [running(BILLING)]}, frozenset(), {}, frozenset(), [], {}, 0)
+    orders = version(hears={"orders.requests": [event("PlaceOrder", ORDER)]})
+
+    assert "No gateway ever said what it asks" in judge(orders, never).notes[0]
+    nothing_ran = never._replace(running={"gateway": [], "billing": []})
+    assert judge(orders, nothing_ran).notes == ()
+    asks = version("g1", service="gateway", says=[event("PlaceOrder", ORDER)])
+    assert judge(asks, never).notes == ()
+    said = never._replace(running={**never.running, "gateway": [running(asks)]})
+    assert not any("No gateway" in note for note in judge(orders, said).notes)

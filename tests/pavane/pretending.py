@@ -1,7 +1,9 @@
-"""A process that says how it is as it was told to: `GET /be/blocked`, `/be/idle`; or dies after its first answer."""
+"""A process that says how it is as it was told to: `GET /be/blocked`, `/be/idle`, `/be/unsure`; or dies after its first
+answer."""
 
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -11,6 +13,8 @@ class Pretending(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/be/"):
             type(self).how = self.path.removeprefix("/be/")
+        if self.how == "unsure" and self.path == "/health/ready":
+            threading.Event().wait()
         blocked = self.how == "blocked" and self.path == "/health/live"
         idle = 1_000.0 if self.how == "idle" else 0.2
         body = json.dumps({"ready": True, "idle_with_lag_seconds": idle}).encode()

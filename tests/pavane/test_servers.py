@@ -60,3 +60,27 @@ async def test_what_keeps_a_server_from_coming_up_is_told_and_it_is_tried_until_
     kept.rename(broken)
 
     await eventually(lambda: tells(said, "runs again, with pid"), SECONDS, "it runs again")
+
+
+async def test_a_folder_that_cannot_be_written_is_told_and_tried_until_it_can(part: Valkey, said: list[str]) -> None:
+    config = part.folder / "valkey.conf"
+    kept = config.rename(part.folder / "kept")
+    config.mkdir()
+    part.kill()
+
+    await eventually(lambda: sum("Valkey could not be started: [Errno" in line for line in said) >= 2, SECONDS)
+    config.rmdir()
+    kept.rename(config)
+
+    await eventually(lambda: tells(said, "runs again, with pid"), SECONDS, "it runs again")
+
+
+async def test_a_configuration_that_is_as_it_was_is_not_written_again(part: Valkey, said: list[str]) -> None:
+    """A start on a disk without room would end there, and leave an empty one."""
+    config = part.folder / "valkey.conf"
+    before = config.stat().st_mtime_ns
+    part.kill()
+
+    await eventually(lambda: tells(said, "runs again, with pid"), SECONDS, "it runs again")
+
+    assert config.stat().st_mtime_ns == before

@@ -14,7 +14,7 @@ import pytest
 from infra.processes import Child
 from pavane.http import Connection
 from pavane.instance import Instance
-from pavane.supervisor import Bounds, Look, NeverRan, Pauses, Supervisor
+from pavane.supervisor import Bounds, Look, NeverRan, Pauses, Supervisor, look_at_it
 from tests.waiting import eventually
 
 PRETENDING = Path(__file__).with_name("pretending.py")
@@ -152,6 +152,28 @@ async def test_a_process_that_stands_still_is_killed_and_started_again(
     await kept.until_it_runs_again()
     assert first.child.poll() == -signal.SIGKILL
     assert f"pid {first.pid}, does not answer" in kept.news
+
+
+async def test_a_process_that_is_live_and_cannot_say_soon_whether_it_is_ready_is_left_alone(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pavane.supervisor.ANSWER_SECONDS", 0.2)
+    looks: list[Look] = []
+
+    async def look(instance: Instance, idle_seconds: float) -> Look:
+        looks.append(await look_at_it(instance, idle_seconds))
+        return looks[-1]
+
+    monkeypatch.setattr("pavane.supervisor.look_at_it", look)
+    kept.keep()
+    first = await kept.come_up()
+    connection = Connection(first.url)
+    assert (await connection.ask("GET", "/be/unsure")).status == 200
+    connection.close()
+    asked = len(looks)
+    await eventually(lambda: len(looks) >= asked + 6, what="it was looked at for longer than one that hangs is borne")
+    assert looks[-1] == Look(True)
+    assert (first.is_running, len(kept.started)) == (True, 1), kept.news
 
 
 async def test_a_passing_trouble_is_borne(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

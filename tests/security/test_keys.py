@@ -192,6 +192,19 @@ def test_of_what_a_provider_publishes_only_public_signing_keys_count():
     assert found["rsa"].algorithms == ("RS256", "PS256")
 
 
+MEMBERS = ("kty", "use", "key_ops", "alg", "crv", "kid", "x", "y", "n", "e", "x5c", "x5t", "ext")
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("odd", [[], {}, [[]], {"a": []}, 5, -1, 1.5, True, None, "", "verify", "\0"], ids=repr)
+def test_an_odd_key_takes_no_other_along(member: str, odd: Any):
+    for key in (NEW, RSAKey.generate_key(2_048), ECKey.generate_key("P-256")):
+        [published] = public_jwks(key)["keys"] if key is NEW else [key.as_dict(private=False)]
+        found = keys_published({"keys": [{**published, member: odd}, *public_jwks(OLD)["keys"]]})
+
+        assert any(found[kid].material.as_dict() == public_jwks(OLD)["keys"][0] for kid in found), found
+
+
 def test_two_keys_of_one_id_are_not_a_choice():
     one, other = (make_key().as_dict(private=False) for _ in range(2))
 

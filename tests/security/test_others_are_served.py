@@ -21,7 +21,7 @@ from infra.server import free_ports
 from tests.api.conftest import as_customer, eventually, new_key, order
 from tests.api.test_process import PATIENT, address_of, resident_kib
 from tests.faults.harness import LONG
-from tests.nginx import nginx
+from tests.nginx import MOST_OF_AN_ADDRESS, nginx
 
 HEAD, MORE_HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n", b"X-a: b\r\n"
 SLOW_BODY, MORE_BODY = b"POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n", b" "
@@ -29,8 +29,8 @@ MIB = 1024 * 1024
 LARGE = 100 * MIB
 OPENED_AT_ONCE = 200
 CUT_OFF_SECONDS = 120.0
-#: Connections of nginx for those who mean well, and how many of one address it serves at once.
-SPARE, MOST_OF_AN_ADDRESS = 1_000, 2_000
+#: Connections of nginx for those who mean well.
+SPARE = 1_000
 #: Those that nginx keeps, and those to servers.
 MOST_OF_A_GATEWAY = 150
 #: Files that the gateway keeps for its servers, its log and what it loads.

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from api.app import routed
 from api.explained import types
 from infra.server import free_ports
 from tests.api.conftest import NOWHERE, Door, serving
-from tests.nginx import nginx
-from tests.security.test_others_are_served import MORE_BODY, MOST_OF_AN_ADDRESS, SLOW_BODY, Bad, come, files_for
+from tests.nginx import MOST_OF_AN_ADDRESS, nginx
+from tests.security.test_others_are_served import MORE_BODY, SLOW_BODY, Bad, come, files_for
 from tests.waiting import eventually
 
 KINDS = {kind.slug: kind for kind in types()}
@@ -158,9 +158,46 @@ async def test_bodies_that_never_end_take_no_connection_from_another_address(tmp
                 one.close()
 
 
+@pytest.mark.parametrize(
+    ("crowded", "same", "another"),
+    [
+        ("2001:db8:0:7::1", "2001:db8:0:7:ffff:1:2:3", "2001:db8:0:8::1"),
+        ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.7", "::ffff:192.0.2.8"),
+        # Bytes that a pattern could take for the end of a line.
+        ("2001:db8:a0a:a0a::a", "2001:db8:a0a:a0a:a0a:a0a:a0a:a0a", "2001:db8:a0a:a0b::a"),
+    ],
+)
+async def test_of_an_ipv6_address_its_network_is_counted(tmp_path: Path, crowded: str, same: str, another: str):
+    """Whose address it is says the PROXY protocol here, before the request."""
+    port, other = free_ports(2)
+    more = f"listen 127.0.0.1:{other} proxy_protocol;\nset_real_ip_from 127.0.0.1;\nreal_ip_header proxy_protocol;\n"
+
+    def comes(address: str) -> bytes:
+        family, here = ("TCP6", "::1") if ":" in address else ("TCP4", "127.0.0.1")
+        return f"PROXY {family} {address} {here} 5000 80\r\n".encode()
+
+    async def answer(address: str) -> str:
+        told_it = await told(other, comes(address) + REFUSED["no gateway"][0])
+        return str(told_it.json()["type"]).removeprefix("/problems/")
+
+    async with nginx(tmp_path, [NOWHERE], port, more=more, most_of_an_address=3):
+        bad = await come(f"http://127.0.0.1:{other}", [Bad(comes(crowded) + SLOW_BODY, MORE_BODY) for _ in range(3)])
+        try:
+            await eventually(lambda: _is(answer(same), "too-many-connections"), 20.0, "its network has all its places")
+            assert await answer(another) == "unavailable"
+        finally:
+            for one in bad:
+                one.close()
+
+
+async def _is(asked: Awaitable[str], what: str) -> bool:
+    return await asked == what
+
+
 async def test_nginx_says_when_to_come_again_and_which_methods_there_are(proxy: Proxy):
     methods = {method.upper() for path in routed().openapi()["paths"].values() for method in path}
 
     assert (await told(proxy.port, REFUSED["no gateway"][0])).headers["retry-after"] == "1"
-    assert set((await told(proxy.port, REFUSED["TRACE"][0])).headers["allow"].split(", ")) == methods
+    assert set((await told(proxy.port, REFUSED["TRACE"][0])).headers["allow"].split(", ")) == methods | {"HEAD"}
     assert not {"allow", "retry-after"} & (await told(proxy.port, REFUSED["two hosts"][0])).headers.keys()

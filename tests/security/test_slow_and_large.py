@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from api import edge, wire
 from api.addresses import networks
@@ -258,6 +260,48 @@ async def test_one_address_may_have_so_many_connections_and_no_more(door: Door):
         await eventually(is_let_in)
         for each in clients:
             each.close()
+
+
+class Coming(asyncio.Transport):
+    """A connection from this address, as far as the protocol sees one."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__({"peername": (address, 5000)})
+        self.sent = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += bytes(data)
+
+    def close(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("has_all", "same", "another"),
+    [("2001:db8:0:7::1", "2001:db8:0:7:f::2", "2001:db8:0:8::1"), ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.8")],
+)
+async def test_the_connections_of_an_ipv6_address_are_those_of_its_network(
+    door: Door, has_all: str, same: str, another: str
+):
+    config = uvicorn.Config(door.app, http=bounded(most_of_an_address=2), log_config=None, lifespan="off")
+    config.load()
+    state = ServerState()
+
+    def come(address: str) -> bytes:
+        coming, protocol = Coming(address), config.http_protocol_class(config, state, {})
+        protocol.connection_made(coming)
+        came.append(protocol)
+        return coming.sent
+
+    came: list[Any] = []
+    assert (come(has_all), come(has_all)) == (b"", b"")
+    assert come(same).startswith(b"HTTP/1.1 503 ")
+    assert come(another) == b""
+    for protocol in came:
+        protocol.connection_lost(None)
+    assert not wire._HAS
 
 
 class _Any:

@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pavane.demo.staying import tell
+from pavane.lines import Lines
 from pavane.platform import Platform
 from streams.kit.testing import Shop
 from tests.api.conftest import serving
@@ -89,6 +92,22 @@ async def test_every_step_of_the_page_does_what_it_says(environment: dict[str, s
     told = (await run(["node", "order.mjs"], environment, tmp_path)).splitlines()
     assert [line.split()[-1] for line in told[:-1]][::8] == ["OrderPlaced", "StockDispatched"]
     assert told[-1] == "confirmed"
+
+
+async def test_what_the_page_asks_its_reader_to_export_is_where_a_platform_that_stays_up_leaves_it(platform: Platform):
+    tell(platform, Lines(), None)
+
+    exported = dict(re.findall(r"^export (\w+)=\$\(cat \.data/([\w-]+)\)", PAGE, re.MULTILINE))
+    files = {name: platform.stack.data.path / file for name, file in exported.items()}
+    assert {file.stat().st_mode & 0o777 for file in files.values()} == {0o600}
+    bearers = {name: {"Authorization": f"Bearer {file.read_text()}"} for name, file in files.items()}
+    async with httpx.AsyncClient(base_url=platform.gateway_url, timeout=30) as http:
+        assert (await http.get("/v1/orders", headers=bearers["TOKEN"])).status_code == 200
+        price = {"amount_minor": 1999, "currency": "EUR"}
+        set_price = await http.put("/v1/prices/lamp", json=price, headers=bearers["OPERATOR_TOKEN"])
+        assert set_price.status_code == 202
+        for path in ("/v1/overdue", "/v1/dead-letters", "/health/deep"):
+            assert (await http.get(path, headers=bearers["OPERATOR_TOKEN"])).status_code == 200, path
 
 
 def problem(status: int) -> Response:

@@ -139,13 +139,18 @@ async def _memory(pid: int, seconds: int) -> list[int]:
 
 
 class Unended(NamedTuple):
-    """Accepted orders that have not ended; `lost`: those of them that are nowhere."""
+    """Accepted orders that have not ended: those that are nowhere, and those that are under way."""
 
-    orders: Sequence[str]
-    lost: int
+    lost: Sequence[str]
+    under_way: Sequence[str]
+
+    @property
+    def orders(self) -> int:
+        return len(self.lost) + len(self.under_way)
 
     def examples(self) -> list[str]:
-        return [f"{self.lost:,} are nowhere; the first is {self.orders[0]}"] if self.orders else []
+        each = (("nowhere", self.lost), ("under way", self.under_way))
+        return [f"{len(orders):,} are {where}; the first is {orders[0]}" for where, orders in each if orders]
 
 
 async def _unended(place: Ground, placed: Sequence[str]) -> Unended:
@@ -155,7 +160,8 @@ async def _unended(place: Ground, placed: Sequence[str]) -> Unended:
         ends = await proof.ends(place.addresses, TENANT)
         missing = [order for order in placed if ends.get(order, PLACED) == PLACED]
         if not missing or time.monotonic() > deadline:
-            return Unended(missing, sum(order not in ends for order in missing))
+            lost = [order for order in missing if order not in ends]
+            return Unended(lost, [order for order in missing if order in ends])
         await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
 
@@ -178,7 +184,7 @@ def judged(
     accepted = f"{len(told['placed']):,} accepted"
     goals = [
         none_of("errors", len(errors), f"{requests:,} requests", [each[:200] for each in errors[:MOST_EXAMPLES]]),
-        none_of("orders that have not ended", len(unended.orders), accepted, unended.examples()),
+        none_of("orders that have not ended", unended.orders, accepted, unended.examples()),
         Goal("the audit", "clean", "not clean" if broken else "clean", broken),
     ]
     if quick:

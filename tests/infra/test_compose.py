@@ -1,0 +1,124 @@
+"""The containers of `compose.yaml`: each is given what it has a use for, and every secret is one that somebody made."""
+
+import asyncio
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import yaml
+
+from infra.addresses import DATABASE, DATABASE_ADMIN, MASTER_KEYS, REDIS
+from infra.postgres import Postgres, program
+from pavane.given import given
+from pavane.instance import DESK, GATEWAY
+from streams.kit.masters import Masters
+from streams.kit.run import find, services
+
+FOLDER = Path("infra/compose")
+WRITTEN = Path("compose.yaml").read_text()
+CONTAINERS: dict[str, dict[str, Any]] = yaml.safe_load(WRITTEN)["services"]
+OURS = [*services(), GATEWAY, DESK]
+COMMANDS = "pavane"
+
+
+def secrets_of(container: str) -> set[str]:
+    return {name for name in CONTAINERS[container]["environment"] if name.startswith((DATABASE, MASTER_KEYS))}
+
+
+def made() -> dict[str, str]:
+    """What the script makes for somebody who starts the containers."""
+    said = subprocess.run(["sh", FOLDER / "secrets.sh"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in said.splitlines())
+
+
+@pytest.mark.parametrize("container", OURS)
+def test_a_container_is_given_no_secret_but_its_own(container: str) -> None:
+    """The same as a process of a local platform."""
+    everything = dict.fromkeys(secrets_of(COMMANDS), "")
+
+    assert secrets_of(container) == given(container, everything).keys()
+    assert DATABASE_ADMIN not in secrets_of(container)
+
+
+def test_databases_are_made_by_commands_alone() -> None:
+    assert {name for name in CONTAINERS if DATABASE_ADMIN in CONTAINERS[name].get("environment", {})} == {COMMANDS}
+
+
+@pytest.mark.parametrize("container", OURS)
+def test_redis_is_known_to_those_that_keep_something_there(container: str) -> None:
+    keeps = container == GATEWAY or (container in services() and bool(find(container).answering))
+
+    assert (REDIS in CONTAINERS[container]["environment"]) is keeps
+
+
+def test_every_secret_is_made_and_no_two_are_the_same() -> None:
+    first, second = made(), made()
+
+    asked = set(re.findall(r"\$\{(\w+)", WRITTEN)) - {"PAVANE_JWKS_FILE"}
+    assert asked == first.keys()
+    assert len({*first.values(), *second.values()}) == 2 * len(first)
+    assert min(map(len, first.values())) >= 48
+    Masters.read(first[MASTER_KEYS])
+
+
+def test_each_database_is_opened_by_a_password_of_its_own() -> None:
+    found = {
+        name: urlsplit(url)
+        for name, url in CONTAINERS[COMMANDS]["environment"].items()
+        if name.startswith(DATABASE) and name != DATABASE_ADMIN
+    }
+    for name, url in found.items():
+        owner = name.removeprefix(DATABASE).lower()
+        assert (url.username, url.path) == (owner, f"/{owner}")
+        assert url.password == f"${{PAVANE_{owner.upper()}_PASSWORD}}"
+
+
+# -- the script that makes the databases, on a real server -----------------------------------------------------------
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def server(home: Path) -> AsyncIterator[Postgres]:
+    server = Postgres(home / "postgres", password="secret")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.mark.stack
+async def test_roles_are_made_each_with_its_password_and_none_gets_into_anothers_database(server: Postgres) -> None:
+    admin, passwords = urlsplit(server.admin_url), made()
+    environment = {
+        **passwords,
+        "PATH": f"{program('psql', None).parent}:{os.environ['PATH']}",
+        "POSTGRES_USER": str(admin.username),
+        "PGHOST": str(admin.hostname),
+        "PGPORT": str(admin.port),
+        "PGPASSWORD": str(admin.password),
+        "PGDATABASE": "postgres",
+    }
+    script = ["sh", str(FOLDER / "databases.sh")]
+    await asyncio.to_thread(subprocess.run, script, env=environment, check=True, capture_output=True)
+
+    def url(role: str, password_of: str, database: str) -> str:
+        password = passwords[f"PAVANE_{password_of.upper()}_PASSWORD"]
+        return f"postgresql://{role}:{password}@{admin.hostname}:{admin.port}/{database}"
+
+    for name in (*services(), "keys", "world", "registry"):
+        psycopg.connect(url(name, name, name)).close()
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(url("timeline", "timeline", "orders"))
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(url("orders", "timeline", "orders"))
