@@ -1,7 +1,7 @@
 """`list`: every lane of the services asked for, and why it is halted. Read only, and no moment is the same for all."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import LiteralString, NamedTuple
 
 import msgspec
@@ -47,9 +47,16 @@ class Lane(NamedTuple):
     held: bool | None = None
 
     @property
+    def missing(self) -> Set[str]:
+        """The topics that it hears and Kafka does not have; none where Kafka says nothing."""
+        return self.positions.keys() - self.to_hear.keys() if self.to_hear else frozenset()
+
+    @property
     def state(self) -> str:
         """In a word or some."""
-        return "halted" if self.halted else "nobody holds it" if self.held is False else "goes on"
+        if self.halted:
+            return "halted"
+        return "a topic is missing" if self.missing else "nobody holds it" if self.held is False else "goes on"
 
     def among(self, extents: Mapping[tuple[str, int], Extent]) -> "Lane":
         """The lane, with what the log holds for it."""
@@ -59,8 +66,9 @@ class Lane(NamedTuple):
 
 
 class Stand(NamedTuple):
-    """All lanes of some services. `astray`: what was written where there is no lane. `unasked`: what did not answer, of
-    which nothing is known; `log_away`: Kafka is among it, so that no lane knows what it has to hear."""
+    """All lanes of some services. `astray`: what was written where there is no lane, and topics that are missing.
+    `unasked`: what did not answer, of which nothing is known; `log_away`: Kafka is among it, so that no lane knows what
+    it has to hear."""
 
     lanes: Sequence[Lane]
     astray: Sequence[str]
@@ -89,7 +97,8 @@ async def stand_of(reach: Reach, services: Sequence[str]) -> Stand:
     except NotAsked as error:
         return Stand(lanes, (), [*unasked, str(error)], log_away=True)
     lanes = [each._replace(held=_is_held(each, holding)) for each in lanes]
-    return Stand(lanes, astray, unasked)
+    missing = sorted({topic for lane in lanes for topic in lane.missing})
+    return Stand(lanes, [*map(_is_missing, missing), *astray], unasked)
 
 
 async def lanes_of(reach: Reach, services: Sequence[str]) -> Sequence[Lane]:
@@ -151,6 +160,13 @@ def lines(stand: Stand) -> list[str]:
         if lane.halted:
             said += ["", f"{lane.service}, lane {lane.partition}: {plain(lane.halted)}"]
     return said
+
+
+def _is_missing(topic: str) -> str:
+    return (
+        f"Kafka has no topic {topic} any more: who hears it stands still. If it is the right cluster, make it again "
+        f"with 'pavane topics apply'; then look here again."
+    )
 
 
 def _is_held(lane: Lane, holding: Held) -> bool | None:

@@ -3,14 +3,15 @@
 import json
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from infra.stack import Stack
-from pavane.lanes.listing import NOT_ALL_ASKED, print_lanes, stand_of
+from pavane.lanes.listing import NOT_ALL_ASKED, SOME_HALTED, print_lanes, stand_of
 from pavane.lanes.reading import LogView
 from tests.conftest import NewTopics
 from tests.kit import reading
 from tests.kit.running import PARTITIONS, Counting
-from tests.kit.test_halts import heard_and_stopped
+from tests.kit.test_halts import done, heard_and_stopped
 from tests.kit.test_skipping import desk
 from tests.waiting import eventually
 
@@ -67,6 +68,21 @@ async def test_a_lane_goes_on_while_somebody_holds_it_and_is_told_when_nobody_do
     capsys.readouterr()
     await print_lanes(desk(counting), (), as_json=True)
     assert [lane["held"] for lane in json.loads(capsys.readouterr().out)["lanes"]] == [False] * PARTITIONS
+
+
+async def test_a_topic_that_is_not_there_any_more_is_named(
+    counting: Counting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await heard_and_stopped(counting)
+    admin = AdminClient({"bootstrap.servers": counting.bootstrap, "log_level": 0})
+    topic = counting.counter.requests
+    await done(admin.delete_topics([topic]))
+    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+
+    assert await print_lanes(desk(counting), (), as_json=False) == SOME_HALTED
+    said = capsys.readouterr().out
+    assert said.count("a topic is missing") == PARTITIONS
+    assert f"Kafka has no topic {topic} any more" in said
 
 
 async def test_the_first_records_of_many_partitions_are_read_at_once(
