@@ -173,7 +173,10 @@ async def look_at_it(instance: Instance, idle_seconds: float) -> Look:
         return Look(True) if is_live else Look(answered, f"does not answer: {error}")
     finally:
         connection.close()
-    idle = json.loads(ready.body).get("idle_with_lag_seconds", 0.0)
+    try:
+        idle = json.loads(ready.body).get("idle_with_lag_seconds", 0.0)
+    except ValueError:
+        return Look(True, f"cannot say whether it is ready: {ready.body[:200].decode(errors='replace')}")
     if idle > idle_seconds:
         return Look(True, f"has made no progress for {idle:.0f} s although there is something to hear")
     return Look(True)

@@ -30,7 +30,8 @@ FROM lanes l ORDER BY partition
 
 
 class Lane(NamedTuple):
-    """One lane as its database has it. `to_hear`: records of each topic that the log holds beyond its position.
+    """One lane as its database has it. `to_hear`: records of each topic that the log holds beyond its position, of the
+    topics that there are; None where Kafka was not asked, or does not answer.
 
     `to_say`: outbox rows that are not known to be in the log. `held`: whether some process holds it, where Kafka says.
     """
@@ -43,13 +44,13 @@ class Lane(NamedTuple):
     halted: str | None
     to_say: int
     parked: int
-    to_hear: Mapping[str, int] = {}
+    to_hear: Mapping[str, int] | None = None
     held: bool | None = None
 
     @property
     def missing(self) -> Set[str]:
         """The topics that it hears and Kafka does not have; none where Kafka says nothing."""
-        return self.positions.keys() - self.to_hear.keys() if self.to_hear else frozenset()
+        return self.positions.keys() - self.to_hear.keys() if self.to_hear is not None else frozenset()
 
     @property
     def state(self) -> str:
@@ -67,13 +68,11 @@ class Lane(NamedTuple):
 
 class Stand(NamedTuple):
     """All lanes of some services. `astray`: what was written where there is no lane, and topics that are missing.
-    `unasked`: what did not answer, of which nothing is known; `log_away`: Kafka is among it, so that no lane knows what
-    it has to hear."""
+    `unasked`: what did not answer, of which nothing is known."""
 
     lanes: Sequence[Lane]
     astray: Sequence[str]
     unasked: Sequence[str]
-    log_away: bool = False
 
 
 async def stand_of(reach: Reach, services: Sequence[str]) -> Stand:
@@ -95,7 +94,7 @@ async def stand_of(reach: Reach, services: Sequence[str]) -> Stand:
         astray = await asyncio.to_thread(_astray, reach.kafka, counts)
         holding = await asyncio.to_thread(held, reach.kafka, {lane.service for lane in lanes}) or {}
     except NotAsked as error:
-        return Stand(lanes, (), [*unasked, str(error)], log_away=True)
+        return Stand(lanes, (), [*unasked, str(error)])
     lanes = [each._replace(held=_is_held(each, holding)) for each in lanes]
     missing = sorted({topic for lane in lanes for topic in lane.missing})
     return Stand(lanes, [*map(_is_missing, missing), *astray], unasked)
@@ -127,8 +126,7 @@ async def print_lanes(reach: Reach, services: Sequence[str], *, as_json: bool) -
     not answer."""
     stand = await stand_of(reach, services)
     if as_json:
-        lanes = [{**lane._asdict(), **({"to_hear": None} if stand.log_away else {})} for lane in stand.lanes]
-        said = {"lanes": lanes, "astray": stand.astray, "unasked": stand.unasked}
+        said = {"lanes": [lane._asdict() for lane in stand.lanes], "astray": stand.astray, "unasked": stand.unasked}
         typer.echo(msgspec.json.encode(said).decode())
     else:
         console = a_console()
@@ -148,7 +146,7 @@ def lines(stand: Stand) -> list[str]:
             lane.service,
             str(lane.partition),
             str(lane.epoch),
-            "?" if stand.log_away else str(sum(lane.to_hear.values())),
+            "?" if lane.to_hear is None else str(sum(lane.to_hear.values())),
             str(lane.to_say),
             str(lane.parked),
             lane.state,

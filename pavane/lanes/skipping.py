@@ -67,21 +67,21 @@ class Plan(NamedTuple):
 class Skip:
     """One wish to skip. Raises `NotAsked` whenever it makes no sense; then nothing was changed."""
 
-    def __init__(self, desk: Reach, service: str, partition: int, topic: str, to: str) -> None:
-        self._desk = desk
+    def __init__(self, reach: Reach, service: str, partition: int, topic: str, to: str) -> None:
+        self._reach = reach
         self._service = service
         self._partition = partition
         self._topic = topic
         self._to = to
-        self._events = Events(desk.language, desk.registry)
+        self._events = Events(reach.language, reach.registry)
 
     async def carry_out(self, who: str, why: str, *, asks: bool, dry_run: bool) -> int:
         """Show what would be lost; then do it, if somebody agrees."""
-        self._desk.services([self._service])
-        topics = self._desk.find(self._service).topics
+        self._reach.services([self._service])
+        topics = self._reach.find(self._service).topics
         if self._topic not in topics:
             raise NotAsked(f"{self._service} does not hear {self._topic!r}, but {', '.join(topics)}")
-        async with self._desk.database(self._service) as connection:
+        async with self._reach.database(self._service) as connection:
             plan = await self._plan(await self._held(connection))
             console = a_console()
             for line in [line async for line in self._told(plan)]:
@@ -116,8 +116,8 @@ class Skip:
         said = await self._said_by_speaker()
         position, before = held.positions.get(self._topic, 0), held.clock.get(self._topic, 0)
         extent, to, shown, following, follows = await asyncio.to_thread(self._look, held, position, before)
-        beyond = position > extent.end or _is_replaced(held)
-        if extent.start <= position <= extent.end and to < position and not _is_replaced(held):
+        beyond = position > extent.end or self._is_replaced(held)
+        if extent.start <= position <= extent.end and to < position and not self._is_replaced(held):
             raise NotAsked(f"--to {to}: everything below offset {position} was heard; a lane never goes back")
         if self._topic.endswith(REQUESTS):
             # Offsets are their sequences: those of a log that was lost come again, for other requests.
@@ -131,18 +131,23 @@ class Skip:
     def _look(
         self, held: Held, position: int, before: int
     ) -> tuple[Extent, int, list[Record], Record | None, int | None]:
-        with LogView.at(self._desk.kafka) as log:
+        with LogView.at(self._reach.kafka) as log:
             where = (self._topic, self._partition)
             extent = log.extents([where]).get(where)
             if extent is None:
                 raise NotAsked(f"Kafka has no {self._topic}/{self._partition}")
             to = self._offset(extent)
-            from_start = position > extent.end or _is_replaced(held)
+            from_start = position > extent.end or self._is_replaced(held)
             first = extent.start if from_start else max(position, extent.start)
             shown = log.records(*where, first, min(to, extent.end), MOST_SHOWN)
             following = log.records(*where, to, extent.end, LOOK_AHEAD_RECORDS)
         follows = next((record.offset for record in following if _sequence(record) == before + 1), None)
         return extent, to, shown, following[0] if following else None, follows
+
+    def _is_replaced(self, held: Held) -> bool:
+        """The topic is another one than the one that the lane has heard."""
+        why = held.halted or ""
+        return why.startswith(f"{self._topic}/{self._partition}:") and TopicReplaced.MARK in why
 
     def _offset(self, extent: Extent) -> int:
         named = {"start": extent.start, "end": extent.end}
@@ -162,9 +167,9 @@ class Skip:
 
     async def _said_by_speaker(self) -> int:
         """The last fact of the topic that its speaker knows to be in the log; 0 when nobody can be asked."""
-        if self._topic not in self._desk.databases:
+        if self._topic not in self._reach.databases:
             return 0
-        async with self._desk.database(self._topic, reading=True) as connection:
+        async with self._reach.database(self._topic, reading=True) as connection:
             cursor = await connection.execute(
                 "SELECT coalesce((clock ->> %s)::bigint, 0), array(SELECT facts FROM outbox o WHERE o.partition = "
                 "l.partition AND o.number > l.acknowledged) FROM lanes l WHERE partition = %s",
@@ -188,7 +193,7 @@ class Skip:
         if len(plan.shown) == MOST_SHOWN:
             yield f"  and up to {plan.to - 1 - plan.shown[-1].offset:,} more"
         thing = "request" if self._topic.endswith(REQUESTS) else "fact"
-        is_known = plan.next is not None or self._topic in self._desk.databases
+        is_known = plan.next is not None or self._topic in self._reach.databases
         if thing == "fact" and not plan.lost and is_known:
             yield f"It misses no fact of {self._topic}."
             if plan.next is not None:
@@ -214,7 +219,9 @@ class Skip:
 
     async def _do(self, connection: Connection, plan: Plan, who: str, why: str) -> None:
         subject = f"offset {plan.position} to {plan.to}; {self._topic} {plan.before} to {plan.known}"
-        at = [f"{self._topic}/{self._partition}/{plan.to}"]
+        # What the service has said up to now answers what was there before (`Store.decided`).
+        said = plan.held.clock.get(self._service, 0)
+        at = [f"{self._topic}/{self._partition}/{plan.to}", f"{self._service}/{self._partition}/{said}"]
         async with connection.transaction():
             number = await operations.begin(connection, who, SKIP, at, subject, why)
             cursor = await connection.execute(
@@ -228,11 +235,6 @@ class Skip:
             if cursor.rowcount != 1:
                 raise NotAsked("the lane has moved or has another owner since it was looked at: look again")
             await operations.end(connection, number, f"skipped: {plan.lost} events at most are lost")
-
-
-def _is_replaced(held: Held) -> bool:
-    """Its topic is another one than the one that it has heard."""
-    return TopicReplaced.MARK in (held.halted or "")
 
 
 def _standing(record: Record, before: int) -> str:

@@ -81,7 +81,7 @@ def behind(known: Known, service: str, home: int) -> Why:
     if stands := _stands(known, service, home):
         return stands
     lane = known.lanes.get((service, home))
-    records = sum(lane.to_hear.values()) if lane is not None else 0
+    records = sum((lane.to_hear or {}).values()) if lane is not None else 0
     detail = f"lane {home} has yet to hear {_records(records)}" if records else ""
     return Why("its lane is behind", f"pavane lanes list {service}", detail)
 

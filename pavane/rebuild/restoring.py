@@ -14,7 +14,7 @@ empty they are all there is, and are deleted; elsewhere they stay where they are
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import LiteralString, NamedTuple
 
 import msgspec
@@ -38,9 +38,12 @@ DONE, NOT_AGREED = 0, 1
 LOOK_BACK_RECORDS = 20_000
 DELETE_SECONDS = 20.0
 RESTORE = "log restore"
-_LANES: LiteralString = (
-    "SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged FROM lanes ORDER BY partition"
-)
+_LANES: LiteralString = """
+SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged,
+       (SELECT coalesce(max(split_part(item, '/', 3)::bigint), 0) FROM operations, jsonb_array_elements_text(items) item
+         WHERE what = %s AND split_part(item, '/', 2) = l.partition::text)
+  FROM lanes l ORDER BY partition
+"""
 _KEPT: LiteralString = "SELECT number, facts FROM outbox WHERE partition = %s ORDER BY number"
 _SAY_AGAIN: LiteralString = (
     "UPDATE lanes SET acknowledged = least(acknowledged, %s), epoch = epoch + 1, halted = NULL WHERE partition = %s"
@@ -59,7 +62,7 @@ _facts = msgspec.msgpack.Decoder(list[ToSay])
 class Loss(NamedTuple):
     """What a lane lacks in the log: facts `last + 1` to `said`; from `first_kept` on, outbox rows after `row` do.
 
-    `end`: where the topic ends now. `strays`: how many facts beyond a gap are in it all the same.
+    `end`: where the topic ends now. `strays`: the facts beyond a gap that are in it all the same.
     """
 
     partition: int
@@ -68,12 +71,12 @@ class Loss(NamedTuple):
     first_kept: int
     row: int
     end: int
-    strays: int = 0
+    strays: Set[int] = frozenset()
 
     @property
     def begins_anew(self) -> bool:
-        """The topic holds nothing but strays."""
-        return self.strays > 0 and self.last == 0
+        """The topic holds nothing but strays, and all of them are said again."""
+        return self.last == 0 and min(self.strays, default=0) >= self.first_kept
 
     @property
     def gone(self) -> range:
@@ -89,7 +92,7 @@ class Loss(NamedTuple):
         what = f"{service}/{self.partition}: the log ends with fact {self.last:,} of {self.said:,}"
         if self.strays:
             then = "they are deleted from it" if self.begins_anew else "'pavane audit' goes on to name them there"
-            what += f", and has {count(self.strays, 'fact')} from behind the gap ({then})"
+            what += f", and has {count(len(self.strays), 'fact')} from behind the gap ({then})"
         again = f"{count(self.kept, 'fact')} will be said again" if self.kept else "nothing is kept to be said again"
         if not self.gone:
             return f"{what}; {again}: nothing is lost."
@@ -111,31 +114,31 @@ def done(service: str, losses: Sequence[Loss]) -> Iterator[str]:
         yield f"The tables of {service} and of views that hear it cannot be made from this log alone: back them up now."
 
 
-def up_to_a_gap(sequences: Iterable[int], *, starts: bool) -> tuple[int, int]:
-    """The last fact before which none is missing, and how many others there are beyond it. `starts`: these are all from
-    the topic's start on; else nothing is known of what was before the first one."""
+def up_to_a_gap(sequences: Iterable[int], *, starts: bool, given_up: int = 0) -> tuple[int, Set[int]]:
+    """The last fact before which none is missing, and the others beyond it. `starts`: these are all from the topic's
+    start on; else nothing is known of what was before the first one. Up to `given_up` facts may be missing."""
     last = 0 if starts else None
     beyond: set[int] = set()
     for sequence in sequences:
-        if last is None or sequence == last + 1:
+        if last is None or sequence == last + 1 or last + 1 < sequence <= given_up + 1:
             last = sequence
         elif sequence > last:
             beyond.add(sequence)
     last = last or 0
-    return last, sum(sequence > last for sequence in beyond)
+    return last, frozenset(sequence for sequence in beyond if sequence > last)
 
 
 class Restore:
     """One wish to restore. Raises `NotAsked` when it makes no sense; then nothing was changed."""
 
-    def __init__(self, desk: Reach, service: str) -> None:
-        self._desk = desk
+    def __init__(self, reach: Reach, service: str) -> None:
+        self._reach = reach
         self._service = service
 
     async def carry_out(self, who: str, why: str, *, give_up: bool, asks: bool, dry_run: bool) -> int:
         """Show what is lost, then do what can be done, if somebody agrees."""
-        self._desk.services([self._service])
-        if self._desk.find(self._service).is_projection:
+        self._reach.services([self._service])
+        if self._reach.find(self._service).is_projection:
             raise NotAsked(f"{self._service} says nothing: what it heard is its speakers' to restore")
         console = a_console()
         losses = await self.losses()
@@ -150,41 +153,47 @@ class Restore:
             console.print("Nothing was changed.")
             return NOT_AGREED
         await self._do(losses, operations.somebody(who), why)
-        for line in done(self._service, losses):
+        for line in (*done(self._service, losses), *await asyncio.to_thread(self._delete_strays, losses)):
             console.print(Text(line), soft_wrap=True)
         return DONE
 
     async def losses(self) -> list[Loss]:
         """What each lane's topic lacks; only lanes that lack something."""
-        async with self._desk.database(self._service, reading=True) as connection:
-            cursor = await connection.execute(_LANES, (self._service,))
+        async with self._reach.database(self._service, reading=True) as connection:
+            cursor = await connection.execute(_LANES, (self._service, GIVEN_UP))
             lanes = await cursor.fetchall()
-            ends = await asyncio.to_thread(self._look, {partition: said for partition, said, _ in lanes})
-            found = [await self._loss(connection, p, said, row, ends[p]) for p, said, row in lanes]
+            ends = await asyncio.to_thread(self._look, {p: (said, given_up) for p, said, _, given_up in lanes})
+            found = [await self._loss(connection, p, said, row, ends[p]) for p, said, row, _ in lanes]
         return [loss for loss in found if loss is not None]
 
-    def _look(self, lanes: dict[int, int]) -> dict[int, tuple[int, int, int]]:
-        """The last fact in each lane's topic before any gap, how many strays there are, and where the topic ends."""
+    def _look(self, lanes: dict[int, tuple[int, int]]) -> dict[int, tuple[int, Set[int], int]]:
+        """The last fact in each lane's topic before any gap, the strays behind it, and where the topic ends. `lanes`:
+        by partition, the last fact said, and the last one given up."""
         found = {}
-        with LogView.at(self._desk.kafka) as log:
+        with LogView.at(self._reach.kafka) as log:
             extents = log.extents([(self._service, partition) for partition in lanes])
-            for partition, said in lanes.items():
+            for partition, (said, given_up) in lanes.items():
                 extent = extents.get((self._service, partition))
                 if extent is None:
                     raise NotAsked(f"Kafka has no {self._service}/{partition}: run 'pavane topics apply'")
-                found[partition] = *self._last(log, partition, extent, said), extent.end
+                last, strays = self._last(log, partition, extent, said, given_up)
+                found[partition] = last, strays, extent.end
         return found
 
-    def _last(self, log: LogView, partition: int, extent: Extent, said: int) -> tuple[int, int]:
+    def _last(
+        self, log: LogView, partition: int, extent: Extent, said: int, given_up: int
+    ) -> tuple[int, Set[int]]:
         if extent.start == extent.end > 0:
-            return said, 0  # retention has taken everything: nobody can tell
+            return said, frozenset()  # retention has taken everything: nobody can tell
+
+        def found(first: int) -> tuple[int, Set[int]]:
+            sequences = self._sequences(log, partition, first, extent.end)
+            return up_to_a_gap(sequences, starts=first == 0, given_up=given_up)
+
         first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
-        last, strays = up_to_a_gap(self._sequences(log, partition, first, extent.end), starts=first == 0)
-        if strays and first > extent.start:
-            # The repetition of a much older fact looks the same: only the whole topic tells.
-            every = self._sequences(log, partition, extent.start, extent.end)
-            last, strays = up_to_a_gap(every, starts=extent.start == 0)
-        return last, strays
+        last, strays = found(first)
+        # The repetition of a much older fact looks the same: only the whole topic tells.
+        return found(extent.start) if strays and first > extent.start else (last, strays)
 
     def _sequences(self, log: LogView, partition: int, first: int, end: int) -> Iterator[int]:
         """Of the facts at these offsets, in their order."""
@@ -195,7 +204,7 @@ class Restore:
                     yield envelope.read(record.headers).sequence
 
     async def _loss(
-        self, connection: Connection, partition: int, said: int, acknowledged: int, end: tuple[int, int, int]
+        self, connection: Connection, partition: int, said: int, acknowledged: int, end: tuple[int, Set[int], int]
     ) -> Loss | None:
         last, strays, offset = end
         cursor = await connection.execute(_KEPT, (partition,))
@@ -218,17 +227,16 @@ class Restore:
     # -- doing -------------------------------------------------------------------------------------------------------
 
     async def _do(self, losses: Sequence[Loss], who: str, why: str) -> None:
-        """Listeners first: what is said again must not lie before where they look. Strays go last, when it is sure to
-        be said again: a topic without them would seem to lack nothing."""
-        for name in self._desk.services():
-            if self._service in self._desk.find(name).topics:
-                async with self._desk.database(name) as connection, connection.transaction():
+        """Listeners first: what is said again must not lie before where they look."""
+        for name in self._reach.services():
+            if self._service in self._reach.find(name).topics:
+                async with self._reach.database(name) as connection, connection.transaction():
                     for loss in losses:
                         at_the_end = Jsonb({self._service: loss.end})
                         values = (at_the_end, loss.partition, self._service, loss.end, loss.begins_anew)
                         await connection.execute(_LOOK_AGAIN, values)
                     await connection.execute(_END_WORKERS)
-        async with self._desk.database(self._service) as connection, connection.transaction():
+        async with self._reach.database(self._service) as connection, connection.transaction():
             gone = [f"{self._service}/{loss.partition}/{loss.gone[-1]}" for loss in losses if loss.gone]
             for what, about in ((RESTORE, [f"{self._service}/{loss.partition}" for loss in losses]), (GIVEN_UP, gone)):
                 if about:
@@ -238,18 +246,16 @@ class Restore:
             for loss in losses:
                 await connection.execute(_SAY_AGAIN, (loss.row, loss.partition))
             await connection.execute(_END_WORKERS)
-        await asyncio.to_thread(self._delete_strays, losses)
 
-    def _delete_strays(self, losses: Sequence[Loss]) -> None:
-        """From a topic that holds nothing else, up to where it was seen to end."""
+    def _delete_strays(self, losses: Sequence[Loss]) -> Sequence[str]:
+        """From a topic that holds nothing else, up to where it was seen to end; what went wrong with it. Called when
+        they are sure to be said again: a topic without them would seem to lack nothing."""
         ends = [TopicPartition(self._service, loss.partition, loss.end) for loss in losses if loss.begins_anew]
         if ends:
-            admin = AdminClient({"bootstrap.servers": self._desk.kafka, "log_level": 0})
+            admin = AdminClient({"bootstrap.servers": self._reach.kafka, "log_level": 0})
             try:
                 for deleted in admin.delete_records(ends, operation_timeout=DELETE_SECONDS).values():
                     deleted.result(DELETE_SECONDS)
             except (KafkaException, TimeoutError) as error:
-                raise NotAsked(
-                    f"what is kept is being said again, but the strays before it could not be deleted, and 'pavane "
-                    f"audit' goes on to name them: {error!r}"
-                ) from error
+                return [f"The strays could not be deleted, and 'pavane audit' goes on to name them: {error!r}"]
+        return []

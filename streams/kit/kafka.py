@@ -86,7 +86,7 @@ class KafkaLog:
         self._looking: asyncio.Task[None] | None = None
         self._grown: set[str] = set()
         self._astray: dict[int, RecordsAstray] = {}
-        #: Of the topics said to: where the partition ended when it was last seen to.
+        #: Where partitions that are said to ended: when their lane was taken, and after the last acknowledgement.
         self._ends: dict[TopicPartition, int] = {}
         self._missing: set[str] = set()
         self._splits = False
@@ -279,8 +279,9 @@ class KafkaLog:
         """Raises `LogBegunAnew`: offsets only grow, unless the log has lost some."""
         at = TopicPartition(topic, partition)
         offset = (await (await producer.send_batch(batch, topic, partition=partition))).offset
-        if offset < 0:
-            return  # appended long before, and the broker has forgotten where
+        if offset < 0 or producer is not self._producer:
+            # Appended long before, and the broker has forgotten where; or by a producer that was given up.
+            return
         if offset < (expected := self._ends.get(at, 0)):
             del self._ends[at]
             raise LogBegunAnew(topic, partition, offset, expected)

@@ -50,15 +50,22 @@ class ToSay(msgspec.Struct, frozen=True, array_like=True, gc=False):
     headers: Sequence[tuple[str, bytes]]
 
 
-class Said(NamedTuple):
-    """What a topic holds of its speaker, by sequence: the `last` fact, and the last one up to the one asked for.
+class Answered(NamedTuple):
+    """A request, by its offset and correlation, and the `sequence` of the fact that answers it."""
 
-    `answered`: of topics of requests, the last request that a fact there answers: its offset, and its correlation.
+    offset: int
+    correlation: str
+    sequence: int
+
+
+class Said(NamedTuple):
+    """What a topic holds of its speaker, by sequence: the `last` fact, and the last one up to the one asked for, which
+    counts as there where nobody can tell. `answered`: by topic of requests, the last one that a fact there answers.
     """
 
     last: int
     up_to: int
-    answered: Mapping[str, tuple[int, str]] = {}
+    answered: Mapping[str, Answered] = {}
 
 
 class Extent(NamedTuple):
@@ -91,12 +98,12 @@ class Log(Protocol):
     async def last_said(self, topic: str, partition: int, known: int) -> Said | None:
         """What the end of a topic holds of its speaker, looking back until the fact `known` is found.
 
-        None: what is known is not kept any more, so nobody can tell. Raises `LogAway`.
+        None: nothing is kept any more, so nobody can tell. Raises `LogAway`.
         """
         ...
 
     async def correlation(self, topic: str, partition: int, offset: int) -> str | None:
-        """That of the request at the offset, if there is one. Raises `LogAway`."""
+        """That of the request at the offset; None: there is none, or it cannot be read. Raises `LogAway`."""
         ...
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import CorruptRecordException, KafkaError, KafkaTimeoutError
 
 from streams.kit import envelope
 from streams.kit.envelope import Envelope
 from streams.kit.lane import REQUESTS
-from streams.kit.log import Said
+from streams.kit.log import Answered, Said
 
 FIRST_RECORDS = 50
 MOST_RECORDS = 50_000
@@ -56,14 +56,14 @@ class Looker:
             records = FIRST_RECORDS
             while True:
                 first = max(start, end - records)
-                said = await self._said(consumer, at, first, end)
-                up_to = max((sequence for sequence in said if sequence <= known), default=0)
-                last = max(said, default=0)
-                answered = _answered(said.values())
+                facts = await self._facts(consumer, at, first, end)
+                up_to = max((sequence for sequence in facts if sequence <= known), default=0)
+                last = max(facts, default=0)
+                answered = _answered(facts.values())
                 if up_to == known or first == start:
                     # Where the topic's start is not kept, nothing up to `known` need be.
                     return Said(last, up_to or (known if start else 0), answered), end
-                if records > MOST_RECORDS:
+                if records >= MOST_RECORDS:
                     return Said(last, known, answered), end
                 records *= 10
         finally:
@@ -80,6 +80,9 @@ class Looker:
                 for record in (await consumer.getmany(at, timeout_ms=1_000, max_records=1)).get(at, ()):
                     of_request = envelope.of_request(at.topic, at.partition, offset, record.headers)
                     return of_request.correlation if record.offset == offset else None
+        except (CorruptRecordException, UnicodeDecodeError):
+            return None
+        else:
             raise KafkaTimeoutError(f"no record of {at.topic}/{at.partition} from {offset} on")
         finally:
             consumer.assign([])
@@ -116,7 +119,7 @@ class Looker:
         return self._consumer
 
     @staticmethod
-    async def _said(consumer: AIOKafkaConsumer, at: TopicPartition, first: int, end: int) -> dict[int, Envelope]:
+    async def _facts(consumer: AIOKafkaConsumer, at: TopicPartition, first: int, end: int) -> dict[int, Envelope]:
         """The facts at these offsets by their sequences."""
         consumer.seek(at, first)
         facts, deadline = dict[int, Envelope](), time.monotonic() + ANSWER_SECONDS
@@ -134,12 +137,12 @@ class Looker:
         return facts
 
 
-def _answered(facts: Iterable[Envelope]) -> dict[str, tuple[int, str]]:
+def _answered(facts: Iterable[Envelope]) -> dict[str, Answered]:
     """See `Said`. A request of another lane may be answered as well, so only those of the fact's own count."""
-    found: dict[str, tuple[int, str]] = {}
-    for fact in facts:
+    found: dict[str, Answered] = {}
+    for fact in sorted(facts, key=lambda fact: fact.sequence):
         topic, _, rest = fact.cause.partition("/")
         partition, _, offset = rest.partition("/")
         if topic.endswith(REQUESTS) and partition == str(fact.partition) and offset.isdecimal():
-            found[topic] = max(found.get(topic, (-1, "")), (int(offset), fact.correlation))
+            found[topic] = Answered(int(offset), fact.correlation, fact.sequence)
     return found

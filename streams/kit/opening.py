@@ -103,7 +103,7 @@ class Opener:
 
 def _beside_parked(draft: Draft, heard: int) -> Iterator[tuple[Delivery, int]]:
     """Each delivery with its ordinal. Parked records do not move the clock when they are tried again; so what comes
-    later of their keys must be given more than they were."""
+    later of their keys must be given more than they were. The next owner of the lane does not know of it."""
     ahead = draft.lane.ahead = {key: last for key, last in draft.lane.ahead.items() if last > heard}
     for ordinal, delivery in enumerate(draft.deliveries, heard + 1):
         key = delivery.record.key

@@ -16,7 +16,7 @@ from streams.kit.errors import DatabaseBehind, LogLost, LogShorter, LogTruncated
 from streams.kit.faultpoints import reached
 from streams.kit.lane import Holding, Lane
 from streams.kit.liveness import Progress
-from streams.kit.log import Log
+from streams.kit.log import Answered, Log
 from streams.kit.logs import logger
 from streams.kit.outbox import Outbox
 from streams.kit.service import Service
@@ -116,9 +116,9 @@ class Owned:
                     raise LogTruncated(self._service.name, topic, partition, position, extent.start)
                 if position > extent.end:
                     raise LogShorter(self._service.name, topic, partition, position, extent.end)
-                offset, correlation = answered.get(topic, (position, ""))
-                if extent.start <= offset < position:
-                    await self._still_is(topic, partition, offset, correlation)
+                last = answered.get(topic)
+                if last is not None and extent.start <= last.offset < position:
+                    await self._still_is(topic, partition, last)
         except RefusedToGuess as refusal:
             self.halt(partition, refusal, epoch)
             return
@@ -129,12 +129,15 @@ class Owned:
         logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
         self._telemetry.lanes_held.set(len(self.lanes))
 
-    async def _still_is(self, topic: str, partition: int, offset: int, correlation: str) -> None:
-        """Check that the request at this offset is the one that was heard there."""
-        if await self._log.correlation(topic, partition, offset) not in (correlation, None):
-            raise TopicReplaced(self._service.name, topic, partition, offset)
+    async def _still_is(self, topic: str, partition: int, heard: Answered) -> None:
+        """Check that the request at this offset is the one that was heard there, unless somebody has decided since."""
+        me = self._service.name
+        if await self._log.correlation(topic, partition, heard.offset) in (heard.correlation, None):
+            return
+        if heard.sequence > await self._store.decided(topic, me, partition):
+            raise TopicReplaced(me, topic, partition, heard.offset)
 
-    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> Mapping[str, tuple[int, str]]:
+    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> Mapping[str, Answered]:
         """Check that the log and the database know of the same facts of ours, but for those `waiting` to be said.
 
         A fact is committed before it is said, so the log cannot be further: unless the database was lost, or restored

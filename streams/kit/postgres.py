@@ -171,6 +171,17 @@ class PostgresStore:
             [last] = cast("tuple[int]", await cursor.fetchone())
             return last
 
+    async def decided(self, topic: str, service: str, partition: int) -> int:
+        async with self._connected() as connection:
+            cursor = await connection.execute(
+                "SELECT coalesce(max(split_part(said, '/', 3)::bigint), 0) FROM operations, "
+                "jsonb_array_elements_text(items) said WHERE starts_with(said, %s) AND EXISTS "
+                "(SELECT FROM jsonb_array_elements_text(items) item WHERE starts_with(item, %s))",
+                (f"{service}/{partition}/", f"{topic}/{partition}/"),
+            )
+            [last] = cast("tuple[int]", await cursor.fetchone())
+            return last
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         wanted = list(rows), list(rows.values()), before
         async with self._connected() as connection:

@@ -10,13 +10,13 @@ and headers: on a request topic it becomes a dead letter, on a single-writer top
 decodes a batch from its beginning, so what the same producer wrote behind it in one batch is unreadable as well.
 
 A batch whose checksum is wrong is found in the same way, and never handed on: another copy of it may be right. Its
-partition is left out, and tried again now and then; everything else goes on.
+partition is left out, and tried again now and then by itself; everything else goes on.
 """
 
 import asyncio
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
@@ -35,6 +35,8 @@ from streams.kit.logs import logger
 READ_AHEAD_RECORDS = 1_000
 PAUSE_SECONDS = 0.5
 LOOK_MILLISECONDS = 200
+#: So long everything is read carefully, unless what cannot be read was found before.
+CAREFUL_SECONDS = 10.0
 #: So long a damaged partition is left alone.
 DAMAGED_SECONDS = 5.0
 #: So long the broker gathers, while records come, unless it has this many bytes earlier; for a view, longer.
@@ -59,6 +61,13 @@ class _Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]
 fetcher.PartitionRecords = _Unpacked
 
 
+class _Damage(NamedTuple):
+    """Of a partition that is left out until then, by `time.monotonic`."""
+
+    until: float
+    words: str
+
+
 class Reader:
     """Reads for one consumer. `next` is what the caller has not been given yet, by partition.
 
@@ -70,29 +79,36 @@ class Reader:
         self._gathering_milliseconds = UNHURRIED_MILLISECONDS if unhurried else GATHERING_MILLISECONDS
         self._gathers_until: asyncio.TimerHandle | None = None
         self._next: dict[TopicPartition, int] = {}
-        self._carefully = False
-        #: Until when partitions are left out, by `time.monotonic`.
-        self._damaged: dict[TopicPartition, float] = {}
-        #: Why the last reading failed, if it did.
-        self.trouble: str | None = None
+        #: Until when, by `time.monotonic`.
+        self._carefully_until = 0.0
+        self._damaged: dict[TopicPartition, _Damage] = {}
+        self._failed: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last reading failed, or what is damaged."""
+        return next((damage.words for damage in self._damaged.values()), self._failed)
 
     def seek(self, at: TopicPartition, offset: int) -> None:
         """Read from here on. Raises `IllegalStateError` for a partition that is not assigned."""
         self._consumer.seek(at, offset)
         self._next[at] = offset
+        self._damaged.pop(at, None)
 
     async def read(self, partitions: Collection[TopicPartition], timeout_seconds: float) -> list[Record]:
         """Records of these partitions, in offset order each; none if none came in time or the broker is away.
 
         Raises `LogAway` when a position has left the log: whoever takes the lane again sees what is missing.
         """
-        if self._damaged:
-            partitions = [at for at in partitions if self._damaged.get(at, 0.0) < time.monotonic()]
-            if not partitions:
-                await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
-                return []
         try:
-            if self._carefully:
+            if self._damaged:
+                if records := await self._read_damaged(partitions):
+                    return list(records)
+                partitions = [at for at in partitions if at not in self._damaged]
+                if not partitions:
+                    await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
+                    return []
+            if time.monotonic() < self._carefully_until:
                 return await self._read_carefully(partitions)
             found = await self._ask(partitions, timeout_seconds)
         except NoOffsetForPartitionError:
@@ -102,20 +118,17 @@ class Reader:
             raise LogAway(f"a position is not in the log any more, its lane is looked at again: {error!r}") from error
         except (CorruptRecordException, UnicodeDecodeError) as error:
             logger().warning("unreadable_record", error=str(error), next="looking for it one record at a time")
-            self._carefully = True
+            self._carefully_until = time.monotonic() + CAREFUL_SECONDS
             self._go_back(partitions)
             return []
         except KafkaError as error:
             # Of what came before the error nobody knows how much was taken already.
             self._go_back(partitions)
-            self.trouble = f"Kafka cannot be read: {error!r}"
+            self._failed = f"Kafka cannot be read: {error!r}"
             logger().warning("read_failed", error=repr(error), again_in_seconds=PAUSE_SECONDS)
             await asyncio.sleep(PAUSE_SECONDS)
             return []
-        for at, _ in found:
-            self._damaged.pop(at, None)
-        if not self._damaged:
-            self.trouble = None
+        self._failed = None
         if found:
             self._gather()
             reached("after-read")
@@ -149,7 +162,8 @@ class Reader:
         return list(found.items())
 
     async def _read_carefully(self, partitions: Collection[TopicPartition]) -> list[Record]:
-        """The next record of each partition. Done once the unreadable one was found."""
+        """The next record of each partition. Done once what cannot be read was found, or after a while: it may have
+        been mended, or be somebody else's to read by now."""
         records: list[Record] = []
         try:
             for at in partitions:
@@ -161,6 +175,17 @@ class Reader:
         self._next.update((TopicPartition(each.topic, each.partition), each.offset + 1) for each in records)
         return records
 
+    async def _read_damaged(self, wanted: Collection[TopicPartition]) -> Sequence[Record]:
+        """The next record of a damaged partition, if one is to be tried again and is whole. What nobody wants now is
+        forgotten."""
+        self._damaged = {at: damage for at, damage in self._damaged.items() if at in wanted}
+        for at in [at for at, damage in self._damaged.items() if damage.until < time.monotonic()]:
+            if records := await self._read_one(at):
+                del self._damaged[at]
+                self._next[at] = records[-1].offset + 1
+                return records
+        return ()
+
     async def _read_one(self, at: TopicPartition) -> Sequence[Record]:
         """The partition's next record, if it has one."""
         try:
@@ -170,18 +195,18 @@ class Reader:
         except UnicodeDecodeError:
             offset = await self._consumer.position(at)
             self.seek(at, offset + 1)
-            self._carefully = False
+            self._carefully_until = 0.0
             return [_unreadable(at, offset)]
         except CorruptRecordException as error:
             self.seek(at, self._next[at])
-            self._carefully = False
-            self._damaged[at] = time.monotonic() + DAMAGED_SECONDS
-            self.trouble = (
+            self._carefully_until = 0.0
+            words = (
                 f"{at.topic}/{at.partition}, offset {self._next[at]} or soon after: the broker's copy is damaged "
                 f"({error}). Nothing more of it is heard; it is tried again every {DAMAGED_SECONDS:.0f} s. Where there "
                 f"are replicas, let another one lead, and delete this one's copy"
             )
-            logger().error("damaged_record", topic=at.topic, partition=at.partition, trouble=self.trouble)
+            self._damaged[at] = _Damage(time.monotonic() + DAMAGED_SECONDS, words)
+            logger().error("damaged_record", topic=at.topic, partition=at.partition, trouble=words)
             return ()
 
     def _go_back(self, partitions: Collection[TopicPartition]) -> None:

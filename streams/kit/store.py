@@ -117,6 +117,10 @@ class Store(Protocol):
         """The last fact of its own up to which somebody has accepted that the log lacks some; 0: nobody has."""
         ...
 
+    async def decided(self, topic: str, service: str, partition: int) -> int:
+        """The last fact of its own before somebody decided last from where on the topic is heard; 0: nobody has."""
+        ...
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         """Delete outbox rows up to a number in each partition that were said before a time; how many there were."""
         ...

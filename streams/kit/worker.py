@@ -24,7 +24,7 @@ from streams.kit.events import milliseconds
 from streams.kit.fold import Fold
 from streams.kit.lane import DUE, Delivery, Draft, Lane
 from streams.kit.liveness import Progress
-from streams.kit.log import Log, Record
+from streams.kit.log import Log, LogBegunAnew, Record
 from streams.kit.logs import logger
 from streams.kit.opening import PartitionOf
 from streams.kit.owning import Owned
@@ -152,6 +152,8 @@ class Worker:
         """It is unknown what was committed, or where the log begins: take all lanes again, once there is an answer."""
         self.away = str(error)
         away = "database_away" if isinstance(error, DatabaseAway) else "kafka_away"
+        if isinstance(error, LogBegunAnew):
+            away = "log_begun_anew"
         self._telemetry.again(away)
         self._owned.drop_all()
         self._pause = min(max(self._pause * 2, 0.1), LONGEST_PAUSE_SECONDS)

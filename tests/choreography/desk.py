@@ -247,6 +247,9 @@ class Desk:
     async def given_up(self, partition: int) -> int:
         return 0
 
+    async def decided(self, topic: str, service: str, partition: int) -> int:
+        return 0
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         return 0
 

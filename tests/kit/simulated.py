@@ -335,6 +335,9 @@ class SimulatedStore:
     async def given_up(self, partition: int) -> int:
         return 0
 
+    async def decided(self, topic: str, service: str, partition: int) -> int:
+        return 0
+
     async def forget_said(self, rows: Mapping[int, int], before: datetime) -> int:
         for partition, number in rows.items():
             outbox = self._database.lanes[partition].outbox

@@ -5,7 +5,9 @@ from confluent_kafka.admin import AdminClient
 
 from pavane.operators.errors import NotAsked
 from pavane.rebuild.restoring import Restore
+from streams.kit import envelope
 from tests.conftest import NewTopics
+from tests.kit import reading
 from tests.kit.running import PARTITIONS, Counting
 from tests.kit.test_halts import done, heard_and_stopped
 from tests.kit.test_skipping import desk, halted, until_total
@@ -97,3 +99,13 @@ async def test_facts_that_nobody_holds_any_more_are_listed_and_have_to_be_given_
     await until_total(counting, key, 13)
     [(items,)] = await counting.rows("SELECT items FROM operations WHERE what = 'give up'")
     assert items == [f"{counting.counter.name}/0/3"]
+
+    # What was given up is no gap, and what follows it no stray.
+    async def said() -> list[int]:
+        [lane, _] = await reading.records(counting.bootstrap, counting.counter.name, PARTITIONS)
+        return [envelope.read(record.headers).sequence for record in lane]
+
+    await eventually(said, 30.0, "the next fact is in the log")
+    assert await restore.carry_out("ada", "once more", give_up=False, asks=False, dry_run=False) == 0
+    assert "The log has everything" in capsys.readouterr().out
+    assert await said() == [4]

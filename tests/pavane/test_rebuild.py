@@ -72,24 +72,39 @@ def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
 @pytest.mark.parametrize(
     ("sequences", "starts", "found"),
     [
-        ([1, 2, 3], True, (3, 0)),
-        ([], True, (0, 0)),
-        ([4, 5], True, (0, 2)),
-        ([1, 2, 5, 6, 2, 6], True, (2, 2)),
-        ([1, 5, 2, 3, 4, 5], True, (5, 0)),
-        ([41, 42, 41, 43], False, (43, 0)),
-        ([41, 45], False, (41, 1)),
+        ([1, 2, 3], True, (3, set())),
+        ([], True, (0, set())),
+        ([4, 5], True, (0, {4, 5})),
+        ([1, 2, 5, 6, 2, 6], True, (2, {5, 6})),
+        ([1, 5, 2, 3, 4, 5], True, (5, set())),
+        ([41, 42, 41, 43], False, (43, set())),
+        ([41, 45], False, (41, {45})),
     ],
 )
 def test_facts_behind_a_gap_are_strays_until_they_are_said_again(
-    sequences: list[int], starts: bool, found: tuple[int, int]
+    sequences: list[int], starts: bool, found: tuple[int, set[int]]
 ) -> None:
     assert up_to_a_gap(sequences, starts=starts) == found
 
 
+@pytest.mark.parametrize(
+    ("sequences", "found"),
+    [([4, 5, 6], (6, set())), ([1, 4, 5], (5, set())), ([4, 5, 8], (5, {8})), ([5, 6], (0, {5, 6}))],
+)
+def test_facts_that_were_given_up_are_no_gap(sequences: list[int], found: tuple[int, set[int]]) -> None:
+    assert up_to_a_gap(sequences, starts=True, given_up=3) == found
+
+
+def test_strays_that_nobody_would_say_again_are_not_deleted() -> None:
+    loss = Loss(partition=2, last=0, said=100, first_kept=60, row=41, end=92, strays=frozenset(range(61, 101)))
+    assert loss.begins_anew
+    assert not loss._replace(strays=frozenset({59, 60})).begins_anew
+    assert not loss._replace(strays=frozenset()).begins_anew
+
+
 @pytest.mark.parametrize(("last", "becomes"), [(0, "deleted from it"), (90, "goes on to name them there")])
 def test_what_becomes_of_strays_is_told(last: int, becomes: str) -> None:
-    loss = Loss(partition=2, last=last, said=100, first_kept=last + 1, row=41, end=92, strays=2)
+    loss = Loss(partition=2, last=last, said=100, first_kept=last + 1, row=41, end=92, strays=frozenset({95, 96}))
     assert "has 2 facts from behind the gap" in loss.told("billing")
     assert becomes in loss.told("billing")
 
