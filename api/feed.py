@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 from api.errors import Overloaded, TooManyStreams, Unavailable
 from api.telemetry import LISTENERS, OVERRUN
 from api.timeline import Timeline, Told
+from streams.kit.calling_off import called_off
 from streams.kit.logs import logger
 
 PAUSE_SECONDS = 0.15
@@ -170,10 +171,7 @@ class Feed:
 
     async def close(self) -> None:
         self.hang_up()
-        for task in (self._beginning, self._reader):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await called_off(self._beginning, self._reader)
 
     async def _begin(self) -> None:
         try:

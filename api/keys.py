@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from api.errors import KeysAway
 from api.telemetry import KEY_FETCHES
+from streams.kit.calling_off import called_off
 from streams.kit.errors import WrongSetting
 from streams.kit.logs import logger
 
@@ -158,9 +159,7 @@ class PublishedKeys:
             raise ConnectionError(self._why)
 
     async def close(self) -> None:
-        if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
+        await called_off(self._fetching)
         await self._http.aclose()
 
     def _younger_than(self, seconds: float) -> bool:

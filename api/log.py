@@ -17,6 +17,7 @@ from api.correlation import new_id
 from api.errors import NotAccepted, OutcomeUnknown, Unavailable
 from api.events import by_topic
 from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
+from streams.kit.calling_off import called_off
 from streams.kit.closed import tell_closed_connections
 from streams.kit.codec import Codec
 from streams.kit.counting import lanes_among
@@ -76,9 +77,7 @@ class RequestLog:
 
     async def close(self) -> None:
         """Send what is under way, for a second at most, and let go."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await called_off(self._keeper)
         await self._drop_producer()
 
     async def append(self, request: Request, correlation: str, traceparent: bytes | None) -> None:

@@ -20,6 +20,7 @@ from api.errors import Unavailable
 from api.telemetry import CACHE
 from api.timeline import ORDER, PRICE, STOCK, Timeline, Told
 from api.watched import Watched
+from streams.kit.calling_off import called_off
 from streams.kit.logs import logger
 
 LOOK_SECONDS = 0.15
@@ -76,9 +77,7 @@ class Reads:
             self._keep(self._warmed(self._cache), "warming")
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await called_off(*self._tasks)
         if self._cache is not None:
             await self._cache.close()
 

@@ -20,6 +20,7 @@ from pavane.dead_letters.recorded import Asked, RecordedRedrive
 from pavane.operators import operations
 from pavane.operators.errors import DatabaseUnreadable
 from pavane.operators.reach import Connection, Reach
+from streams.kit.calling_off import called_off
 from streams.kit.errors import Undecodable
 from streams.kit.logs import logger
 from streams.kit.parking import DISCARDED
@@ -81,9 +82,7 @@ class Letters:
 
     async def close(self) -> None:
         """Call off what is under way: what was not tried yet waits as before."""
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await called_off(*self._under_way)
 
     async def _redrive(self, caller: Caller, wanted: ItemId, why: str, begun: "asyncio.Future[int]") -> None:
         try:

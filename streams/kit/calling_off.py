@@ -1,0 +1,22 @@
+"""Calling off tasks for good."""
+
+import asyncio
+from typing import Any
+
+AGAIN_SECONDS = 0.2
+
+
+async def called_off(*tasks: "asyncio.Task[Any] | None") -> None:
+    """Return when they have ended, however they did.
+
+    Asked again and again: `asyncio.wait_for`, before Python 3.12, forgets a cancellation that comes in the same moment
+    as what it waits for, and then a task that never ends by itself goes on.
+    """
+    left = {task for task in tasks if task is not None}
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=AGAIN_SECONDS)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
