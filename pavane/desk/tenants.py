@@ -25,6 +25,8 @@ from streams.kit.errors import Undecodable
 from streams.kit.logs import logger
 from streams.kit.parking import DISCARDED
 
+#: A redrive that is called off takes back what it has marked, and notes how it ended.
+TIDY_SECONDS = 10.0
 MOST_UNDER_WAY = 16
 """Redrives at once; each holds a connection, for half a minute at most if nobody takes its record."""
 CANNOT = "This service's dead letters cannot be read for now. What waits goes on waiting."
@@ -82,7 +84,7 @@ class Letters:
 
     async def close(self) -> None:
         """Call off what is under way: what was not tried yet waits as before."""
-        await called_off(*self._under_way)
+        await called_off(*self._under_way, again_seconds=TIDY_SECONDS)
 
     async def _redrive(self, caller: Caller, wanted: ItemId, why: str, begun: "asyncio.Future[int]") -> None:
         try:

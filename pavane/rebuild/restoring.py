@@ -62,7 +62,8 @@ _facts = msgspec.msgpack.Decoder(list[ToSay])
 class Loss(NamedTuple):
     """What a lane lacks in the log: facts `last + 1` to `said`; from `first_kept` on, outbox rows after `row` do.
 
-    `end`: where the topic ends now. `strays`: the facts beyond a gap that are in it all the same.
+    `end`: where the topic ends now. `strays`: the facts beyond a gap that are in it all the same. `given_up`: up to
+    which fact somebody has accepted that some are missing.
     """
 
     partition: int
@@ -72,6 +73,7 @@ class Loss(NamedTuple):
     row: int
     end: int
     strays: Set[int] = frozenset()
+    given_up: int = 0
 
     @property
     def begins_anew(self) -> bool:
@@ -81,7 +83,7 @@ class Loss(NamedTuple):
     @property
     def gone(self) -> range:
         """The facts that nobody can say again."""
-        return range(self.last + 1, self.first_kept)
+        return range(max(self.last, self.given_up) + 1, self.first_kept)
 
     @property
     def kept(self) -> int:
@@ -163,8 +165,10 @@ class Restore:
             cursor = await connection.execute(_LANES, (self._service, GIVEN_UP))
             lanes = await cursor.fetchall()
             ends = await asyncio.to_thread(self._look, {p: (said, given_up) for p, said, _, given_up in lanes})
-            found = [await self._loss(connection, p, said, row, ends[p]) for p, said, row, _ in lanes]
-        return [loss for loss in found if loss is not None]
+            found = [
+                (await self._loss(connection, p, said, row, ends[p], given_up), row) for p, said, row, given_up in lanes
+            ]
+        return [loss for loss, row in found if (loss.last < loss.said and loss.row < row) or loss.gone]
 
     def _look(self, lanes: dict[int, tuple[int, int]]) -> dict[int, tuple[int, Set[int], int]]:
         """The last fact in each lane's topic before any gap, the strays behind it, and where the topic ends. `lanes`:
@@ -204,8 +208,14 @@ class Restore:
                     yield envelope.read(record.headers).sequence
 
     async def _loss(
-        self, connection: Connection, partition: int, said: int, acknowledged: int, end: tuple[int, Set[int], int]
-    ) -> Loss | None:
+        self,
+        connection: Connection,
+        partition: int,
+        said: int,
+        acknowledged: int,
+        end: tuple[int, Set[int], int],
+        given_up: int,
+    ) -> Loss:
         last, strays, offset = end
         cursor = await connection.execute(_KEPT, (partition,))
         first_kept, row = said + 1, acknowledged
@@ -215,8 +225,7 @@ class Restore:
                 break
             if own:
                 first_kept, row = envelope.read(own[0].headers).sequence, number - 1
-        loss = Loss(partition, last, said, max(first_kept, last + 1), row, offset, strays)
-        return loss if (last < said and row < acknowledged) or loss.gone else None
+        return Loss(partition, last, said, max(first_kept, last + 1), row, offset, strays, given_up)
 
     def _told(self, losses: Sequence[Loss]) -> Iterator[str]:
         if not losses:

@@ -218,6 +218,7 @@ class KafkaLog:
 
     async def read(self, wanted: Collection[tuple[str, int]], timeout_seconds: float) -> Iterable[Record]:
         if not wanted:
+            self._reader.forget()
             await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
             return ()
         return await self._reader.read([TopicPartition(*each) for each in wanted], timeout_seconds)
@@ -279,9 +280,11 @@ class KafkaLog:
         """Raises `LogBegunAnew`: offsets only grow, unless the log has lost some."""
         at = TopicPartition(topic, partition)
         offset = (await (await producer.send_batch(batch, topic, partition=partition))).offset
-        if offset < 0 or producer is not self._producer:
-            # Appended long before, and the broker has forgotten where; or by a producer that was given up.
-            return
+        if producer is not self._producer:
+            # What it says of the log's end may be older than what another was told since: it is said again.
+            raise KafkaError("acknowledged to a producer that was given up")
+        if offset < 0:
+            return  # appended long before, and the broker has forgotten where
         if offset < (expected := self._ends.get(at, 0)):
             del self._ends[at]
             raise LogBegunAnew(topic, partition, offset, expected)

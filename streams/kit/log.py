@@ -60,12 +60,13 @@ class Answered(NamedTuple):
 
 class Said(NamedTuple):
     """What a topic holds of its speaker, by sequence: the `last` fact, and the last one up to the one asked for, which
-    counts as there where nobody can tell. `answered`: by topic of requests, the last one that a fact there answers.
+    counts as there where nobody can tell. `answered`: by topic of requests, some of those that facts there answer, the
+    last ones first.
     """
 
     last: int
     up_to: int
-    answered: Mapping[str, Answered] = {}
+    answered: Mapping[str, Sequence[Answered]] = {}
 
 
 class Extent(NamedTuple):

@@ -15,6 +15,7 @@ from streams.kit.log import Answered, Said
 
 FIRST_RECORDS = 50
 MOST_RECORDS = 50_000
+MOST_ANSWERED = 3
 ANSWER_SECONDS = 20.0
 LONG_POLL_MS = 10
 CLOSE_SECONDS = 5.0
@@ -137,12 +138,15 @@ class Looker:
         return facts
 
 
-def _answered(facts: Iterable[Envelope]) -> dict[str, Answered]:
+def _answered(facts: Iterable[Envelope]) -> dict[str, list[Answered]]:
     """See `Said`. A request of another lane may be answered as well, so only those of the fact's own count."""
-    found: dict[str, Answered] = {}
-    for fact in sorted(facts, key=lambda fact: fact.sequence):
+    found: dict[str, list[Answered]] = {}
+    for fact in sorted(facts, key=lambda fact: fact.sequence, reverse=True):
         topic, _, rest = fact.cause.partition("/")
         partition, _, offset = rest.partition("/")
-        if topic.endswith(REQUESTS) and partition == str(fact.partition) and offset.isdecimal():
-            found[topic] = Answered(int(offset), fact.correlation, fact.sequence)
+        if not topic.endswith(REQUESTS) or partition != str(fact.partition) or not offset.isdecimal():
+            continue
+        there = found.setdefault(topic, [])
+        if len(there) < MOST_ANSWERED and all(each.offset != int(offset) for each in there):
+            there.append(Answered(int(offset), fact.correlation, fact.sequence))
     return found

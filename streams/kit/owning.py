@@ -9,7 +9,7 @@ Whatever is known here of a lane, the database knows too: to drop one is to forg
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from streams.kit.errors import DatabaseBehind, LogLost, LogShorter, LogTruncated, RefusedToGuess, TopicReplaced
@@ -116,9 +116,9 @@ class Owned:
                     raise LogTruncated(self._service.name, topic, partition, position, extent.start)
                 if position > extent.end:
                     raise LogShorter(self._service.name, topic, partition, position, extent.end)
-                last = answered.get(topic)
-                if last is not None and extent.start <= last.offset < position:
-                    await self._still_is(topic, partition, last)
+                heard = [each for each in answered.get(topic, ()) if extent.start <= each.offset < position]
+                if heard:
+                    await self._still_is(topic, partition, heard)
         except RefusedToGuess as refusal:
             self.halt(partition, refusal, epoch)
             return
@@ -129,15 +129,21 @@ class Owned:
         logger().info("lane_taken", partition=partition, epoch=lane.epoch, to_say_again=len(unsaid))
         self._telemetry.lanes_held.set(len(self.lanes))
 
-    async def _still_is(self, topic: str, partition: int, heard: Answered) -> None:
-        """Check that the request at this offset is the one that was heard there, unless somebody has decided since."""
-        me = self._service.name
-        if await self._log.correlation(topic, partition, heard.offset) in (heard.correlation, None):
-            return
-        if heard.sequence > await self._store.decided(topic, me, partition):
-            raise TopicReplaced(me, topic, partition, heard.offset)
+    async def _still_is(self, topic: str, partition: int, heard: Sequence[Answered]) -> None:
+        """Check that the topic is the one of which these requests were heard, unless somebody has decided since.
 
-    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> Mapping[str, Answered]:
+        After a decision one alone proves nothing: it may have been parked before, and be answered now.
+        """
+        for each in heard:
+            if await self._log.correlation(topic, partition, each.offset) in (each.correlation, None):
+                return
+        me = self._service.name
+        decided = await self._store.decided(topic, me, partition)
+        since = [each for each in heard if each.sequence > decided]
+        if len(since) > (1 if decided else 0):
+            raise TopicReplaced(me, topic, partition, since[0].offset)
+
+    async def _agrees(self, partition: int, holding: Holding, waiting: int) -> Mapping[str, Sequence[Answered]]:
         """Check that the log and the database know of the same facts of ours, but for those `waiting` to be said.
 
         A fact is committed before it is said, so the log cannot be further: unless the database was lost, or restored

@@ -150,6 +150,11 @@ class Reader:
         seconds = GATHERING_ENDS_AFTER * long / 1000
         self._gathers_until = asyncio.get_running_loop().call_later(seconds, enough)
 
+    def forget(self) -> None:
+        """Nothing is to be read: what went wrong before is nobody's trouble."""
+        self._damaged.clear()
+        self._failed = None
+
     def close(self) -> None:
         """Leave nothing behind."""
         if self._gathers_until is not None:
@@ -179,11 +184,14 @@ class Reader:
         """The next record of a damaged partition, if one is to be tried again and is whole. What nobody wants now is
         forgotten."""
         self._damaged = {at: damage for at, damage in self._damaged.items() if at in wanted}
-        for at in [at for at, damage in self._damaged.items() if damage.until < time.monotonic()]:
+        for at, damage in [(at, damage) for at, damage in self._damaged.items() if damage.until < time.monotonic()]:
             if records := await self._read_one(at):
-                del self._damaged[at]
+                self._damaged.pop(at, None)
                 self._next[at] = records[-1].offset + 1
                 return records
+            if self._damaged.get(at) is damage:
+                # Neither a record nor an error: another leader is being found, or has nothing there yet.
+                self._damaged[at] = damage._replace(until=time.monotonic() + DAMAGED_SECONDS)
         return ()
 
     async def _read_one(self, at: TopicPartition) -> Sequence[Record]:

@@ -95,6 +95,8 @@ async def test_facts_that_nobody_holds_any_more_are_listed_and_have_to_be_given_
     assert "facts 1 to 3 are gone" in capsys.readouterr().out
     assert await restore.carry_out("ada", "no copy", give_up=True, asks=False, dry_run=False) == 0
 
+    assert await restore.carry_out("ada", "once more", give_up=False, asks=False, dry_run=False) == 0
+    assert "The log has everything" in capsys.readouterr().out, "nothing was said since"
     await counting.ask((key, 10))
     await until_total(counting, key, 13)
     [(items,)] = await counting.rows("SELECT items FROM operations WHERE what = 'give up'")

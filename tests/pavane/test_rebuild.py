@@ -67,6 +67,7 @@ def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
         "billing/2: the log ends with fact 90 of 100; 5 facts will be said again; facts 91 to 95 are gone."
     )
     assert not loss._replace(first_kept=91).gone
+    assert list(loss._replace(given_up=93).gone) == [94, 95], "of the others somebody has decided"
 
 
 @pytest.mark.parametrize(
