@@ -301,11 +301,7 @@ def _is_own(record: Record) -> bool:
     """Whether the topic's own service said it: then its partition is a lane."""
     if record.topic.endswith(REQUESTS):
         return False
-    try:
-        said = envelope.read(record.headers)
-    except ValueError:
-        return False
-    return (said.speaker, said.partition) == (record.topic, record.partition)
+    return envelope.of_own(record.topic, record.partition, record.headers) is not None
 
 
 def _lane_of(record: Record, lanes: int) -> int | None:

@@ -241,19 +241,16 @@ def _standing(record: Record, before: int) -> str:
     """What the lane knows of a record."""
     if record.topic.endswith(REQUESTS):
         return "not heard"
-    try:
-        said = envelope.read(record.headers)
-    except ValueError:
+    said = envelope.of_own(record.topic, record.partition, record.headers)
+    if said is None:
         return "not of ours"
     return f"{said.id}, {'known' if said.sequence <= before else 'not heard'}"
 
 
 def _sequence(record: Record) -> int:
     """Of a fact; 0 of what is none."""
-    try:
-        return envelope.read(record.headers).sequence
-    except ValueError:
-        return 0
+    said = envelope.of_own(record.topic, record.partition, record.headers)
+    return said.sequence if said is not None else 0
 
 
 def _next(plan: Plan) -> str:

@@ -13,7 +13,6 @@ empty they are all there is, and are deleted; elsewhere they stay where they are
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import LiteralString, NamedTuple
 
@@ -204,8 +203,8 @@ class Restore:
         while records := log.records(self._service, partition, first, end, LOOK_BACK_RECORDS):
             first = records[-1].offset + 1
             for record in records:
-                with contextlib.suppress(ValueError):  # somebody else wrote it
-                    yield envelope.read(record.headers).sequence
+                if (said := envelope.of_own(record.topic, record.partition, record.headers)) is not None:
+                    yield said.sequence
 
     async def _loss(
         self,

@@ -71,7 +71,7 @@ class Past:
         """What the lane said, each fact once, whoever else wrote there."""
         last = 0
         for record in self._said:
-            said = _fact(record)
+            said = envelope.of_own(record.topic, record.partition, record.headers)
             if said is None or said.sequence <= last:
                 continue
             if said.sequence != last + 1:
@@ -147,17 +147,8 @@ def _sequence(record: Record) -> int:
     """Which one of its speaker it is. Of what is nobody's fact: 0, so that the lane passes over it at once."""
     if record.topic.endswith(REQUESTS):
         return record.offset + 1
-    said = _fact(record)
+    said = envelope.of_own(record.topic, record.partition, record.headers)
     return said.sequence if said is not None else 0
-
-
-def _fact(record: Record) -> Envelope | None:
-    """The envelope of a fact that its topic's service said in its own lane; none of what somebody else wrote."""
-    try:
-        said = envelope.read(record.headers)
-    except ValueError:
-        return None
-    return said if (said.speaker, said.partition) == (record.topic, record.partition) else None
 
 
 def _place(record: Record) -> str:

@@ -85,6 +85,15 @@ def read(headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         raise ValueError("a header has no value") from None
 
 
+def of_own(topic: str, partition: int, headers: Iterable[tuple[str, bytes | None]]) -> Envelope | None:
+    """The envelope of a fact that the topic's own service said in its own lane; None of what somebody else wrote."""
+    try:
+        said = read(headers)
+    except ValueError:
+        return None
+    return said if (said.speaker, said.partition) == (topic, partition) else None
+
+
 def read_clock(text: bytes) -> dict[str, int]:
     """A clock from header bytes. Raises `ValueError`."""
     try:

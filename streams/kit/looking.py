@@ -127,11 +127,7 @@ class Looker:
         while await consumer.position(at) < end:
             found = await consumer.getmany(at, timeout_ms=1_000)
             for record in found.get(at, ()):
-                try:
-                    said = envelope.read(record.headers)
-                except ValueError:
-                    continue  # somebody else wrote it
-                if said.speaker == at.topic and said.partition == at.partition:
+                if (said := envelope.of_own(at.topic, at.partition, record.headers)) is not None:
                     facts[said.sequence] = said
             if time.monotonic() > deadline:
                 raise KafkaTimeoutError(f"no records of {at.topic}/{at.partition} from {first} on")

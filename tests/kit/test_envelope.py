@@ -100,3 +100,12 @@ def test_any_correlation_from_outside_becomes_text_that_every_database_takes(sen
     assert "\0" not in read.correlation
     headers = envelope.write("orders", 0, 1, "Said", {}, read)
     assert envelope.read(headers).correlation == read.correlation
+
+
+def test_a_fact_is_its_topics_own_only_where_its_speaker_says_that_it_is() -> None:
+    headers = envelope.write("billing", 1, 7, "PaymentCaptured", {}, envelope.of_request("r", 1, 0, ()))
+    said = envelope.of_own("billing", 1, headers)
+    assert said is not None and said.id == "billing/1/7"
+    assert envelope.of_own("billing", 2, headers) is None
+    assert envelope.of_own("shipping", 1, headers) is None
+    assert envelope.of_own("billing", 1, ()) is None

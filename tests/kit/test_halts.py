@@ -79,6 +79,13 @@ async def heard_and_stopped(counting: Counting) -> str:
     return key
 
 
+async def made_again(admin: AdminClient, new_topics: NewTopics, topic: str) -> None:
+    """Somebody deletes the topic, with all that is in it, and makes it again."""
+    await done(admin.delete_topics([topic]))
+    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
+    await new_topics(topic, partitions=PARTITIONS)
+
+
 async def done(futures: dict[Any, Any]) -> None:
     for future in futures.values():
         await asyncio.to_thread(future.result, 20)
@@ -136,9 +143,7 @@ async def test_a_log_that_lost_what_was_heard_halts_the_lane(
 ) -> None:
     key = await heard_and_stopped(counting)
     topic = counting.counter.requests
-    await done(admin.delete_topics([topic]))
-    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
-    await new_topics(topic, partitions=PARTITIONS)
+    await made_again(admin, new_topics, topic)
     instance = await counting.start()
     why = await halted(counting, instance)
     assert f"{topic}/0: offset 3 was heard, but the log ends at 0: the broker lost 3 records" in why

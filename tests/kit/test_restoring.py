@@ -9,7 +9,7 @@ from streams.kit import envelope
 from tests.conftest import NewTopics
 from tests.kit import reading
 from tests.kit.running import PARTITIONS, Counting
-from tests.kit.test_halts import done, heard_and_stopped
+from tests.kit.test_halts import heard_and_stopped, made_again
 from tests.kit.test_skipping import desk, halted, until_total
 from tests.waiting import eventually
 
@@ -21,10 +21,7 @@ def admin(counting: Counting) -> AdminClient:
 
 async def comes_back_empty(counting: Counting, admin: AdminClient, new_topics: NewTopics) -> None:
     """The broker has lost everything that the service has said."""
-    topic = counting.counter.name
-    await done(admin.delete_topics([topic]))
-    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
-    await new_topics(topic, partitions=PARTITIONS)
+    await made_again(admin, new_topics, counting.counter.name)
 
 
 async def test_what_the_outbox_holds_is_said_again_into_a_log_that_came_back_empty(

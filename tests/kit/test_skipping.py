@@ -14,8 +14,8 @@ from pavane.operators.errors import NotAsked
 from pavane.operators.reach import Reach
 from streams.kit.log import Record
 from tests.conftest import NewTopics
-from tests.kit.running import PARTITIONS, Counting
-from tests.kit.test_halts import done, heard_and_stopped, key_of, told
+from tests.kit.running import Counting
+from tests.kit.test_halts import done, heard_and_stopped, key_of, made_again, told
 from tests.waiting import eventually
 
 TAKEN_AGAIN_SECONDS = 60.0
@@ -104,9 +104,7 @@ async def test_a_log_that_lost_what_was_heard_is_heard_from_its_new_end_on(
 ) -> None:
     key = await heard_and_stopped(counting)
     topic = counting.counter.requests
-    await done(admin.delete_topics([topic]))
-    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
-    await new_topics(topic, partitions=PARTITIONS)
+    await made_again(admin, new_topics, topic)
     await counting.start()
 
     assert "never have heard 0 requests" in await skip_as_told(counting, await halted(counting), capsys)
@@ -119,9 +117,7 @@ async def test_requests_that_came_after_the_log_was_lost_are_shown_and_may_be_he
 ) -> None:
     key = await heard_and_stopped(counting)
     topic = counting.counter.requests
-    await done(admin.delete_topics([topic]))
-    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
-    await new_topics(topic, partitions=PARTITIONS)
+    await made_again(admin, new_topics, topic)
     await counting.ask((key, 10), (key, 100))
     await counting.start()
     why = await halted(counting)
@@ -161,9 +157,7 @@ async def test_a_topic_of_requests_that_was_made_again_and_has_grown_is_heard_fr
     await counting.until_totals({key: 2})
     await instance.stop()
     counting.instances.clear()
-    await done(admin.delete_topics([topic]))
-    await eventually(lambda: topic not in admin.list_topics(timeout=10).topics)
-    await new_topics(topic, partitions=PARTITIONS)
+    await made_again(admin, new_topics, topic)
     await ask(10, 100, 1_000)
     await counting.start()
 
