@@ -21,7 +21,7 @@ async def discard(connection: Connection, item: Item, why: str, patience_seconds
     """
     if not await _mark(connection, item, why):
         raise NoSuchItem(item.id)
-    if not item.is_head:
+    if not item.is_head and not await _is_head(connection, item):
         return Outcome(0, 1, Stopped.NO, f"it is let go of when {item.head} is done")
     deadline = time.monotonic() + patience_seconds
     # A try that was under way when the mark was set writes its own reason over it: then it is marked again.
@@ -38,13 +38,23 @@ async def discard(connection: Connection, item: Item, why: str, patience_seconds
     return Outcome(1, 0)
 
 
+async def _is_head(connection: Connection, item: Item) -> bool:
+    """What it waited for may have been handled while it was marked."""
+    cursor = await connection.execute(
+        "SELECT min(number) = %s FROM parked WHERE partition = %s AND key = %s AND holds",
+        (item.id.number, item.id.partition, item.parked.key),
+    )
+    [is_head] = await cursor.fetchone() or (False,)
+    return bool(is_head)
+
+
 async def _mark(connection: Connection, item: Item, why: str) -> bool:
-    """Whether the record is still there. A number may come again: so it must be the same record of the log."""
+    """Whether the record is still there."""
     record = item.parked.record
     cursor = await connection.execute(
         "UPDATE parked p SET reason = %s, message = %s, retry_at = CASE WHEN NOT holds OR number = (SELECT min(number) "
         "FROM parked WHERE partition = p.partition AND key = p.key AND holds) THEN coalesce(least(retry_at, now()), "
-        "now()) END WHERE partition = %s AND number = %s AND topic = %s AND log_offset = %s",
+        "now()) ELSE retry_at END WHERE partition = %s AND number = %s AND topic = %s AND log_offset = %s",
         (DISCARDED, why, item.id.partition, item.id.number, record.topic, record.offset),
     )
     return cursor.rowcount == 1

@@ -33,7 +33,7 @@ LINE: LiteralString = PLACED + " WHERE partition = %s AND head = %s ORDER BY num
 
 
 class ItemId(NamedTuple):
-    """service/partition/number. Unique among what is parked now; a number may come again once nothing is left."""
+    """service/partition/number. A number is given once, and never comes again."""
 
     service: str
     partition: int

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from pavane.dead_letters.items import Item, ItemId
 from pavane.operators.reach import Connection
 from pavane.operators.words import cut
+from streams.kit.parking import DISCARDED
 
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.1
@@ -178,8 +179,12 @@ class Redrive:
         for chain in self._set:
             head = chain.head
             await self._connection.execute(
-                "UPDATE parked SET retry_at = %s WHERE partition = %s AND number = %s AND attempts = %s AND key = %s",
-                (head.parked.retry_at, head.id.partition, head.id.number, head.parked.attempts, head.parked.key),
+                "UPDATE parked SET retry_at = %s WHERE partition = %s AND number = %s AND attempts = %s AND key = %s "
+                "AND reason <> %s",
+                (
+                    head.parked.retry_at, head.id.partition, head.id.number, head.parked.attempts, head.parked.key,
+                    DISCARDED,
+                ),
             )
         if self._set:
             await self._look()

@@ -7,7 +7,7 @@ decisions are pure, and what called for nothing still does (`pavane choreography
 a later state would not ignore). Later records of a parked record's key were parked too: where one was handled, none
 before it was.
 
-The limits: dead letters that were discarded come back as parked, since only the lost database knew of that.
+What an operator discarded has a dead letter that says so, and is owed nothing.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from streams.kit.errors import Refused, Undecidable, Undecodable
 from streams.kit.lane import DEAD_LETTERS, REQUESTS, Delivery
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
-from streams.kit.parking import BEHIND, Parked
+from streams.kit.parking import BEHIND, DISCARDED, Parked
 from streams.kit.service import Service
 
 RECORDS = 5_000
@@ -211,6 +211,8 @@ class _Lane:
         for number, one in enumerate(everything, 1):
             record = one.delivery.record
             letter = self._letters.get(f"{record.topic}/{record.partition}/{record.offset}")
+            if letter is not None and letter[0] == DISCARDED:
+                continue
             holds = not (record.topic.endswith(REQUESTS) and letter is not None and letter[0] in REFUSALS)
             is_head = one.key not in heads
             reason, message = letter or ((REBUILT, WHY) if is_head else (BEHIND, WHY))

@@ -167,7 +167,7 @@ class HeardFacts:
         events: list[tuple[Event, str]] = []
         for one in self._opener.open(draft):
             record = one.delivery.record
-            if (record.topic, record.partition, record.offset) in self._parked:
+            if self._parked and (record.topic, record.partition, record.offset) in self._parked:
                 continue
             if one.problem is not None:
                 raise CannotFold(f"{record.topic}/{record.partition} offset {record.offset}", one.problem)

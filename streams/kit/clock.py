@@ -32,10 +32,17 @@ def judge(
         return Verdict.KNOWN
     if sequence != last + 1:
         return Verdict.GAP
+    return Verdict.NEXT if lacking(clock, hears, speaker, heard) is None else Verdict.EARLY
+
+
+def lacking(
+    clock: Mapping[str, int], hears: Collection[str], speaker: str, heard: Mapping[str, int]
+) -> tuple[str, int] | None:
+    """A speaker listened to here and its last sequence that the fact's speaker had heard, and that is to come here."""
     for other, known in heard.items():
         if known > clock.get(other, 0) and other in hears and other != speaker:
-            return Verdict.EARLY
-    return Verdict.NEXT
+            return other, known
+    return None
 
 
 def hear(

@@ -14,7 +14,7 @@ from streams.kit.errors import RegistryAway, Undecidable
 from streams.kit.events import Answer, Due, Effect, Event, Fact, State, Unanswered, from_milliseconds
 from streams.kit.lane import REQUESTS, Draft
 from streams.kit.opening import Opened
-from streams.kit.parking import BEHIND, DISCARDED, UNREAD, Parked, next_try
+from streams.kit.parking import BEHIND, DISCARDED, UNANSWERED, UNREAD, WITHOUT_LETTER, Parked, next_try
 from streams.kit.rows import Place, RowMissing, Rows
 from streams.kit.service import Reaction, Said, Service
 
@@ -74,6 +74,8 @@ class Fold:
                 continue
             if one.delivery.is_new:
                 draft.hear(one.delivery)
+            elif one.delivery.parked is not None and self._service.is_projection:
+                draft.retry()
             if draft.parking.held and self._must_wait(draft, one):
                 continue
             if one.event is None and one.problem is None and one.delivery.parked is None:
@@ -91,7 +93,8 @@ class Fold:
             return False
         if one.delivery.is_new and (one.event is not None or one.problem is not None):
             record, said = one.delivery.record, one.delivery.envelope
-            draft.parking.add(record, said, one.key, BEHIND, "an earlier record of the same key is parked")
+            reason = UNREAD if isinstance(one.problem, RegistryAway) else BEHIND
+            draft.parking.add(record, said, one.key, reason, "an earlier record of the same key is parked")
             self.parked += 1
         return True
 
@@ -99,6 +102,7 @@ class Fold:
         """One record with all its consequences, or put aside. True: it waits for an answer."""
         parked = one.delivery.parked
         if parked is not None and parked.reason == DISCARDED:
+            draft.put_aside(one.delivery, self._timestamp, _letter(DISCARDED, parked.message))
             self._release(draft, one, parked)
             return False
         rows_mark, said_mark = self._rows.mark(), draft.mark()
@@ -130,30 +134,27 @@ class Fold:
 
     def _park(self, draft: Draft, one: Opened, error: Exception) -> None:
         """Keep the record for later: tried again by itself if the world or the registry did not answer, else when
-        somebody asks. What could not be read, and now is nothing to be handled, is put aside as if it came now."""
+        somebody asks. What failed for the first time by its own fault is told as a dead letter, whatever it had to wait
+        for before."""
         reason, message, now = type(error).__name__, str(error)[:MOST_STACK_BYTES], from_milliseconds(self._timestamp)
         before = one.delivery.parked
         retry_at = None
         if isinstance(error, NotAnswered | RegistryAway):
             if isinstance(error, NotAnswered):
-                reason = "Unanswered"
+                reason = UNANSWERED
             retry_at = next_try(now, before.attempts + 1 if before else 1, error.retry_after_seconds)
-        if before is not None and (retry_at is not None or before.reason != UNREAD):
-            draft.parking.try_later(before, reason, message, retry_at)
-            self.failed_again.append((one, error))
-            return
-        if retry_at is None:
+        if retry_at is None and (before is None or before.reason in WITHOUT_LETTER):
             self.put_aside.append((one, error))
             draft.put_aside(one.delivery, self._timestamp, reasons(error))
+        elif before is not None:
+            self.failed_again.append((one, error))
         if isinstance(one.event, Due):
             return  # its row keeps it: it comes again with the next look at deadlines
         # A request that is itself wrong concerns its sender alone; anything else would leave a hole in its order.
         holds = bool(one.key) and not (is_request(one) and isinstance(error, Undecidable))
-        if before is not None and holds:
-            draft.parking.try_later(before, reason, message, None)
-            return
         if before is not None:
-            draft.parking.release(before)
+            draft.parking.try_later(before, reason, message, retry_at, holds=holds)
+            return
         record, said = one.delivery.record, one.delivery.envelope
         draft.parking.add(record, said, one.key, reason, message, holds=holds, retry_at=retry_at)
         self.parked += 1
@@ -263,8 +264,12 @@ def is_request(one: Opened) -> bool:
 def reasons(error: Exception) -> list[tuple[str, bytes]]:
     """Why a record was put aside, as headers: the kind of error, its message, and where the decision raised it."""
     stack = "" if isinstance(error, Undecidable) else "".join(traceback.format_exception(error))
+    return _letter(type(error).__name__, str(error), stack)
+
+
+def _letter(reason: str, message: str, stack: str = "") -> list[tuple[str, bytes]]:
     return [
-        ("dead_letter_reason", type(error).__name__.encode()),
-        ("dead_letter_message", str(error)[:MOST_STACK_BYTES].encode(errors="replace")),
+        ("dead_letter_reason", reason.encode()),
+        ("dead_letter_message", message[:MOST_STACK_BYTES].encode(errors="replace")),
         ("dead_letter_stack", stack[-MOST_STACK_BYTES:].encode(errors="replace")),
     ]

@@ -23,6 +23,7 @@ from streams.kit.parking import Parked, Parking
 
 REQUESTS = ".requests"
 DEAD_LETTERS = ".dead-letters"
+RETRIED = ".retried"
 DUE = ".due"
 MOST_DEAD_LETTER_BYTES = 800_000
 MOST_HEADER_BYTES = 32_000
@@ -90,6 +91,11 @@ class Draft:
         self.said.append(ToSay(me, timestamp, key.encode(), value, headers))
         self.names.append(name)
 
+    def retry(self) -> None:
+        """Count a parked record that a view is told again: what comes later is told under higher ordinals."""
+        counted = self.lane.me + RETRIED
+        self.clock[counted] = self.clock.get(counted, 0) + 1
+
     def mark(self) -> tuple[int, int]:
         """A point within the fold to go back to."""
         return len(self.names), self.clock.get(self.lane.me, 0)
@@ -155,9 +161,8 @@ class Lane:
         self.clock: Clock = {who: known for who, known in holding.clock.items() if who not in new}
         self.row = holding.row
         self.held = dict(holding.held)
-        self.parked = holding.parked
-        #: By key: ordinals that parked records were given beyond what the clock says.
-        self.ahead: dict[bytes | None, int] = {}
+        # Each number went with a step of the clock, so none beyond the clock's sum was ever given: none comes again.
+        self.parked = max(holding.parked, sum(holding.clock.values()))
         self.hears = frozenset(topics)
         self._requests = frozenset(topic for topic in topics if topic.endswith(REQUESTS))
         #: Of these speakers the clock follows what came here, and not what others have heard of them.
@@ -216,7 +221,8 @@ class Lane:
         deliveries: list[Delivery] = []
         taken: dict[str, list[Delivery]] = {topic: [] for topic in self._queues}
         open_topics = [topic for topic, queue in self._queues.items() if queue]
-        blocked: list[str] = []
+        # What each topic waits for whose next record is early: until that is heard, nobody need look at it again.
+        waiting: dict[str, tuple[str, int]] = {}
         while open_topics and len(deliveries) < limit and self.halted is None:
             for topic in tuple(open_topics):
                 if len(deliveries) >= limit:
@@ -224,12 +230,13 @@ class Lane:
                 verdict = self._take_next(topic, clock, deliveries, taken)
                 if verdict is Verdict.EARLY:
                     open_topics.remove(topic)
-                    blocked.append(topic)
+                    waiting[topic] = self._lacking(topic, clock)
                     continue
-                if verdict is Verdict.NEXT and blocked:
-                    # Somebody's cause may just have been heard.
-                    open_topics += blocked
-                    blocked.clear()
+                if verdict is Verdict.NEXT and waiting:
+                    heard = [each for each, (who, known) in waiting.items() if clock.get(who, 0) >= known]
+                    for each in heard:
+                        del waiting[each]
+                    open_topics[:0] = heard
                 if verdict is None or self.halted:
                     open_topics.remove(topic)
         self._more = bool(open_topics)
@@ -244,8 +251,7 @@ class Lane:
             return None
         first = queue[0]
         if isinstance(first, ForeignWriter):
-            self.halted = first
-            return Verdict.GAP
+            return self._met(topic, first)
         said = first.envelope
         if topic in self._requests:
             # Offsets may have holes (a foreign producer's transactions leave markers), so there is no gap to see.
@@ -266,6 +272,20 @@ class Lane:
             clock[said.speaker] = said.sequence
             deliveries.append(first)
         return verdict
+
+    def _met(self, topic: str, foreign: ForeignWriter) -> Verdict:
+        """The next record of a topic is not its owner's: nothing behind it is heard before somebody decides."""
+        self.halted = foreign
+        return Verdict.GAP
+
+    def _lacking(self, topic: str, clock: Clock) -> tuple[str, int]:
+        """What the topic's next record, which is early, waits for."""
+        first = self._queues[topic][0]
+        assert isinstance(first, Delivery)
+        said = first.envelope
+        lacking = causal.lacking(clock, self.hears, said.speaker, said.heard)
+        assert lacking is not None
+        return lacking
 
     # -- what becomes of a draft ---------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """From records to events: each delivery decoded into the view that the service declares, or the reason why not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -8,7 +8,8 @@ from msgspec import Struct
 from streams.kit.codec import Codec
 from streams.kit.errors import RegistryAway, Undecidable, Undecodable
 from streams.kit.events import About, Due, Event, Heard, from_milliseconds
-from streams.kit.lane import DUE, REQUESTS, Delivery, Draft
+from streams.kit.lane import DUE, REQUESTS, RETRIED, Delivery, Draft
+from streams.kit.parking import UNREAD
 from streams.kit.service import Service
 
 MOST_KEY_BYTES = 512
@@ -42,9 +43,9 @@ class Opener:
         """Every delivery of the draft, in its order."""
         lane = draft.lane
         heard = sum(known for who, known in lane.clock.items() if who in lane.hears)
-        if not lane.ahead and not any(delivery.parked for delivery in draft.deliveries):
-            return [self.one(delivery, heard + number) for number, delivery in enumerate(draft.deliveries, 1)]
-        return [self.one(delivery, ordinal) for delivery, ordinal in _beside_parked(draft, heard)]
+        # Parked records that are told again do not move the clock of their speakers: they are counted by themselves.
+        told = heard + lane.clock.get(lane.me + RETRIED, 0)
+        return [self.one(delivery, told + number) for number, delivery in enumerate(draft.deliveries, 1)]
 
     def one(self, delivery: Delivery, ordinal: int) -> Opened:
         """One delivery; `ordinal`: its place among all that the lane has heard."""
@@ -56,7 +57,7 @@ class Opener:
             name = self._codec.name_of(record.value)
             view = self._views.get((record.topic, name))
             if view is None:
-                return Opened(delivery, None, "", "")
+                return self._unheard(delivery, name)
             key = self._key_of(delivery)
             given = _given(view, name, delivery, ordinal)
             event = self._codec.decode(record.value, view, given)
@@ -65,6 +66,15 @@ class Opener:
             return self._unread(delivery, problem)
         except Undecidable as problem:
             return _without_event(delivery, problem)
+
+    def _unheard(self, delivery: Delivery, name: str) -> Opened:
+        """Nobody's business here, unless an earlier version has parked it: what it would have done is not done yet."""
+        if delivery.parked is None or delivery.parked.reason == UNREAD:
+            return Opened(delivery, None, "", "")
+        raise Undecidable(
+            f"an earlier version parked this {name}, and this one does not hear it: what it called for is not done. "
+            f"Deploy a version that hears it and redrive it, or discard it"
+        )
 
     def _unread(self, delivery: Delivery, problem: RegistryAway) -> Opened:
         """It cannot be read for now, and waits with its key; without a right key it can never be handled."""
@@ -99,17 +109,6 @@ class Opener:
                 f"producer must use the Java-compatible murmur2 partitioner"
             )
         return key
-
-
-def _beside_parked(draft: Draft, heard: int) -> Iterator[tuple[Delivery, int]]:
-    """Each delivery with its ordinal. Parked records do not move the clock when they are tried again; so what comes
-    later of their keys must be given more than they were. The next owner of the lane does not know of it."""
-    ahead = draft.lane.ahead = {key: last for key, last in draft.lane.ahead.items() if last > heard}
-    for ordinal, delivery in enumerate(draft.deliveries, heard + 1):
-        key = delivery.record.key
-        if delivery.parked is not None or key in ahead:
-            ordinal = ahead[key] = max(ordinal, ahead.get(key, 0) + 1)
-        yield delivery, ordinal
 
 
 def _without_event(delivery: Delivery, problem: Undecidable) -> Opened:

@@ -225,6 +225,8 @@ class Owned:
         self._told.discard(partition)
         self._progress.forget(partition)
         self._forget(partition)
+        for topic in self._service.topics:
+            self._telemetry.no_lag(topic, partition)
         if self.halted.pop(partition, None) is not None:
             self._telemetry.lanes_halted.set(len(self.halted))
         if self.lanes.pop(partition, None) is not None:

@@ -32,6 +32,10 @@ BEHIND = "Behind"
 """The reason of a record that waits behind another one of its key."""
 UNREAD = RegistryAway.__name__
 """The reason of a record that cannot be read before the registry says how it was written."""
+UNANSWERED = "Unanswered"
+"""The reason of a record whose effect the outside world did not answer."""
+WITHOUT_LETTER = frozenset({BEHIND, UNREAD, UNANSWERED})
+"""The reasons of records that nothing is wrong with, as far as is known: no dead letter tells of them."""
 DISCARDED = "Discarded"
 """The reason of a record that an operator discarded: it is let go of as soon as nothing of its key is before it."""
 
@@ -59,6 +63,8 @@ class Parking:
         self.added: list[Parked] = []
         self.tried: list[Parked] = []
         self.released: list[Parked] = []
+        #: Keys whose head holds them no more: the next record of each may be tried at once.
+        self.freed: list[str] = []
 
     @property
     def is_empty(self) -> bool:
@@ -87,16 +93,26 @@ class Parking:
         if holds:
             self.held[key] = self.held.get(key, 0) + 1
 
-    def try_later(self, parked: Parked, reason: str, message: str, retry_at: datetime | None) -> None:
-        """It failed again: it stays at the head of its key."""
+    def try_later(
+        self, parked: Parked, reason: str, message: str, retry_at: datetime | None, *, holds: bool = True
+    ) -> None:
+        """It failed again: it stays at the head of its key, or holds nobody any more."""
+        holds = parked.holds and holds
+        attempts = parked.attempts + 1
         self.tried.append(
-            replace(parked, reason=reason, message=message, attempts=parked.attempts + 1, retry_at=retry_at)
+            replace(parked, reason=reason, message=message, attempts=attempts, retry_at=retry_at, holds=holds)
         )
+        if not holds:
+            self._free(parked)
 
     def release(self, parked: Parked) -> None:
         """It was handled: the next one of its key may be tried, if there is one."""
         self.released.append(parked)
+        self._free(parked)
+
+    def _free(self, parked: Parked) -> None:
         if parked.holds:
+            self.freed.append(parked.key)
             # An owner that lost the lane may see what its successor parked and not know the key: it cannot commit.
             left = self.held.pop(parked.key, 1) - 1
             if left:

@@ -119,8 +119,10 @@ class PostgresStore:
         async with self._connected() as connection:
             cursor = await connection.execute(
                 "SELECT partition, number, key, holds, delivery, reason, message, attempts, retry_at FROM parked "
-                # One that is dated further ahead than any was ever set is of a clock that was wrong then.
-                "WHERE partition = ANY(%s) AND (retry_at <= %s OR retry_at > %s) ORDER BY retry_at, number LIMIT %s",
+                # What is to be tried at once is dated by the database's clock, and ours may be behind it. One that is
+                # dated further ahead than any was ever set is of a clock that was wrong then.
+                "WHERE partition = ANY(%s) AND (retry_at <= greatest(%s, now()) OR retry_at > %s) "
+                "ORDER BY retry_at, number LIMIT %s",
                 (list(partitions), now, now + LONGEST_WAIT, limit),
             )
             rows = await cursor.fetchall()
@@ -267,26 +269,30 @@ class PostgresTransaction:
         reached("after-commit")
 
     async def _park(self, draft: Draft) -> None:
-        """Parked records in and out. The next one of a key whose head was released may be tried at once."""
+        """Parked records in and out. The next one of a key that its head holds no more may be tried at once."""
         parking, partition = draft.parking, draft.lane.partition
         if parking.added:
             await park(self._connection, partition, parking.added)
         for each in parking.tried:
             await self._connection.execute(
-                "UPDATE parked SET reason = %s, message = %s, attempts = %s, retry_at = %s "
+                "UPDATE parked SET reason = %s, message = %s, attempts = %s, retry_at = %s, holds = %s "
                 "WHERE partition = %s AND number = %s",
-                (each.reason, each.message, each.attempts, each.retry_at, partition, each.number),
+                (
+                    each.reason, _storable(each.message), each.attempts, each.retry_at, each.holds,
+                    partition, each.number,
+                ),
             )
         if parking.released:
             await self._connection.execute(
                 "DELETE FROM parked WHERE partition = %s AND number = ANY(%s)",
                 (partition, [each.number for each in parking.released]),
             )
+        if parking.freed:
             await self._connection.execute(
                 "UPDATE parked p SET retry_at = now() FROM (SELECT min(number) AS number FROM parked "
                 "WHERE partition = %s AND holds AND key = ANY(%s) GROUP BY key) head "
                 "WHERE p.partition = %s AND p.number = head.number",
-                (partition, [each.key for each in parking.released if each.holds], partition),
+                (partition, [_storable(key) for key in parking.freed], partition),
             )
 
     async def end(self) -> None:

@@ -1,6 +1,7 @@
 """What a worker tells about itself: Prometheus metrics with the label `service` (or `dependency`: of what it calls);
 times in seconds, sizes in counts."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,11 @@ class Telemetry:
 
     def lag(self, topic: str, partition: int, records: int) -> None:
         lag.labels(self.service, topic, partition).set(records)
+
+    def no_lag(self, topic: str, partition: int) -> None:
+        """The lane is somebody else's now, who tells."""
+        with contextlib.suppress(KeyError):
+            lag.remove(self.service, topic, str(partition))
 
 
 class DependencyTelemetry:

@@ -10,6 +10,7 @@ from streams.kit.fold import Asked, Fold
 from streams.kit.lane import DUE, Delivery, Draft, Holding, Lane
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
+from streams.kit.parking import Parked
 from streams.kit.rows import Rows
 from streams.kit.service import Service
 from tests.kit.counter import Counter, decode
@@ -60,6 +61,12 @@ class Batch:
         fold = Fold(self.service, self.counter.codec, self.rows, answers, milliseconds(NOON))
         fold.lane(self.draft, opened)
         return fold
+
+    def tries_again(self, parked: Parked) -> "Batch":
+        """The next batch: nothing but this parked record."""
+        self.draft = Draft(self.lane, [Delivery(parked.record, parked.envelope, parked)], {})
+        self.again(Opener(self.service, self.counter.codec, lambda key: 0).open(self.draft), {})
+        return self
 
     def said(self, kind: type[Any] = Added) -> list[Any]:
         own = [fact for fact in self.draft.said if dict(fact.headers).get("ce_type") == kind.__name__.encode()]

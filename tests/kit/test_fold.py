@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.fold import MOST_FACT_BYTES, wanted
+from streams.kit.parking import BEHIND, DISCARDED, UNANSWERED, UNREAD
 from streams.kit.rows import RowMissing, Rows
 from streams.kit.service import Reads, Said, Service
 from tests.kit.counter import Counter, added, make_counter, view
@@ -95,6 +96,36 @@ def test_a_request_that_is_itself_wrong_holds_nobody(counter: Counter, how: str)
     batch.folded()
     assert [fact.amount for fact in batch.said()] == [5]
     assert batch.draft.parking.held == {}
+
+
+@pytest.mark.parametrize(
+    ("waited", "letters"),
+    [(BEHIND, 1), (UNREAD, 1), (UNANSWERED, 1), ("Refused", 0), ("KeyError", 0)],
+)
+def test_a_request_that_waited_and_is_wrong_itself_holds_nobody_and_has_one_dead_letter(
+    counter: Counter, waited: str, letters: int
+) -> None:
+    batch = Batch(counter).asks("a", how="refuse")
+    batch.folded()
+    [before] = batch.draft.parking.added
+    batch.lane.held = {"a": 2}
+    again = batch.tries_again(replace(before, holds=True, reason=waited))
+    [tried] = again.draft.parking.tried
+    assert (tried.number, tried.holds, tried.reason, tried.attempts) == (before.number, False, "Refused", 2)
+    assert (again.draft.parking.held, again.draft.parking.freed) == ({"a": 1}, ["a"])
+    assert [letter["dead_letter_reason"] for letter in again.letters] == [b"Refused"] * letters
+
+
+def test_what_an_operator_discards_has_a_dead_letter_that_says_so(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="raise")
+    batch.folded()
+    [before] = batch.draft.parking.added
+    batch.lane.held = {"a": 1}
+    again = batch.tries_again(replace(before, reason=DISCARDED, message="of a test shop"))
+    assert [(each.number, again.draft.parking.held) for each in again.draft.parking.released] == [(before.number, {})]
+    [letter] = again.letters
+    assert (letter["dead_letter_reason"], letter["dead_letter_message"]) == (b"Discarded", b"of a test shop")
+    assert letter["dead_letter_origin"].decode() == f"{counter.requests}/0/0"
 
 
 def test_bytes_that_are_no_event_are_put_aside_as_they_came(counter: Counter) -> None:

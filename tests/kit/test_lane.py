@@ -214,6 +214,20 @@ def test_a_dead_letter_has_the_records_bytes_and_why_and_is_counted_for_its_spea
     assert (draft.names, draft.spoken_clock()) == ([], {})
 
 
+def test_no_number_of_a_parked_record_comes_again_after_all_were_released() -> None:
+    """Who names one that is gone must not mean another one."""
+    first = push(lane(), fact("left", 1), fact("left", 2))
+    draft = first.order(10)
+    for delivery in draft.deliveries:
+        draft.hear(delivery)
+        draft.parking.add(delivery.record, delivery.envelope, "k", "ValueError", "no")
+    numbers = [each.number for each in draft.parking.added]
+    next_owner = Lane("me", 0, ["left"], Holding(2, draft.positions, draft.clock, 0, 0, parked=0))
+    later = push(next_owner, fact("left", 3)).order(10)
+    later.parking.add(later.deliveries[0].record, later.deliveries[0].envelope, "k", "ValueError", "no")
+    assert later.parking.added[0].number > max(numbers)
+
+
 def test_a_topic_heard_for_the_first_time_is_heard_from_its_start() -> None:
     grown = lane(Holding(7, {"left": 3}, {"left": 3, "right": 9, "far": 2}, 0, 0))
     assert (grown.epoch, grown.positions["right"], grown.clock) == (7, 0, {"left": 3, "far": 2})
@@ -233,8 +247,8 @@ def test_a_topic_heard_for_the_first_time_is_heard_from_its_start() -> None:
         "causes are not waited for",
         clock,
         "judge",
-        "return Verdict.EARLY",
-        "return Verdict.NEXT",
+        "is None else Verdict.EARLY",
+        "is None else Verdict.NEXT",
         test_a_fact_waits_for_its_causes_and_is_taken_as_soon_as_they_are,
     ),
     Bug(

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from streams.kit import envelope
 from streams.kit.errors import Undecidable, Undecodable
 from streams.kit.events import About, Due, Heard
+from streams.kit.fold import Fold
 from streams.kit.lane import Delivery, Draft, Holding, Lane
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
-from streams.kit.parking import Parked
+from streams.kit.parking import UNREAD, Parked
+from streams.kit.rows import Rows
 from streams.kit.service import Service
 from tests.kit.counter import Counter, declared, make_counter, view
 from tests.kit.counter_events import Added, Count
@@ -145,31 +147,47 @@ def test_a_view_may_ask_for_what_the_envelope_says(counter: Counter) -> None:
     assert events[1].about.ordinal == 2
 
 
-def test_what_comes_after_a_parked_record_of_its_key_has_a_higher_ordinal(counter: Counter) -> None:
-    """Though parked records, when they are tried again, move no clock."""
+def test_what_a_view_is_told_again_has_the_next_ordinals_also_under_the_next_owner(counter: Counter) -> None:
+    """Though parked records, when they are tried again, do not move the clock of who said them."""
     service = Service("view", states=[Count])
     service.evolves(about_view(counter.left))(unchanged)
-    lane = Lane(service.name, 0, service.topics, Holding(0, {counter.left: 100}, {counter.left: 100}, 0, 0))
     opener = Opener(service, counter.codec, lambda key: 0)
+    clock = {counter.left: 100}
 
     def ordinals(*deliveries: Delivery) -> list[int]:
-        opened: list[Any] = [one.event for one in opener.open(Draft(lane, list(deliveries), {}))]
-        return [event.about.ordinal for event in opened]
+        lane = Lane(service.name, 0, service.topics, Holding(0, {counter.left: 100}, clock, 0, 0))
+        draft = Draft(lane, list(deliveries), {})
+        opened: list[Any] = opener.open(draft)
+        rows = Rows()
+        rows.give(Count, [], ["x"])
+        Fold(service, counter.codec, rows, {}, NOON_MS).lane(draft, opened)
+        clock.update(draft.clock)
+        return [one.event.about.ordinal for one in opened]
 
-    def delivery(key: bytes, sequence: int, *, parked: bool = False) -> Delivery:
-        record = told(counter, key, sequence)
+    def delivery(sequence: int, *, parked: bool = False) -> Delivery:
+        record = told(counter, b"x", sequence)
         said = envelope.read(record.headers)
-        waited = Parked(1, key.decode(), True, record, said, "ValueError", "no", 1, None)
+        waited = Parked(1, "x", True, record, said, "ValueError", "no", 1, None)
         return Delivery(record, said, waited if parked else None)
 
-    assert ordinals(delivery(b"x", 1, parked=True), delivery(b"y", 2, parked=True), delivery(b"x", 3, parked=True)) == [
-        101, 102, 103
-    ]  # fmt: skip
-    assert ordinals(delivery(b"x", 4, parked=True)) == [104]
-    assert ordinals(delivery(b"z", 101), delivery(b"x", 102), delivery(b"y", 103)) == [101, 105, 103]
-    lane.clock[counter.left] = 110
-    assert ordinals(delivery(b"x", 111), delivery(b"y", 112)) == [111, 112]
-    assert lane.ahead == {}
+    assert ordinals(delivery(1, parked=True), delivery(2, parked=True)) == [101, 102]
+    assert ordinals(delivery(101), delivery(102)) == [103, 104]
+    assert ordinals(delivery(3, parked=True), delivery(103)) == [105, 106]
+
+
+def test_what_an_earlier_version_parked_and_this_one_does_not_hear_is_kept(counter: Counter) -> None:
+    service = Service("narrow", states=[Count])
+    service.evolves(view(counter.left, Added))(unchanged)
+    opener = Opener(service, counter.codec, lambda key: 0)
+    record = told(counter)
+    said = envelope.read(record.headers)
+
+    def parked(reason: str) -> Opened:
+        return opener.one(Delivery(record, said, Parked(1, "a", True, record, said, reason, "", 1, None)), 1)
+
+    assert "does not hear it" in str(parked("Unanswered").problem)
+    assert parked("Unanswered").key == "a"
+    assert parked(UNREAD).problem is None, "it was parked since nobody could tell what it is"
 
 
 def test_a_key_function_that_fails_is_a_problem_of_its_record(counter: Counter) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from streams.kit import envelope
 from streams.kit.log import Record
-from streams.kit.parking import LONGEST_RETRY_SECONDS, Parked, Parking, next_try
+from streams.kit.parking import BEHIND, LONGEST_RETRY_SECONDS, Parked, Parking, next_try
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RECORD = Record("left", 0, 7, 0, b"a", b"v", ())
@@ -43,6 +43,16 @@ def test_what_fails_again_stays_at_the_head_with_its_number_of_attempts() -> Non
     [again] = parking.tried
     assert (again.number, again.attempts, again.reason, again.retry_at) == (1, 2, "KeyError", None)
     assert parking.holds("a")
+
+
+def test_what_failed_again_and_is_wrong_itself_holds_its_key_no_more() -> None:
+    parking = Parking({"a": 2}, 2)
+    first = Parked(1, "a", True, RECORD, SAID, BEHIND, "", 1, NOON)
+    parking.try_later(first, "Refused", "too few", None, holds=False)
+    [again] = parking.tried
+    assert (again.number, again.holds, parking.held, parking.freed) == (1, False, {"a": 1}, ["a"])
+    parking.release(again)
+    assert (parking.held, parking.freed) == ({"a": 1}, ["a"])
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,8 @@ class Database:
         parked.update({each.number: each for each in (*parking.added, *parking.tried)})
         for released in parking.released:
             del parked[released.number]
-            behind = [number for number, each in parked.items() if each.holds and each.key == released.key]
+        for key in parking.freed:
+            behind = [number for number, each in parked.items() if each.holds and each.key == key]
             if behind:
                 parked[min(behind)] = structs.replace(parked[min(behind)], retry_at=NOW)
 
