@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pavane.dead_letters import discarding, items, listing
+from pavane.dead_letters.errors import NoSuchItem
 from pavane.dead_letters.events import Events
 from pavane.dead_letters.forecast import Forecaster, Would
 from pavane.dead_letters.items import ItemId
@@ -121,11 +122,14 @@ class Orders:
             await self._agreed("Discard it for good?")
             subject = f"{event} {item.origin} about {item.parked.key}, parked because of {item.parked.reason}"
             number = await operations.begin(connection, self._who, "discard", [item.id], subject, self._why)
-            outcome = Outcome(0, 1)
+            outcome = Outcome(0, 1, why="interrupted: it may be marked")
             try:
                 outcome = await discarding.discard(connection, item, self._why, self._patience)
+            except NoSuchItem:
+                outcome = Outcome(0, 1, why="it was handled meanwhile")
+                raise
             finally:
-                said = outcome.why or ("discarded" if outcome.handled else "interrupted: it may be marked")
+                said = outcome.why or "discarded"
                 await operations.end(connection, number, said)
             _print([f"{item.id}: {said}"])
         return _CODES[outcome.stopped]

@@ -10,7 +10,6 @@ import msgspec
 from pavane.dead_letters.selection import Selected
 from pavane.operators.operations import Operation
 from pavane.operators.words import age, aligned, count, cut, moment, plain
-from streams.kit.parking import BEHIND
 
 MESSAGE = 60
 HEADINGS = ("id", "age", "key", "event", "reason", "behind", "message")
@@ -90,7 +89,7 @@ def as_json(found: Iterable[Selected]) -> str:
     totals: dict[str, Counter[str]] = {}
     for record in records:
         totals.setdefault(record["service"], Counter())[record["reason"]] += 1
-    heads = sum(record["reason"] != BEHIND or record["waits_behind"] is None for record in records)
+    heads = sum(record["waits_behind"] is None for record in records)
     return msgspec.json.encode({"records": records, "heads": heads, "totals": totals}).decode()
 
 
