@@ -78,8 +78,9 @@ class Rebuild:
         """Make the fresh tables, with the rows of a `backup` (its URL) in them if there is one.
 
         True: those of a rebuild by the same code are there, and are gone on with. Raises `CannotRebuild` when that one
-        has not begun with this backup.
+        has not begun with this backup, or is under way elsewhere.
         """
+        await self._stack.enter_async_context(beside.alone(self.service.name, self.url))
         code = beside.code_of(self.service, Language.load())
         said = await asyncio.to_thread(self.said) if backup else {}
         async with beside.connected(self.service.name, self.url) as connection:
@@ -160,7 +161,7 @@ class Rebuild:
             for partition, lane in (await beside.lanes(connection)).items():
                 stretches = await self._stretches(connection, lane, self._stack)
                 folding = Folding(self.service, partition, connection, on_top=True)
-                self._fillings[partition] = Filling(connection, stretches, folding)
+                self._fillings[partition] = Filling(connection, self.service.name, lane, stretches, folding)
         for partition, filling in self._fillings.items():
             await filling.up_to(ends[partition])
 

@@ -1,16 +1,24 @@
 """What a rebuild keeps in memory and says in words; tests/faults/test_lost_database.py proves the rebuild itself."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pavane.rebuild import beside
 from pavane.rebuild.beside import Lane
 from pavane.rebuild.comparing import Difference
-from pavane.rebuild.folding import Known
+from pavane.rebuild.errors import UnderWay
+from pavane.rebuild.folding import Known, Made
 from pavane.rebuild.owed import Handled
 from pavane.rebuild.restoring import Loss, done, question, up_to_a_gap
 from pavane.rebuild.standing import LiveLane, Standing
+from pavane.rebuild.stretches import Stretch
 from streams.inventory import service as inventory
+from streams.kit.rows import Rows
 from streams.orders.model import Order, Status
 
 
@@ -58,6 +66,31 @@ def test_a_database_is_behind_by_the_facts_that_only_its_topic_knows() -> None:
     fresh = {lane: Lane(lane, {}, {"inventory": 7}, 9) for lane in range(3)}
     known = {0: LiveLane(0, 4, {}, {"inventory": 7}), 1: LiveLane(1, 4, {}, {"inventory": 5, "orders": 9})}
     assert Standing(known, frozenset()).behind(inventory, fresh) == {1: 2, 2: 7}
+
+
+class MovedMeanwhile:
+    """A connection to fresh tables whose lanes are not any more where they were."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def execute(self, _: str, values: tuple[object, ...]) -> SimpleNamespace:
+        self.asked.append(values)
+        return SimpleNamespace(rowcount=0)
+
+
+async def test_a_lane_that_another_rebuild_has_moved_is_not_written_twice() -> None:
+    connection = MovedMeanwhile()
+    stretch = Stretch((), {"inventory": 2_000}, {"inventory": 1_990}, 1_000)
+    before = Lane(0, {"inventory": 1_000}, {"inventory": 990}, 1_000)
+
+    with pytest.raises(UnderWay, match="another rebuild of inventory is under way"):
+        await beside.write(cast("beside.Connection", connection), "inventory", before, stretch, Made(Rows(), set()))
+
+    assert len(connection.asked) == 1, "no row was written"
 
 
 def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
