@@ -17,9 +17,11 @@ from pavane.rebuild.owed import Handled
 from pavane.rebuild.restoring import Loss, done, question, up_to_a_gap
 from pavane.rebuild.standing import LiveLane, Standing
 from pavane.rebuild.stretches import Stretch
+from pavane.rebuild.swapping import clock_of
 from streams.inventory import service as inventory
 from streams.kit.rows import Rows
 from streams.orders.model import Order, Status
+from streams.timeline import service as timeline
 
 
 @given(st.sets(st.text(), max_size=50))
@@ -91,6 +93,11 @@ async def test_a_lane_that_another_rebuild_has_moved_is_not_written_twice() -> N
         await beside.write(cast("beside.Connection", connection), "inventory", before, stretch, Made(Rows(), set()))
 
     assert len(connection.asked) == 1, "no row was written"
+
+
+def test_what_the_live_view_heard_and_its_fresh_rows_did_not_is_heard_again() -> None:
+    live = {"orders": 5, "inventory": 1, "timeline.dead-letters": 3}
+    assert clock_of(timeline, live, {"orders": 1}) == {"orders": 1, "timeline.dead-letters": 3}
 
 
 def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:
