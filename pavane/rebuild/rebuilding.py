@@ -196,12 +196,13 @@ class Rebuild:
     # -- comparing ---------------------------------------------------------------------------------------------------
 
     async def compare(self) -> list[Difference]:
-        """Every row, fresh against live."""
+        """Every row, fresh against live. Raises `CannotRebuild` when a view has parked records since this began."""
         return await comparing.compare(self.service, self.url, self._newer)
 
     async def _newer(self, connection: beside.Connection) -> AsyncIterator[tuple[int, Stretch]]:
         """What the live rows know beyond the fresh ones, as the connection sees both."""
         live, lanes = await standing.look(connection), await beside.lanes(connection)
+        live.expect_parked(self.service, await beside.begun(connection))
         ends = await self.ends()
         for partition in live.lanes.keys() & lanes.keys():
             async with AsyncExitStack() as stack:

@@ -136,8 +136,7 @@ class Swap:
         if self._service.is_projection:
             async with beside.connected(me, self._rebuild.url) as connection:
                 begun = await beside.begun(connection)
-            if live.lanes and begun is not None and begun.parked != live.parked:
-                raise CannotRebuild(f"{me} has parked records, or handled parked ones, since this began: --restart")
+            live.expect_parked(self._service, begun)
             return
         for partition, lane in fresh.items():
             said, folded = live.said(self._service, partition), lane.clock.get(me, 0)

@@ -4,14 +4,15 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pavane.rebuild import beside
-from pavane.rebuild.beside import Lane
+from pavane.rebuild.beside import Begun, Lane
 from pavane.rebuild.comparing import Difference
-from pavane.rebuild.errors import UnderWay
+from pavane.rebuild.errors import CannotRebuild, UnderWay
 from pavane.rebuild.folding import Known, Made
 from pavane.rebuild.owed import Handled
 from pavane.rebuild.restoring import Loss, done, question, up_to_a_gap
@@ -22,6 +23,7 @@ from streams.inventory import service as inventory
 from streams.kit.rows import Rows
 from streams.orders.model import Order, Status
 from streams.timeline import service as timeline
+from streams.timeline.model import Entry
 
 
 @given(st.sets(st.text(), max_size=50))
@@ -62,6 +64,25 @@ def test_a_row_that_differs_is_told_field_by_field_and_a_newer_one_is_only_count
     assert found.shown[0] == (
         "orders a: status is <Status.PLACED: 'placed'>, the facts make it <Status.CONFIRMED: 'confirmed'>"
     )
+
+
+def test_json_is_compared_by_what_it_says() -> None:
+    found = Difference("entries")
+    live = Entry(id="e", ordinal=7, detail=msgspec.Raw(b'{"amount": 5, "currency": "EUR"}'))
+    found.note("e", live, Entry(id="e", ordinal=8, detail=msgspec.Raw(b'{"currency":"EUR","amount":5}')))
+    assert (found.newer, found.changed) == (1, 0)
+
+    found.note("e", live, Entry(id="e", detail=msgspec.Raw(b'{"currency":"EUR","amount":6}')))
+    assert found.shown == [
+        "entries e: detail is {'amount': 5, 'currency': 'EUR'}, the facts make it {'currency': 'EUR', 'amount': 6}"
+    ]
+
+
+def test_rows_are_not_compared_with_those_of_a_view_that_has_parked_records_since() -> None:
+    live = Standing({0: LiveLane(0, 4, {}, {})}, frozenset({("orders", 0, 7)}))
+    live.expect_parked(timeline, Begun("code", live.parked))
+    with pytest.raises(CannotRebuild, match="timeline has parked records, or handled parked ones"):
+        live.expect_parked(timeline, Begun("code", frozenset()))
 
 
 def test_a_database_is_behind_by_the_facts_that_only_its_topic_knows() -> None:
