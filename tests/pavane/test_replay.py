@@ -176,6 +176,33 @@ def test_only_what_is_in_the_range_is_compared(shop: Shop, monkeypatch: pytest.M
     assert never.decisions == 0
 
 
+@pytest.mark.parametrize("name", DECIDING)
+def test_facts_that_a_restored_log_has_twice_are_heard_where_none_is_missing_before_them(shop: Shop, name: str) -> None:
+    past = past_of(shop, name)
+
+    def records(topic: str, partition: int) -> Iterator[Any]:
+        said = list(past.records(topic, partition))
+        if topic in DECIDING:
+            said = [*said[:2], *said[3:5], *said[2:]]
+        return (replace(record, offset=offset) for offset, record in enumerate(said))
+
+    report = replay(find(name), dataclasses.replace(past, records=records))
+
+    assert report.same, report.text()
+    assert report.decisions == replay(find(name), past).decisions
+
+
+def test_what_was_heard_and_is_in_no_log_any_more_cannot_be_told(shop: Shop) -> None:
+    past = past_of(shop, "billing")
+
+    def records(topic: str, partition: int) -> Iterator[Any]:
+        said = past.records(topic, partition)
+        return (record for at, record in enumerate(said) if topic != "inventory" or at != 1)
+
+    with pytest.raises(CannotReplay, match=r"is fact 3 of its lane, but .* is 1: what billing heard"):
+        replay(billing, dataclasses.replace(past, records=records))
+
+
 def test_a_topic_without_its_start_cannot_be_replayed(shop: Shop) -> None:
     past = past_of(shop, "billing")
     cut = {where: records[1:] for where, records in shop.log.items() if where[0] == "billing"}
