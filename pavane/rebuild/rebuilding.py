@@ -22,12 +22,13 @@ from pavane.running import environment_of
 from streams.kit import envelope, kafka, run
 from streams.kit.codec import Codec
 from streams.kit.language import Language
+from streams.kit.log import Extent
 from streams.kit.service import Service
 
 #: So few records are folded in this process: to start others takes longer.
 FEW_RECORDS = 20_000
 MOST_ROUNDS = 20
-LOOK_BACK_RECORDS = 100
+LOOK_BACK_RECORDS, MOST_AT_ONCE = 100, 10_000
 NEAR_SECONDS = 0.5
 
 
@@ -109,12 +110,7 @@ class Rebuild:
         said = dict.fromkeys(range(self.partitions), 0)
         with LogView.at(self.environment[KAFKA]) as log:
             for (_, p), extent in log.extents([(me, p) for p in said]).items():
-                first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
-                for record in log.records(me, p, first, extent.end, LOOK_BACK_RECORDS):
-                    try:
-                        said[p] = max(said[p], envelope.read(record.headers).sequence)
-                    except ValueError:
-                        continue  # somebody else wrote it
+                said[p] = last_said(log, me, p, extent)
         return said
 
     async def ends(self, live: standing.Standing | None = None) -> dict[int, Ends]:
@@ -225,6 +221,20 @@ async def _up_to(
         yield stretch
     async for stretch in facts.unsaid(await standing.unsaid(connection, live.partition)):
         yield stretch
+
+
+def last_said(log: LogView, topic: str, partition: int, extent: Extent) -> int:
+    """The last fact that the topic's own service said in this lane; looked for from the end back, as others may have
+    written there."""
+    end, most = extent.end, LOOK_BACK_RECORDS
+    while end > extent.start:
+        first = max(extent.start, end - most)
+        records = log.records(topic, partition, first, end, most)
+        own = (envelope.of_own(topic, partition, record.headers) for record in records)
+        if sequences := [said.sequence for said in own if said is not None]:
+            return max(sequences)
+        end, most = first, min(most * 2, MOST_AT_ONCE)
+    return 0
 
 
 def _left(ends: Mapping[int, Ends], lanes: Mapping[int, beside.Lane]) -> int:

@@ -1,6 +1,7 @@
 """What a rebuild keeps in memory and says in words; tests/faults/test_lost_database.py proves the rebuild itself."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -9,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pavane.rebuild import beside
+from pavane.rebuild import beside, operation
 from pavane.rebuild.beside import Begun, Lane
 from pavane.rebuild.comparing import Difference
 from pavane.rebuild.errors import CannotRebuild, UnderWay
 from pavane.rebuild.folding import Known, Made
 from pavane.rebuild.owed import Handled
+from pavane.rebuild.rebuilding import Rebuild
 from pavane.rebuild.restoring import Loss, done, question, up_to_a_gap
 from pavane.rebuild.standing import LiveLane, Standing
 from pavane.rebuild.stretches import Stretch
@@ -39,7 +41,7 @@ def test_a_table_without_rows_denies_every_key() -> None:
 
 @given(st.sets(st.integers(0, 5_000)), st.sets(st.integers(0, 5_000)))
 def test_an_event_is_handled_exactly_if_it_is_some_facts_cause(orders: set[int], shipping: set[int]) -> None:
-    handled = Handled()
+    handled = Handled({"orders": 5_000, "shipping": 5_000})
     for topic, numbers in (("orders", orders), ("shipping", shipping)):
         for number in numbers:
             handled.add(f"{topic}/3/{number}")
@@ -48,9 +50,15 @@ def test_an_event_is_handled_exactly_if_it_is_some_facts_cause(orders: set[int],
 
 
 def test_a_deadline_is_no_event_of_the_log() -> None:
-    handled = Handled()
+    handled = Handled({})
     handled.add("orders.due/3/0190-an-order")
     assert not handled.has("orders.due", 190)
+
+
+def test_what_nobody_had_heard_is_no_facts_cause_and_takes_no_memory() -> None:
+    handled = Handled({"orders": 7})
+    handled.add("orders/0/100000000000")
+    assert not handled.has("orders", 100_000_000_000)
 
 
 def test_a_row_that_differs_is_told_field_by_field_and_a_newer_one_is_only_counted() -> None:
@@ -103,6 +111,34 @@ class MovedMeanwhile:
     async def execute(self, _: str, values: tuple[object, ...]) -> SimpleNamespace:
         self.asked.append(values)
         return SimpleNamespace(rowcount=0)
+
+
+async def test_what_was_said_while_somebody_thought_about_it_is_folded_before_the_lanes_stand_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    class Rebuilding:
+        async def fill(self, processes: int, tell: object) -> None:
+            done.append("filled")
+
+    class ChangingOver:
+        def __init__(self, rebuild: object) -> None: ...
+
+        async def carry_out(self, who: str, why: str) -> list[str]:
+            done.append("changed over")
+            return []
+
+    async def agrees(question: str) -> bool:
+        done.append("asked")
+        return True
+
+    monkeypatch.setattr(operation, "agreed", agrees)
+    monkeypatch.setattr(operation, "Swap", ChangingOver)
+    wish = operation.Wish("billing", True, "why", "ada", dry_run=False, restart=False, processes=2, yes=False)
+    await operation.Operation(wish, Path())._swap(cast("Rebuild", Rebuilding()), 0)
+
+    assert done == ["asked", "filled", "changed over"]
 
 
 async def test_a_lane_that_another_rebuild_has_moved_is_not_written_twice() -> None:

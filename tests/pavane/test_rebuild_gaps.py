@@ -12,6 +12,7 @@ from pavane.audit.log import LogReader
 from pavane.lanes.reading import LogView
 from pavane.rebuild.backup import behind
 from pavane.rebuild.errors import FactsMissing
+from pavane.rebuild.rebuilding import last_said
 from pavane.rebuild.stretches import HeardFacts, OwnFacts, Stretch
 from pavane.rehearing import Strays
 from streams.kit import envelope
@@ -19,7 +20,7 @@ from streams.kit.codec import Codec
 from streams.kit.kafka import partition_of
 from streams.kit.log import Extent, Record
 from streams.kit.run import find
-from tests.pavane.audited import LANGUAGE, PARTITIONS, Ids
+from tests.pavane.audited import LANGUAGE, PARTITIONS, Ids, headed
 from tests.pavane.replayed import a_busy_shop
 
 Log = dict[Where, list[Record]]
@@ -98,6 +99,18 @@ async def test_what_is_nobodys_fact_is_passed_over(at: int) -> None:
 
     assert len(events) == len(right) > 0
     assert positions["billing"] == len(of_billing), "nobody has to decide about it again"
+
+
+@pytest.mark.parametrize("foreign", [0, 1, 99, 1_000])
+async def test_the_last_fact_is_found_behind_whatever_others_wrote(foreign: int) -> None:
+    log, lane = await a_log()
+    said = log["billing", lane]
+    elsewhere = headed(said[-1], ce_id="orders/1/99999")
+    log["billing", lane] = renumbered([*said, *[STRANGE, elsewhere] * foreign], lane)
+    looking = cast("LogView", Looking(log))
+
+    assert last_said(looking, "billing", lane, Extent(0, len(log["billing", lane]))) == len(said)
+    assert last_said(looking, "billing", lane, Extent(len(said), len(log["billing", lane]))) == 0
 
 
 def with_strays(said: Sequence[Record], partition: int) -> list[Record]:
