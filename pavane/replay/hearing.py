@@ -68,11 +68,12 @@ class Past:
             yield Moment(self.lane.partition, END, -1, self._hear(self._heard), "", ())
 
     def _facts(self) -> Iterator[tuple[Envelope, Record]]:
-        """What the lane said, each fact once, whoever else wrote there."""
-        last, strays = 0, Strays()
+        """What the lane said, each fact once, whoever else wrote there. What it has said since is of no past: nobody
+        told what waited by then."""
+        last, strays, most = 0, Strays(), self._heard.get(self._service.name, EVERYTHING)
         for record in self._said:
             said = envelope.of_own(record.topic, record.partition, record.headers)
-            if said is None or said.sequence <= last:
+            if said is None or not last < said.sequence <= most:
                 continue
             if said.sequence != last + 1:
                 strays.pass_over(record.offset, said.sequence)
