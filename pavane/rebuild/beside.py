@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
+import pavane.rehearing
 from infra.addresses import database_variable
 from pavane.operators.errors import DatabaseUnreadable
 from pavane.rebuild.copying import copy_of, lines
@@ -108,14 +109,22 @@ async def alone(service: str, url: str) -> AsyncIterator[None]:
 
 def code_of(service: Service, language: Language) -> str:
     """A digest of the code and the schemas that a rebuild of this service depends on."""
-    file = importlib.import_module(f"streams.{service.name}").__file__ or ""
-    kit = importlib.import_module("streams.kit").__file__ or ""
     digest = hashlib.sha256()
-    for path in sorted([*Path(file).parent.rglob("*.py"), *(Path(kit).parent / "versions").glob("*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for name, path in files_of(service).items():
+        digest.update(name.encode() + path.read_bytes())
     for schema in language:
         digest.update(schema.text.encode())
     return digest.hexdigest()[:16]
+
+
+def files_of(service: Service) -> dict[str, Path]:
+    """The code that makes rows: the service's own, the kit's, and a rebuild's; by package and place there, in order."""
+    found: dict[str, Path] = {}
+    for package in (f"streams.{service.name}", "streams.kit", "pavane.rebuild"):
+        folder = Path(importlib.import_module(package).__file__ or "").parent
+        found |= {f"{package}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*.py")}
+    found["pavane/rehearing.py"] = Path(pavane.rehearing.__file__)
+    return dict(sorted(found.items()))
 
 
 def make_tables(service: str, url: str) -> None:

@@ -93,6 +93,12 @@ def test_rows_are_not_compared_with_those_of_a_view_that_has_parked_records_sinc
         live.expect_parked(timeline, Begun("code", frozenset()))
 
 
+def test_a_rebuild_that_other_code_began_is_not_gone_on_with_whatever_of_it_changed() -> None:
+    kit = {f"streams.kit/{name}" for name in ("fold.py", "keys.py", "codec.py", "versions/0001_lanes_and_outbox.py")}
+    others = {"streams.timeline/service.py", "pavane.rebuild/folding.py", "pavane/rehearing.py"}
+    assert kit | others <= beside.files_of(timeline).keys()
+
+
 def test_a_database_is_behind_by_the_facts_that_only_its_topic_knows() -> None:
     fresh = {lane: Lane(lane, {}, {"inventory": 7}, 9) for lane in range(3)}
     known = {0: LiveLane(0, 4, {}, {"inventory": 7}), 1: LiveLane(1, 4, {}, {"inventory": 5, "orders": 9})}
