@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
+from typing import TypeAlias, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -19,6 +19,8 @@ TIMEOUT_SECONDS = 15.0
 PATIENCE_SECONDS = 30.0
 RECORDS_AT_ONCE = 5_000
 PAUSE_SECONDS = 0.05
+HEADERS_UNREADABLE = "(headers with a name that is not UTF-8)"
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 _reading = {
     # A group is only named because the client wants one: partitions are assigned by hand and no offset is committed.
@@ -154,9 +156,14 @@ class LogReader:
 
 
 def record_of(topic: str, partition: int, offset: int, message: Message) -> Record:
-    # Of a request no header is asked for: anybody may write one, and the client breaks at a name that is not UTF-8.
-    headers = () if topic.endswith(REQUESTS) else message.headers() or ()
-    key, value = message.key(), message.value()
-    return Record(
-        topic, partition, offset, message.timestamp()[1], key, value, cast("list[tuple[str, bytes | None]]", headers)
-    )
+    """A client's message as we read it: of a request without headers, which are its sender's."""
+    headers = () if topic.endswith(REQUESTS) else headers_of(message)
+    return Record(topic, partition, offset, message.timestamp()[1], message.key(), message.value(), headers)
+
+
+def headers_of(message: Message) -> Headers:
+    """Anybody may write one with a name that is not UTF-8, and there the client breaks: then that is all there is."""
+    try:
+        return cast("Headers", message.headers() or ())
+    except UnicodeDecodeError:
+        return [(HEADERS_UNREADABLE, None)]

@@ -23,6 +23,7 @@ from confluent_kafka.cimpl import NewPartitions
 from rich.text import Text
 
 from pavane.audit.live import topics_of
+from pavane.audit.log import HEADERS_UNREADABLE, headers_of
 from pavane.dead_letters.events import Events
 from pavane.lanes.reading import LogView
 from pavane.lines import a_console
@@ -42,7 +43,6 @@ MOST_SHOWN = 20
 RECORDS_AT_ONCE = 2_000
 SETTLE = "settle"
 DO_SECONDS = 30.0
-HEADERS_UNREADABLE = "(headers with a name that is not UTF-8)"
 
 MEMORY: LiteralString = """
 SELECT min(partition_count), max(partition_count), coalesce(max(partition), -1),
@@ -289,12 +289,9 @@ def _records(log: LogView, spare: Spare) -> Iterator[Record]:
 
 
 def _whole(topic: str, partition: int, offset: int, message: Message) -> Record:
-    """A record with its headers, whoever wrote it."""
-    try:
-        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    except UnicodeDecodeError:
-        headers = [(HEADERS_UNREADABLE, None)]
-    return Record(topic, partition, offset, message.timestamp()[1], message.key(), message.value(), headers)
+    """A record with its headers, of a request as well."""
+    key, value, headers = message.key(), message.value(), headers_of(message)
+    return Record(topic, partition, offset, message.timestamp()[1], key, value, headers)
 
 
 def _is_own(record: Record) -> bool:

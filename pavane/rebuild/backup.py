@@ -13,7 +13,6 @@ log has lost is refused: it is what can say them again.
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import LiteralString
 
 from psycopg import IsolationLevel, sql
@@ -103,8 +102,8 @@ def behind(log: LogView, topic: str, partition: int, extent: Extent, known: int,
     while position > extent.start:
         beyond = 1
         for before in log.records(topic, partition, position - 1, position, 1):
-            with suppress(ValueError):  # somebody else wrote it
-                beyond = envelope.read(before.headers).sequence - known
+            said = envelope.of_own(topic, partition, before.headers)
+            beyond = said.sequence - known if said is not None else 1
         if beyond <= 0:
             break
         position = max(extent.start, position - beyond)

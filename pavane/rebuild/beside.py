@@ -17,9 +17,11 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 from sqlalchemy import make_url
 
+import pavane.rehearing
 from infra.addresses import database_variable
 from pavane.operators.errors import DatabaseUnreadable
 from pavane.rebuild.copying import copy_of, lines
+from pavane.rebuild.errors import UnderWay
 from pavane.rebuild.folding import Made
 from pavane.rebuild.stretches import Origin, Stretch
 from streams.kit.columns import arrays
@@ -45,6 +47,11 @@ _INDEXES: LiteralString = (
     "AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)"
 )
 _MEMORY: LiteralString = "SET maintenance_work_mem = '256MB'"
+_ALONE: LiteralString = "SELECT pg_try_advisory_lock(hashtext('pavane rebuild'))"
+_MOVE: LiteralString = (
+    "UPDATE lanes SET positions = %s, clock = %s, outbox_row = %s "
+    "WHERE partition = %s AND positions = %s AND outbox_row = %s"
+)
 
 
 class Begun(NamedTuple):
@@ -90,16 +97,34 @@ async def connected(
         raise DatabaseUnreadable(service, named_by or database_variable(service), error) from error
 
 
+@asynccontextmanager
+async def alone(service: str, url: str) -> AsyncIterator[None]:
+    """For the length of the block nobody else rebuilds this service. Raises `UnderWay`."""
+    async with connected(service, url) as connection:
+        cursor = await connection.execute(_ALONE)
+        if not (await cursor.fetchone() or (False,))[0]:
+            raise UnderWay(service)
+        yield
+
+
 def code_of(service: Service, language: Language) -> str:
     """A digest of the code and the schemas that a rebuild of this service depends on."""
-    file = importlib.import_module(f"streams.{service.name}").__file__ or ""
-    kit = importlib.import_module("streams.kit").__file__ or ""
     digest = hashlib.sha256()
-    for path in sorted([*Path(file).parent.rglob("*.py"), *(Path(kit).parent / "versions").glob("*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for name, path in files_of(service).items():
+        digest.update(name.encode() + path.read_bytes())
     for schema in language:
         digest.update(schema.text.encode())
     return digest.hexdigest()[:16]
+
+
+def files_of(service: Service) -> dict[str, Path]:
+    """The code that makes rows: the service's own, the kit's, and a rebuild's; by package and place there, in order."""
+    found: dict[str, Path] = {}
+    for package in (f"streams.{service.name}", "streams.kit", "pavane.rebuild"):
+        folder = Path(importlib.import_module(package).__file__ or "").parent
+        found |= {f"{package}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*.py")}
+    found["pavane/rehearing.py"] = Path(pavane.rehearing.__file__)
+    return dict(sorted(found.items()))
 
 
 def make_tables(service: str, url: str) -> None:
@@ -167,31 +192,36 @@ async def lanes(connection: Connection) -> dict[int, Lane]:
     return {partition: Lane(partition, *rest) for partition, *rest in await cursor.fetchall()}
 
 
-async def write(connection: Connection, partition: int, stretch: Stretch, made: Made) -> None:
-    """Rows and how far their lane is, in one transaction."""
+async def write(connection: Connection, service: str, lane: Lane, stretch: Stretch, made: Made) -> Lane:
+    """Rows and how far their lane is, in one transaction; the lane as it is then. `lane`: as it was. Raises `UnderWay`
+    when somebody else has moved it."""
     new, others = made.parted()
+    moved = Lane(lane.partition, stretch.positions, stretch.clock, lane.facts + stretch.records)
     try:
-        await _write(connection, partition, stretch, new, made.rows.written(others))
+        await _write(connection, service, lane, moved, new, made.rows.written(others))
     except psycopg.errors.UniqueViolation:
         # An append-only row of a key that was there: the first fact has made it, and it stays.
-        await _write(connection, partition, stretch, {}, made.rows.changes())
+        await _write(connection, service, lane, moved, {}, made.rows.changes())
+    return moved
 
 
 async def _write(
     connection: Connection,
-    partition: int,
-    stretch: Stretch,
+    service: str,
+    lane: Lane,
+    moved: Lane,
     new: Mapping[type[State], Collection[State]],
     changes: Iterable[Changes],
 ) -> None:
     async with connection.transaction():
+        # First of all: shared rows that two had folded would have everything added twice.
+        places = Jsonb(dict(moved.positions)), Jsonb(dict(moved.clock)), moved.facts
+        before = lane.partition, Jsonb(dict(lane.positions)), lane.facts
+        if (await connection.execute(_MOVE, (*places, *before))).rowcount != 1:
+            raise UnderWay(service)
         for state, rows in new.items():
             async with connection.cursor().copy(copy_of(state)) as copy:
                 await copy.write(lines(state, rows))
         async with connection.pipeline():
             for change in changes:
                 await connection.execute(save(change.state), arrays(*change))
-            await connection.execute(
-                "UPDATE lanes SET positions = %s, clock = %s, outbox_row = outbox_row + %s WHERE partition = %s",
-                (Jsonb(dict(stretch.positions)), Jsonb(dict(stretch.clock)), stretch.records, partition),
-            )

@@ -54,8 +54,17 @@ class Filling:
     """Folds one lane into the fresh tables, from where they are. Raises `CannotRebuild`, `EvidenceMissing`,
     `RefusedToGuess`."""
 
-    def __init__(self, connection: beside.Connection, stretches: OwnFacts | HeardFacts, folding: Folding) -> None:
+    def __init__(
+        self,
+        connection: beside.Connection,
+        service: str,
+        lane: beside.Lane,
+        stretches: OwnFacts | HeardFacts,
+        folding: Folding,
+    ) -> None:
         self._connection = connection
+        self._service = service
+        self._lane = lane
         self.stretches = stretches
         self._folding = folding
         self._unwritten: Stretch | None = None
@@ -84,7 +93,9 @@ class Filling:
     async def write(self) -> None:
         """Write what was folded, and that it is."""
         if self._unwritten is not None:
-            await beside.write(self._connection, self._folding.partition, self._unwritten, self._folding.made)
+            self._lane = await beside.write(
+                self._connection, self._service, self._lane, self._unwritten, self._folding.made
+            )
             self._folding.begin()
             self._unwritten = None
             self._written += 1
@@ -156,7 +167,7 @@ async def _main(name: str, ends: Mapping[int, Ends]) -> None:
                 stretches = stretches_of(
                     service, codec, new_log, lanes[partition], lambda key: partition_of(key, len(lanes)), parked
                 )
-                await Filling(connection, stretches, folding).up_to(ends[partition])
+                await Filling(connection, name, lanes[partition], stretches, folding).up_to(ends[partition])
 
 
 def main() -> None:

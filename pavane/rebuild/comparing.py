@@ -4,12 +4,13 @@ Both are looked at in one transaction, which sees a single moment. The live rows
 said (for a projection: heard) since the fresh ones were folded. These facts are folded on top, in memory, so that every
 live row is compared with the fold of exactly the facts that it knows.
 
-The place of a view's entry among others (`ordinal`) follows from how topics were read, and is not compared.
+The place of a view's entry among others (`ordinal`) follows from how topics were read, and is not compared. JSON is
+compared by what it says: PostgreSQL keeps neither its spaces nor the order of its names.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import msgspec
 from msgspec.structs import replace
@@ -56,7 +57,7 @@ class Difference:
 
     def note(self, key: str, live: State | None, made: State | None) -> None:
         """A live row, and what the facts make of it."""
-        if live is not None and live == made:
+        if live is not None and made is not None and _compared(live) == _compared(made):
             self.newer += 1
         elif live is None:
             self.missing += 1
@@ -66,8 +67,8 @@ class Difference:
             self._show(f"{self.table} {key}: no fact says that this row exists")
         else:
             self.changed += 1
-            fields = [each for each in live.__struct_fields__ if getattr(live, each) != getattr(made, each)]
-            told = (f"{each} is {getattr(live, each)!r}, the facts make it {getattr(made, each)!r}" for each in fields)
+            pairs = zip(live.__struct_fields__, _compared(live), _compared(made), strict=True)
+            told = (f"{name} is {one!r}, the facts make it {other!r}" for name, one, other in pairs if one != other)
             self._show(f"{self.table} {key}: {'; '.join(told)}")
 
     def _show(self, line: str) -> None:
@@ -133,14 +134,13 @@ async def _table(connection: beside.Connection, state: type[State], expected: Ma
         async for of_live, of_fresh in rows:
             live, fresh = _row(state, of_live), _row(state, of_fresh)
             key = (live or fresh or state.new("")).row_key
-            made = unseen.pop(key, None)
-            found.note(key, live, fresh if made is None else _comparable(made))
+            found.note(key, live, unseen.pop(key, fresh))
     # Rows that are as they were, though newer facts are about them.
     same = {row.row_key: row for row in await _some(connection, LIVE, state, [*unseen])}
     for key, row in unseen.items():
-        made = _comparable(row)
-        if same.get(key) != made:
-            found.note(key, same.get(key), made)
+        live = same.get(key)
+        if live is None or _compared(live) != _compared(row):
+            found.note(key, live, row)
     return found
 
 
@@ -174,8 +174,14 @@ async def _some(connection: beside.Connection, schema: str, state: type[State], 
 
 
 def _row(state: type[State], document: str | None) -> State | None:
-    return None if document is None else _comparable(msgspec.json.decode(document, type=state, strict=False))
+    return None if document is None else msgspec.json.decode(document, type=state, strict=False)
 
 
-def _comparable(row: State) -> State:
-    return replace(row, **{ORDINAL: 0}) if row.append_only and ORDINAL in row.__struct_fields__ else row
+def _compared(row: State) -> list[Any]:
+    """What is compared of a row, in the order of its fields."""
+    return [
+        None if row.append_only and name == ORDINAL
+        else msgspec.json.decode(value) if isinstance(value, msgspec.Raw)
+        else value
+        for name, value in msgspec.structs.asdict(row).items()
+    ]  # fmt: skip

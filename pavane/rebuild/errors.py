@@ -7,6 +7,16 @@ class CannotRebuild(NotAsked):
     """Something that a rebuild needs is missing or wrong."""
 
 
+class UnderWay(CannotRebuild):
+    """Somebody else rebuilds this service."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            f"another rebuild of {service} is under way: see 'pavane-rebuild' in pg_stat_activity, and try again when "
+            f"it has ended."
+        )
+
+
 class BegunOtherwise(CannotRebuild):
     """Fresh tables are there, and they did not begin with the backup that is asked for."""
 

@@ -118,6 +118,8 @@ class Operation:
         if not wish.yes and not await agreed(question):
             self._say("Nothing was changed.")
             return DIFFERENT
+        # What was said while rows were compared, and while somebody thought about it: the lanes must not wait for that.
+        await rebuild.fill(wish.processes, lambda _: None)
         for line in await Swap(rebuild).carry_out(wish.who, wish.reason):
             self._say(line)
         return DONE

@@ -49,16 +49,19 @@ class Owed(NamedTuple):
 
 
 class Handled:
-    """Which events are the cause of some fact: one bit each, by topic and the number in their ids."""
+    """Which events are the cause of some fact: one bit each, by topic and the number in their ids. `heard`: the clock
+    of the lane that said the facts; what it does not know is no cause."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Mapping[str, int]) -> None:
+        self._heard = heard
         self._bits: dict[str, bytearray] = {}
 
     def add(self, event_id: str) -> None:
         topic, _, rest = event_id.partition("/")
         number = rest.rpartition("/")[2]
-        if not number.isdecimal():
-            return  # a deadline: its row has it
+        # A deadline has no number: its row has it.
+        if not number.isdecimal() or int(number) > self._heard.get(topic, 0):
+            return
         bits, at = self._bits.setdefault(topic, bytearray()), int(number)
         if at >= len(bits) * 8:
             bits.extend(bytes(at // 8 + 1 - len(bits) + len(bits) // 2))
@@ -82,7 +85,7 @@ class _Lane:
         self._fresh = lane
         self._partition = lane.partition
         self._clock = dict(lane.clock)
-        self._handled = Handled()
+        self._handled = Handled(lane.clock)
         self._letters: dict[str, tuple[str, str]] = {}
         self._opener = Opener(rebuild.service, rebuild.codec, rebuild.partition_of)
         self._found: dict[tuple[str, bytes], list[Opened]] = {}
@@ -98,9 +101,9 @@ class _Lane:
     def _read_causes(self) -> None:
         me = self._service.name
         for record in self._records(me, self._fresh.positions.get(me, 0)):
-            cause = next((value for name, value in record.headers if name == "cause"), None)
-            if cause is not None:
-                self._handled.add(cause.decode(errors="replace"))
+            said = envelope.of_own(record.topic, record.partition, record.headers)
+            if said is not None:
+                self._handled.add(said.cause)
 
     def _read_letters(self) -> None:
         """Dead letters: why records were put aside, how many there are, and what was heard before the last one."""
@@ -144,10 +147,8 @@ class _Lane:
     def _said(self, record: Record) -> Envelope | None:
         if record.topic.endswith(REQUESTS):
             return envelope.of_request(record.topic, record.partition, record.offset, record.headers)
-        try:
-            return envelope.read(record.headers)
-        except ValueError:
-            return None  # a foreign record, that somebody has skipped
+        # What somebody else wrote somebody has skipped.
+        return envelope.of_own(record.topic, record.partition, record.headers)
 
     async def _note(self, topic: str, heard: Sequence[Delivery]) -> None:
         """Note what of these is owed; a record that was handled shows that nothing before it of its key was parked."""

@@ -22,12 +22,13 @@ from pavane.running import environment_of
 from streams.kit import envelope, kafka, run
 from streams.kit.codec import Codec
 from streams.kit.language import Language
+from streams.kit.log import Extent
 from streams.kit.service import Service
 
 #: So few records are folded in this process: to start others takes longer.
 FEW_RECORDS = 20_000
 MOST_ROUNDS = 20
-LOOK_BACK_RECORDS = 100
+LOOK_BACK_RECORDS, MOST_AT_ONCE = 100, 10_000
 NEAR_SECONDS = 0.5
 
 
@@ -78,8 +79,9 @@ class Rebuild:
         """Make the fresh tables, with the rows of a `backup` (its URL) in them if there is one.
 
         True: those of a rebuild by the same code are there, and are gone on with. Raises `CannotRebuild` when that one
-        has not begun with this backup.
+        has not begun with this backup, or is under way elsewhere.
         """
+        await self._stack.enter_async_context(beside.alone(self.service.name, self.url))
         code = beside.code_of(self.service, Language.load())
         said = await asyncio.to_thread(self.said) if backup else {}
         async with beside.connected(self.service.name, self.url) as connection:
@@ -108,12 +110,7 @@ class Rebuild:
         said = dict.fromkeys(range(self.partitions), 0)
         with LogView.at(self.environment[KAFKA]) as log:
             for (_, p), extent in log.extents([(me, p) for p in said]).items():
-                first = max(extent.start, extent.end - LOOK_BACK_RECORDS)
-                for record in log.records(me, p, first, extent.end, LOOK_BACK_RECORDS):
-                    try:
-                        said[p] = max(said[p], envelope.read(record.headers).sequence)
-                    except ValueError:
-                        continue  # somebody else wrote it
+                said[p] = last_said(log, me, p, extent)
         return said
 
     async def ends(self, live: standing.Standing | None = None) -> dict[int, Ends]:
@@ -160,7 +157,7 @@ class Rebuild:
             for partition, lane in (await beside.lanes(connection)).items():
                 stretches = await self._stretches(connection, lane, self._stack)
                 folding = Folding(self.service, partition, connection, on_top=True)
-                self._fillings[partition] = Filling(connection, stretches, folding)
+                self._fillings[partition] = Filling(connection, self.service.name, lane, stretches, folding)
         for partition, filling in self._fillings.items():
             await filling.up_to(ends[partition])
 
@@ -195,12 +192,13 @@ class Rebuild:
     # -- comparing ---------------------------------------------------------------------------------------------------
 
     async def compare(self) -> list[Difference]:
-        """Every row, fresh against live."""
+        """Every row, fresh against live. Raises `CannotRebuild` when a view has parked records since this began."""
         return await comparing.compare(self.service, self.url, self._newer)
 
     async def _newer(self, connection: beside.Connection) -> AsyncIterator[tuple[int, Stretch]]:
         """What the live rows know beyond the fresh ones, as the connection sees both."""
         live, lanes = await standing.look(connection), await beside.lanes(connection)
+        live.expect_parked(self.service, await beside.begun(connection))
         ends = await self.ends()
         for partition in live.lanes.keys() & lanes.keys():
             async with AsyncExitStack() as stack:
@@ -223,6 +221,20 @@ async def _up_to(
         yield stretch
     async for stretch in facts.unsaid(await standing.unsaid(connection, live.partition)):
         yield stretch
+
+
+def last_said(log: LogView, topic: str, partition: int, extent: Extent) -> int:
+    """The last fact that the topic's own service said in this lane; looked for from the end back, as others may have
+    written there."""
+    end, most = extent.end, LOOK_BACK_RECORDS
+    while end > extent.start:
+        first = max(extent.start, end - most)
+        records = log.records(topic, partition, first, end, most)
+        own = (envelope.of_own(topic, partition, record.headers) for record in records)
+        if sequences := [said.sequence for said in own if said is not None]:
+            return max(sequences)
+        end, most = first, min(most * 2, MOST_AT_ONCE)
+    return 0
 
 
 def _left(ends: Mapping[int, Ends], lanes: Mapping[int, beside.Lane]) -> int:

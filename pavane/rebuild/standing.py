@@ -6,7 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from pavane.rebuild import beside
-from pavane.rebuild.beside import Connection
+from pavane.rebuild.beside import Begun, Connection
+from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.stretches import Origin
 from streams.kit.log import ToSay
 from streams.kit.service import Service
@@ -43,6 +44,14 @@ class Standing(NamedTuple):
         """
         missing = {p: lane.clock.get(service.name, 0) - self.said(service, p) for p, lane in fresh.items()}
         return {partition: facts for partition, facts in missing.items() if facts > 0}
+
+    def expect_parked(self, service: Service, begun: Begun | None) -> None:
+        """A view's rows are made without what it had put aside when that began. Raises `CannotRebuild`."""
+        if service.is_projection and self.lanes and begun is not None and begun.parked != self.parked:
+            raise CannotRebuild(
+                f"{service.name} has parked records, or handled parked ones, since this began: begin again, with "
+                f"--restart"
+            )
 
 
 async def look(connection: Connection) -> Standing:

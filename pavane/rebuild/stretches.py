@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from pavane.audit.ledger import Where
 from pavane.audit.log import LogReader
 from pavane.rebuild.errors import CannotFold, FactsMissing
-from pavane.rehearing import HearingAgain
+from pavane.rehearing import HearingAgain, Strays
 from streams.kit import envelope
 from streams.kit.clock import Clock, Verdict
 from streams.kit.codec import Codec
@@ -50,6 +50,7 @@ class OwnFacts:
         self._partition = partition
         self._position = positions.get(self._me, 0)
         self._clock = dict(clock)
+        self._strays = Strays()
         self.most = sys.maxsize
         codec.read_own(self._me, service.says.values())
 
@@ -61,6 +62,7 @@ class OwnFacts:
             await self._codec.learn(record.value for record in records)
             self._position = records[-1].offset + 1
             yield self._stretch(records)
+        self._expect_all()
 
     async def unsaid(self, facts: Iterable[ToSay]) -> AsyncIterator[Stretch]:
         """What is committed and was not in the log up to here: from the lane's outbox."""
@@ -71,7 +73,9 @@ class OwnFacts:
         ]
         await self._codec.learn(record.value for record in records)
         if records:
-            yield self._stretch(records)
+            stretch = self._stretch(records)
+            self._expect_all()
+            yield stretch
 
     def _stretch(self, records: Sequence[Record]) -> Stretch:
         events: list[tuple[Event, str]] = []
@@ -81,12 +85,18 @@ class OwnFacts:
             if sequence is None or not known < sequence <= self.most:
                 continue
             if sequence != known + 1:
-                raise FactsMissing(self._me, self._me, self._partition, record.offset, known, sequence)
+                self._strays.pass_over(record.offset, sequence)
+                continue
             known, last = sequence, record
             events.append(self._opened(record))
         if last is not None:
             self._clock = {**envelope.read(last.headers).heard, self._me: known}
-        return Stretch(events, {self._me: self._position}, self._clock, len(records))
+        return Stretch(events, {self._me: self._strays.held(self._position, known)}, self._clock, len(records))
+
+    def _expect_all(self) -> None:
+        known = self._clock.get(self._me, 0)
+        if (stray := self._strays.left(known)) is not None:
+            raise FactsMissing(self._me, self._me, self._partition, stray.offset, known, stray.sequence)
 
     def _sequence(self, record: Record) -> int | None:
         """The fact's sequence; None when somebody else wrote the record."""
@@ -145,6 +155,7 @@ class HeardFacts:
             if stretch is not None:
                 yield stretch
             elif not read:
+                self._lane.expect_all()
                 # What is left waits for causes beyond these ends; what is not, and was not heard, is nobody's fact.
                 if (positions := self._positions()) != self._lane.positions:
                     self._lane.positions = positions
@@ -153,7 +164,8 @@ class HeardFacts:
 
     def _positions(self) -> dict[str, int]:
         lane = self._lane
-        return {topic: at if lane.queued(topic) else self._read[topic] for topic, at in lane.positions.items()}
+        read = {topic: at if lane.queued(topic) else self._read[topic] for topic, at in lane.positions.items()}
+        return lane.held_positions(read)
 
     async def _heard(self) -> Stretch | None:
         lane = self._lane
@@ -174,23 +186,38 @@ class HeardFacts:
             if one.event is not None:
                 events.append((one.event, one.key))
         lane.adopt(draft)
-        return Stretch(events, lane.positions, lane.clock, sum(map(len, draft.taken.values())))
+        positions = lane.held_positions(lane.positions)
+        return Stretch(events, positions, lane.clock, sum(map(len, draft.taken.values())))
 
 
 class HearingAll(HearingAgain):
-    """A lane that must hear all that there was to hear."""
+    """A lane that must hear all that there was to hear, and passes over strays."""
+
+    def __init__(self, me: str, partition: int, topics: Collection[str], holding: Holding) -> None:
+        super().__init__(me, partition, topics, holding)
+        self._strays = {topic: Strays() for topic in topics}
 
     def _take_next(
         self, topic: str, clock: Clock, deliveries: list[Delivery], taken: dict[str, list[Delivery]]
     ) -> Verdict | None:
-        """As ever. Raises `FactsMissing` where one that hears for the first time would halt."""
-        verdict = super()._take_next(topic, clock, deliveries, taken)
-        if verdict is Verdict.GAP:
-            first = self._queues[topic][0]
-            assert isinstance(first, Delivery)
-            at, said = first.record.offset, first.envelope
-            raise FactsMissing(self.me, topic, self.partition, at, clock.get(said.speaker, 0), said.sequence)
+        """As ever, but where one that hears for the first time would halt."""
+        while (verdict := super()._take_next(topic, clock, deliveries, taken)) is Verdict.GAP:
+            self.halted = None
+            stray = self._queues[topic].popleft()
+            assert isinstance(stray, Delivery)
+            self._strays[topic].pass_over(stray.record.offset, stray.envelope.sequence)
         return verdict
+
+    def held_positions(self, positions: Ends) -> dict[str, int]:
+        """From where to read on, for whoever remembers no strays."""
+        return {topic: self._strays[topic].held(at, self.clock.get(topic, 0)) for topic, at in positions.items()}
+
+    def expect_all(self) -> None:
+        """Nothing more will come. Raises `FactsMissing` for a gap, unless what was missing waits for its causes."""
+        for topic, strays in self._strays.items():
+            known = self.clock.get(topic, 0)
+            if (stray := strays.left(known)) is not None and not self.queued(topic):
+                raise FactsMissing(self.me, topic, self.partition, stray.offset, known, stray.sequence)
 
 
 def _only(topic: str, partition: int, offsets: Ends) -> dict[Where, int]:

@@ -25,6 +25,7 @@ from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.owed import Owed, owed_of
 from pavane.rebuild.rebuilding import Rebuild
 from streams.kit.postgres import park
+from streams.kit.service import Service
 
 LOCK_TRIES = 60
 BETWEEN_TRIES_SECONDS = 0.5
@@ -42,7 +43,7 @@ _MAKE_LANE: LiteralString = (
     "INSERT INTO lanes (partition, partition_count, epoch, positions, clock) "
     "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (partition) DO UPDATE "
     "SET epoch = greatest(lanes.epoch + 1, excluded.epoch), positions = excluded.positions, clock = excluded.clock, "
-    "acknowledged = lanes.outbox_row, halted = NULL"
+    "acknowledged = CASE WHEN %s THEN lanes.outbox_row ELSE lanes.acknowledged END, halted = NULL"
 )
 
 
@@ -135,8 +136,7 @@ class Swap:
         if self._service.is_projection:
             async with beside.connected(me, self._rebuild.url) as connection:
                 begun = await beside.begun(connection)
-            if live.lanes and begun is not None and begun.parked != live.parked:
-                raise CannotRebuild(f"{me} has parked records, or handled parked ones, since this began: --restart")
+            live.expect_parked(self._service, begun)
             return
         for partition, lane in fresh.items():
             said, folded = live.said(self._service, partition), lane.clock.get(me, 0)
@@ -160,10 +160,11 @@ class Swap:
                 at: beside.Lane | Owed = owed.get(partition, lane)
                 # Of a lane that was lost the epochs are unknown: none was ever as high as the seconds since 1970.
                 epoch = 1 if partition in live.lanes and partition not in owed else int(time.time())
-                # What a view has put aside it knows of itself alone: no topic that it hears tells of it.
                 known = live.lanes[partition].clock if epoch == 1 else {}
-                places = Jsonb(dict(at.positions)), Jsonb({**known, **at.clock})
-                await connection.execute(_MAKE_LANE, (partition, self._rebuild.partitions, epoch, *places))
+                places = Jsonb(dict(at.positions)), Jsonb(clock_of(self._service, known, at.clock))
+                # What the outbox of a lost lane holds is in the log, as far as anybody knows; a view's is still to say.
+                values = partition, self._rebuild.partitions, epoch, *places, partition in owed
+                await connection.execute(_MAKE_LANE, values)
             elif partition in live.lanes:
                 await connection.execute(
                     "UPDATE lanes SET epoch = epoch + 1, halted = NULL WHERE partition = %s", (partition,)
@@ -171,3 +172,9 @@ class Swap:
             if partition in owed:
                 await connection.execute("DELETE FROM parked WHERE partition = %s", (partition,))
                 await park(connection, partition, owed[partition].parked)
+
+
+def clock_of(service: Service, live: Mapping[str, int], fresh: Mapping[str, int]) -> dict[str, int]:
+    """The clock of a lane with fresh rows. Of what it hears it knows what they do: the rest it hears again. What a view
+    has put aside it knows of itself alone: no topic that it hears tells of it."""
+    return {**{who: known for who, known in live.items() if who not in service.topics}, **fresh}

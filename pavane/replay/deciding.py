@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from pavane.audit.decoding import Decoder
+from pavane.replay.errors import CannotReplay
 from pavane.replay.history import SchemaOf, Schemas
 from pavane.replay.outcome import Outcome, Said
 from pavane.replay.recollection import Recollection
 from pavane.replay.states import States
 from streams.kit.codec import Codec
 from streams.kit.compiled import HEAD_BYTES
+from streams.kit.errors import Undecodable
 from streams.kit.events import Fact, State
 from streams.kit.fold import Fold
 from streams.kit.lane import Delivery, Draft, Lane
@@ -53,10 +55,20 @@ class Decider:
         return self._opener.open(Draft(lane, [delivery], {}))[0]
 
     def recall(self, record: Record) -> tuple[Fact, Said]:
-        """A fact of then, as today's code has it. Raises `Undecodable`, and `msgspec.ValidationError`."""
-        name, fields = self._decoder.decode(record.topic, record.value)
-        fact = msgspec.convert(fields, self._service.says[name])
-        return fact, Said(name, (record.key or b"").decode(), fields)
+        """A fact of then, as today's code has it. Raises `CannotReplay`."""
+        where = f"{record.topic}/{record.partition}, offset {record.offset}"
+        try:
+            name, fields = self._decoder.decode(record.topic, record.value)
+            if (said := self._service.says.get(name)) is None:
+                raise CannotReplay(
+                    f"{where}: {self._service.name} said {name} then, and this code does not: what followed from it "
+                    f"cannot be told. List it in 'says', with its 'evolves', as long as the log holds one."
+                )
+            return msgspec.convert(fields, said), Said(name, (record.key or b"").decode(), fields)
+        except msgspec.ValidationError as error:
+            raise CannotReplay(f"{where}: {name} of then is none of this code: {error}") from None
+        except (Undecodable, UnicodeDecodeError) as error:
+            raise CannotReplay(f"{where}: {self._service.name} said what cannot be read: {error}") from error
 
     def decide(
         self, lane: Lane, opened: Opened, facts: Sequence[Fact], read: Read | None = None, row: State | None = None

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pavane.rehearing import HearingAgain
+from pavane.rehearing import HearingAgain, Stray, Strays
 from pavane.replay.errors import CannotReplay
 from pavane.replay.history import History
 from streams.kit import envelope
@@ -68,19 +68,29 @@ class Past:
             yield Moment(self.lane.partition, END, -1, self._hear(self._heard), "", ())
 
     def _facts(self) -> Iterator[tuple[Envelope, Record]]:
-        """What the lane said, each fact once, whoever else wrote there."""
-        last = 0
+        """What the lane said, each fact once, whoever else wrote there. What it has said since is of no past: nobody
+        told what waited by then."""
+        last, strays, most = 0, Strays(), self._heard.get(self._service.name, EVERYTHING)
         for record in self._said:
             said = envelope.of_own(record.topic, record.partition, record.headers)
-            if said is None or said.sequence <= last:
+            if said is None or not last < said.sequence <= most:
                 continue
             if said.sequence != last + 1:
-                raise CannotReplay(
-                    f"{_place(record)} is fact {said.sequence} of its lane, but the one before it in the log is "
-                    f"{last}: the rows of then cannot be told. A replay needs the service's topic from its start."
-                )
+                strays.pass_over(record.offset, said.sequence)
+                continue
             last = said.sequence
             yield said, record
+        if (stray := strays.left(last)) is not None:
+            raise CannotReplay(
+                f"{self._told(self._service.name, stray, last)}: the rows of then cannot be told. A replay needs the "
+                f"service's topic from its start."
+            )
+
+    def _told(self, topic: str, stray: Stray, last: int) -> str:
+        return (
+            f"{topic}/{self.lane.partition}, offset {stray.offset} is fact {stray.sequence} of its lane, but the one "
+            f"before it in the log is {last}"
+        )
 
     def _moment(self, about: Envelope, facts: list[Record]) -> Moment:
         heard = self._hear(about.heard)
@@ -92,9 +102,14 @@ class Past:
         """Hear everything that the clock knows; what of it is new."""
         for topic, ahead in self._topics.items():
             known = clock.get(topic, 0)
-            while (record := ahead.first) is not None and _sequence(record) <= known:
+            while (record := ahead.first) is not None and ahead.sequence <= known:
                 self.lane.push(record)
                 ahead.next()
+            if record is None and ahead.last < known and (stray := ahead.strays.left(ahead.last)) is not None:
+                raise CannotReplay(
+                    f"{self._told(topic, stray, ahead.last)}: what {self._service.name} heard then cannot be told. "
+                    f"Restore the topic from a copy."
+                )
         draft = self.lane.order(EVERYTHING)
         if self.lane.halted is not None:
             raise CannotReplay(f"{self._service.name} cannot have heard this: {self.lane.halted}")
@@ -110,14 +125,27 @@ class Past:
 
 
 class Ahead:
-    """An iterator of records whose first one can be seen before it is taken."""
+    """A topic's records, of which the first one can be seen before it is taken; strays are passed over.
+
+    `sequence`: that of the first one; `last`: the highest one so far.
+    """
 
     def __init__(self, records: Iterator[Record]) -> None:
         self._records = records
-        self.first: Record | None = next(records, None)
+        self.sequence = self.last = 0
+        self.strays = Strays()
+        self.first: Record | None = None
+        self.next()
 
     def next(self) -> None:
-        self.first = next(self._records, None)
+        for record in self._records:
+            sequence = _sequence(record)
+            # Of requests offsets are the sequences, and those may have holes.
+            if sequence <= self.last + 1 or record.topic.endswith(REQUESTS):
+                self.first, self.sequence, self.last = record, sequence, max(self.last, sequence)
+                return
+            self.strays.pass_over(record.offset, sequence)
+        self.first = None
 
 
 def due(service: str, cause: str, fact: Record) -> Delivery | None:
@@ -149,7 +177,3 @@ def _sequence(record: Record) -> int:
         return record.offset + 1
     said = envelope.of_own(record.topic, record.partition, record.headers)
     return said.sequence if said is not None else 0
-
-
-def _place(record: Record) -> str:
-    return f"{record.topic}/{record.partition}, offset {record.offset}"

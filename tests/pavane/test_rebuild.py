@@ -1,17 +1,31 @@
 """What a rebuild keeps in memory and says in words; tests/faults/test_lost_database.py proves the rebuild itself."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pavane.rebuild.beside import Lane
+from pavane.rebuild import beside, operation
+from pavane.rebuild.beside import Begun, Lane
 from pavane.rebuild.comparing import Difference
-from pavane.rebuild.folding import Known
+from pavane.rebuild.errors import CannotRebuild, UnderWay
+from pavane.rebuild.folding import Known, Made
 from pavane.rebuild.owed import Handled
+from pavane.rebuild.rebuilding import Rebuild
 from pavane.rebuild.restoring import Loss, done, question, up_to_a_gap
 from pavane.rebuild.standing import LiveLane, Standing
+from pavane.rebuild.stretches import Stretch
+from pavane.rebuild.swapping import clock_of
 from streams.inventory import service as inventory
+from streams.kit.rows import Rows
 from streams.orders.model import Order, Status
+from streams.timeline import service as timeline
+from streams.timeline.model import Entry
 
 
 @given(st.sets(st.text(), max_size=50))
@@ -27,7 +41,7 @@ def test_a_table_without_rows_denies_every_key() -> None:
 
 @given(st.sets(st.integers(0, 5_000)), st.sets(st.integers(0, 5_000)))
 def test_an_event_is_handled_exactly_if_it_is_some_facts_cause(orders: set[int], shipping: set[int]) -> None:
-    handled = Handled()
+    handled = Handled({"orders": 5_000, "shipping": 5_000})
     for topic, numbers in (("orders", orders), ("shipping", shipping)):
         for number in numbers:
             handled.add(f"{topic}/3/{number}")
@@ -36,9 +50,15 @@ def test_an_event_is_handled_exactly_if_it_is_some_facts_cause(orders: set[int],
 
 
 def test_a_deadline_is_no_event_of_the_log() -> None:
-    handled = Handled()
+    handled = Handled({})
     handled.add("orders.due/3/0190-an-order")
     assert not handled.has("orders.due", 190)
+
+
+def test_what_nobody_had_heard_is_no_facts_cause_and_takes_no_memory() -> None:
+    handled = Handled({"orders": 7})
+    handled.add("orders/0/100000000000")
+    assert not handled.has("orders", 100_000_000_000)
 
 
 def test_a_row_that_differs_is_told_field_by_field_and_a_newer_one_is_only_counted() -> None:
@@ -54,10 +74,93 @@ def test_a_row_that_differs_is_told_field_by_field_and_a_newer_one_is_only_count
     )
 
 
+def test_json_is_compared_by_what_it_says() -> None:
+    found = Difference("entries")
+    live = Entry(id="e", ordinal=7, detail=msgspec.Raw(b'{"amount": 5, "currency": "EUR"}'))
+    found.note("e", live, Entry(id="e", ordinal=8, detail=msgspec.Raw(b'{"currency":"EUR","amount":5}')))
+    assert (found.newer, found.changed) == (1, 0)
+
+    found.note("e", live, Entry(id="e", detail=msgspec.Raw(b'{"currency":"EUR","amount":6}')))
+    assert found.shown == [
+        "entries e: detail is {'amount': 5, 'currency': 'EUR'}, the facts make it {'currency': 'EUR', 'amount': 6}"
+    ]
+
+
+def test_rows_are_not_compared_with_those_of_a_view_that_has_parked_records_since() -> None:
+    live = Standing({0: LiveLane(0, 4, {}, {})}, frozenset({("orders", 0, 7)}))
+    live.expect_parked(timeline, Begun("code", live.parked))
+    with pytest.raises(CannotRebuild, match="timeline has parked records, or handled parked ones"):
+        live.expect_parked(timeline, Begun("code", frozenset()))
+
+
+def test_a_rebuild_that_other_code_began_is_not_gone_on_with_whatever_of_it_changed() -> None:
+    kit = {f"streams.kit/{name}" for name in ("fold.py", "keys.py", "codec.py", "versions/0001_lanes_and_outbox.py")}
+    others = {"streams.timeline/service.py", "pavane.rebuild/folding.py", "pavane/rehearing.py"}
+    assert kit | others <= beside.files_of(timeline).keys()
+
+
 def test_a_database_is_behind_by_the_facts_that_only_its_topic_knows() -> None:
     fresh = {lane: Lane(lane, {}, {"inventory": 7}, 9) for lane in range(3)}
     known = {0: LiveLane(0, 4, {}, {"inventory": 7}), 1: LiveLane(1, 4, {}, {"inventory": 5, "orders": 9})}
     assert Standing(known, frozenset()).behind(inventory, fresh) == {1: 2, 2: 7}
+
+
+class MovedMeanwhile:
+    """A connection to fresh tables whose lanes are not any more where they were."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def execute(self, _: str, values: tuple[object, ...]) -> SimpleNamespace:
+        self.asked.append(values)
+        return SimpleNamespace(rowcount=0)
+
+
+async def test_what_was_said_while_somebody_thought_about_it_is_folded_before_the_lanes_stand_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    class Rebuilding:
+        async def fill(self, processes: int, tell: object) -> None:
+            done.append("filled")
+
+    class ChangingOver:
+        def __init__(self, rebuild: object) -> None: ...
+
+        async def carry_out(self, who: str, why: str) -> list[str]:
+            done.append("changed over")
+            return []
+
+    async def agrees(question: str) -> bool:
+        done.append("asked")
+        return True
+
+    monkeypatch.setattr(operation, "agreed", agrees)
+    monkeypatch.setattr(operation, "Swap", ChangingOver)
+    wish = operation.Wish("billing", True, "why", "ada", dry_run=False, restart=False, processes=2, yes=False)
+    await operation.Operation(wish, Path())._swap(cast("Rebuild", Rebuilding()), 0)
+
+    assert done == ["asked", "filled", "changed over"]
+
+
+async def test_a_lane_that_another_rebuild_has_moved_is_not_written_twice() -> None:
+    connection = MovedMeanwhile()
+    stretch = Stretch((), {"inventory": 2_000}, {"inventory": 1_990}, 1_000)
+    before = Lane(0, {"inventory": 1_000}, {"inventory": 990}, 1_000)
+
+    with pytest.raises(UnderWay, match="another rebuild of inventory is under way"):
+        await beside.write(cast("beside.Connection", connection), "inventory", before, stretch, Made(Rows(), set()))
+
+    assert len(connection.asked) == 1, "no row was written"
+
+
+def test_what_the_live_view_heard_and_its_fresh_rows_did_not_is_heard_again() -> None:
+    live = {"orders": 5, "inventory": 1, "timeline.dead-letters": 3}
+    assert clock_of(timeline, live, {"orders": 1}) == {"orders": 1, "timeline.dead-letters": 3}
 
 
 def test_what_the_outbox_does_not_hold_any_more_is_gone() -> None:

@@ -13,6 +13,7 @@ import pytest
 from infra.stack import Stack
 from pavane import prepare
 from pavane.bench.history import CONFIRMED_OF_TEN, Writing
+from pavane.rebuild import beside
 from streams.kit.migrations import check
 from tests.waiting import eventually
 
@@ -85,6 +86,13 @@ async def test_a_rebuild_that_is_killed_goes_on_where_it_was(written: tuple[Stac
     assert await ask(url, "SELECT count(*) FROM entries") == [(9 * ORDERS,)]
     assert check("timeline", url) == [], "every index is there again"
     assert "Every row of timeline is right." in await rebuild(stack, "timeline")
+
+
+async def test_two_do_not_rebuild_one_service_at_once(written: tuple[Stack, Writing]) -> None:
+    stack, _ = written
+    async with beside.alone("timeline", stack.addresses.postgres["timeline"]):
+        said = await rebuild(stack, "timeline", "--restart", code=2)
+    assert "another rebuild of timeline is under way" in said
 
 
 async def test_a_backup_is_the_beginning_of_a_rebuild_unless_the_log_is_behind_it(

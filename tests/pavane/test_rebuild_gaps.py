@@ -12,13 +12,15 @@ from pavane.audit.log import LogReader
 from pavane.lanes.reading import LogView
 from pavane.rebuild.backup import behind
 from pavane.rebuild.errors import FactsMissing
-from pavane.rebuild.stretches import HeardFacts, Stretch
+from pavane.rebuild.rebuilding import last_said
+from pavane.rebuild.stretches import HeardFacts, OwnFacts, Stretch
+from pavane.rehearing import Strays
 from streams.kit import envelope
 from streams.kit.codec import Codec
 from streams.kit.kafka import partition_of
 from streams.kit.log import Extent, Record
 from streams.kit.run import find
-from tests.pavane.audited import LANGUAGE, PARTITIONS, Ids
+from tests.pavane.audited import LANGUAGE, PARTITIONS, Ids, headed
 from tests.pavane.replayed import a_busy_shop
 
 Log = dict[Where, list[Record]]
@@ -59,6 +61,21 @@ async def told_again(log: Log, partition: int) -> tuple[list[object], Mapping[st
     return events, last.positions
 
 
+async def said_again(
+    log: Log, partition: int, positions: Mapping[str, int] = MappingProxyType({}), known: int = 0
+) -> tuple[list[object], Mapping[str, int]]:
+    """The events that billing's rows are made of in this lane from there on, and where it then is."""
+    billing = find("billing")
+    reading = cast("LogReader", Reading(log))
+    facts = OwnFacts(billing, Codec(LANGUAGE, Ids()), reading, partition, positions, {"billing": known})
+    events: list[object] = []
+    at = positions
+    async for stretch in facts.up_to({"billing": len(log["billing", partition])}):
+        events += [event for event, _ in stretch.events]
+        at = stretch.positions
+    return events, at
+
+
 def renumbered(records: Sequence[Record], partition: int) -> list[Record]:
     return [replace(each, partition=partition, offset=offset) for offset, each in enumerate(records)]
 
@@ -82,6 +99,59 @@ async def test_what_is_nobodys_fact_is_passed_over(at: int) -> None:
 
     assert len(events) == len(right) > 0
     assert positions["billing"] == len(of_billing), "nobody has to decide about it again"
+
+
+@pytest.mark.parametrize("foreign", [0, 1, 99, 1_000])
+async def test_the_last_fact_is_found_behind_whatever_others_wrote(foreign: int) -> None:
+    log, lane = await a_log()
+    said = log["billing", lane]
+    elsewhere = headed(said[-1], ce_id="orders/1/99999")
+    log["billing", lane] = renumbered([*said, *[STRANGE, elsewhere] * foreign], lane)
+    looking = cast("LogView", Looking(log))
+
+    assert last_said(looking, "billing", lane, Extent(0, len(log["billing", lane]))) == len(said)
+    assert last_said(looking, "billing", lane, Extent(len(said), len(log["billing", lane]))) == 0
+
+
+def with_strays(said: Sequence[Record], partition: int) -> list[Record]:
+    """As a log is after it was restored: some facts stand before those that it had lost, and once more behind them."""
+    return renumbered([*said[:2], *said[4:6], *said[2:]], partition)
+
+
+async def test_facts_that_stand_before_what_was_missing_are_heard_where_they_stand_once_more() -> None:
+    log, lane = await a_log()
+    right, _ = await told_again(log, lane)
+    own, _ = await said_again(log, lane)
+    assert len(log["billing", lane]) >= 6
+    log["billing", lane] = with_strays(log["billing", lane], lane)
+
+    events, positions = await told_again(log, lane)
+
+    assert len(events) == len(right) > 0
+    assert positions["billing"] == len(log["billing", lane])
+    assert await said_again(log, lane) == (own, {"billing": len(log["billing", lane])})
+
+
+async def test_what_was_missing_and_does_not_come_is_missing() -> None:
+    log, lane = await a_log()
+    log["billing", lane] = with_strays(log["billing", lane], lane)[:5]
+
+    with pytest.raises(FactsMissing, match="offset 2: fact 5 follows 3"):
+        await told_again(log, lane)
+    with pytest.raises(FactsMissing, match="offset 2: fact 5 follows 3"):
+        await said_again(log, lane)
+
+
+@pytest.mark.parametrize(
+    ("strays", "known", "position"), [([], 2, 9), ([5], 2, 2), ([5], 4, 2), ([5], 5, 9), ([3, 7], 3, 3), ([7, 3], 7, 9)]
+)
+def test_who_is_interrupted_before_what_was_missing_came_reads_on_before_it(
+    strays: list[int], known: int, position: int
+) -> None:
+    found = Strays()
+    for offset, sequence in enumerate(strays, 2):
+        found.pass_over(offset, sequence)
+    assert found.held(9, known) == position
 
 
 async def test_facts_that_were_given_up_cannot_be_told_again_and_the_backup_that_helps_is_named() -> None:

@@ -4,7 +4,7 @@ import ast
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from streams.inventory.model import Reservation, Stock
 from streams.inventory.service import inventory
 from streams.kit.envelope import write_clock
 from streams.kit.errors import WrongSetting
-from streams.kit.events import Effect
+from streams.kit.events import Effect, Fact
 from streams.kit.run import find
 from streams.kit.service import Said, Service, World
-from tests.pavane.audited import NOW, Shop, headed
+from tests.pavane.audited import NOW, PARTITIONS, Shop, headed
 from tests.pavane.replayed import a_busy_shop, letters_of, past_of
 
 DECIDING = ("orders", "inventory", "billing", "shipping")
@@ -176,6 +176,33 @@ def test_only_what_is_in_the_range_is_compared(shop: Shop, monkeypatch: pytest.M
     assert never.decisions == 0
 
 
+@pytest.mark.parametrize("name", DECIDING)
+def test_facts_that_a_restored_log_has_twice_are_heard_where_none_is_missing_before_them(shop: Shop, name: str) -> None:
+    past = past_of(shop, name)
+
+    def records(topic: str, partition: int) -> Iterator[Any]:
+        said = list(past.records(topic, partition))
+        if topic in DECIDING:
+            said = [*said[:2], *said[3:5], *said[2:]]
+        return (replace(record, offset=offset) for offset, record in enumerate(said))
+
+    report = replay(find(name), dataclasses.replace(past, records=records))
+
+    assert report.same, report.text()
+    assert report.decisions == replay(find(name), past).decisions
+
+
+def test_what_was_heard_and_is_in_no_log_any_more_cannot_be_told(shop: Shop) -> None:
+    past = past_of(shop, "billing")
+
+    def records(topic: str, partition: int) -> Iterator[Any]:
+        said = past.records(topic, partition)
+        return (record for at, record in enumerate(said) if topic != "inventory" or at != 1)
+
+    with pytest.raises(CannotReplay, match=r"is fact 3 of its lane, but .* is 1: what billing heard"):
+        replay(billing, dataclasses.replace(past, records=records))
+
+
 def test_a_topic_without_its_start_cannot_be_replayed(shop: Shop) -> None:
     past = past_of(shop, "billing")
     cut = {where: records[1:] for where, records in shop.log.items() if where[0] == "billing"}
@@ -228,6 +255,63 @@ def test_a_clock_that_knows_an_answer_and_not_its_question_cannot_be_replayed(sh
     changed = type(past)(past.partition_count, records, past.schema_of, past.heard, past.waiting, past.facts)
     with pytest.raises(CannotReplay, match="must wait for others"):
         replay(find("shipping"), changed)
+
+
+async def test_what_was_parked_and_said_since_the_database_was_looked_at_is_no_difference() -> None:
+    shop = Shop()
+    billing_instance = shop.instances["billing"]
+
+    async def ordered() -> None:
+        for _ in range(8):
+            shop.place("lamp")
+        await shop.settle("orders", "inventory")
+        for partition in range(PARTITIONS):
+            await billing_instance.step(partition)
+            billing_instance.say(partition)
+
+    shop.stock("lamp", 100)
+    await shop.settle()
+    await ordered()
+    past = past_of(shop, "billing")
+    shop.provider.is_away = lambda: True
+    for _ in range(2):
+        await ordered()
+
+    assert billing_instance.snapshot().frozen().unhandled - past.waiting
+    report = await asyncio.to_thread(replay, billing, past)
+
+    assert report.same, report.text()
+    assert report.decisions > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda says: says.pop("PaymentAuthorized"), "billing said PaymentAuthorized then, and this code does not"),
+        (lambda says: says.update(PaymentAuthorized=Narrow), "PaymentAuthorized of then is none of this code"),
+    ],
+    ids=["not listed", "narrower"],
+)
+def test_a_fact_of_then_that_this_code_does_not_know_cannot_be_replayed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    says = dict(billing.says)
+    before = past_of(shop, "billing")
+    monkeypatch.setattr(billing, "says", says)
+    change(says)
+
+    with pytest.raises(CannotReplay, match=f"billing/., offset .*{words}"):
+        replay(billing, before)
+
+
+class Narrow(Fact):
+    """A payment whose reference is a number."""
+
+    order_id: str
+    reference: int
+
+
+Narrow.__name__ = "PaymentAuthorized"
 
 
 def test_a_view_decides_nothing() -> None:
