@@ -1,6 +1,7 @@
 """Records that a service could not handle: put aside for good, or parked until it can. Counted and listed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from pavane.audit.report import Tally, Verdict
@@ -8,7 +9,7 @@ from pavane.audit.snapshot import Snapshot
 from streams.kit import envelope
 from streams.kit.envelope import Envelope, with_values
 from streams.kit.log import Record
-from streams.kit.parking import BEHIND
+from streams.kit.parking import AT_ONCE, BEHIND
 
 MOST_CHARACTERS = 200
 
@@ -36,12 +37,16 @@ def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
         tally.unsettled += len(holding)
         for each in holding:
             if each.reason != BEHIND:
-                then = f"tried again at {each.retry_at:%H:%M:%S}" if each.retry_at else "waits for a redrive"
+                then = f"tried again {_when(each.retry_at)}" if each.retry_at else "waits for a redrive"
                 tally.note(
                     f"{name}: {each.topic}/{each.partition}/{each.offset} about {each.key}: {each.reason}: "
                     f"{each.message[:MOST_CHARACTERS]}; {then}"
                 )
     return tally.verdict()
+
+
+def _when(retry_at: datetime) -> str:
+    return "at once" if retry_at == AT_ONCE else f"at {retry_at:%H:%M:%S}"
 
 
 def listed(letters: Sequence[DeadLetter]) -> Verdict:

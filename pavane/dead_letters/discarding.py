@@ -53,8 +53,8 @@ async def _mark(connection: Connection, item: Item, why: str) -> bool:
     record = item.parked.record
     cursor = await connection.execute(
         "UPDATE parked p SET reason = %s, message = %s, retry_at = CASE WHEN NOT holds OR number = (SELECT min(number) "
-        "FROM parked WHERE partition = p.partition AND key = p.key AND holds) THEN coalesce(least(retry_at, now()), "
-        "now()) ELSE retry_at END WHERE partition = %s AND number = %s AND topic = %s AND log_offset = %s",
+        "FROM parked WHERE partition = p.partition AND key = p.key AND holds) THEN to_timestamp(0) "
+        "ELSE retry_at END WHERE partition = %s AND number = %s AND topic = %s AND log_offset = %s",
         (DISCARDED, why, item.id.partition, item.id.number, record.topic, record.offset),
     )
     return cursor.rowcount == 1

@@ -17,7 +17,7 @@ from streams.kit.envelope import with_values
 from streams.kit.errors import Undecodable
 from streams.kit.events import from_milliseconds
 from streams.kit.lane import REQUESTS
-from streams.kit.parking import BEHIND, DISCARDED, UNREAD
+from streams.kit.parking import AT_ONCE, BEHIND, DISCARDED, UNREAD
 
 MOST_BEHIND = 20
 MOST_BYTES = 200
@@ -60,7 +60,7 @@ def _what(item: Item) -> Iterator[str]:
 
 def _next(item: Item) -> str:
     if item.parked.retry_at is not None:
-        return moment(item.parked.retry_at)
+        return "at once" if item.parked.retry_at == AT_ONCE else moment(item.parked.retry_at)
     return f"when {item.head} is done" if not item.is_head else "when somebody redrives it"
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pavane.lanes.holding import Held
 from pavane.lanes.listing import Lane
 from streams.kit.errors import BreakerOpen
+from streams.kit.parking import AT_ONCE
 
 LOG_AWAY = "Kafka does not answer: nothing is heard or said"
 LOG_BACK = "start its brokers, and nothing else; 'pavane topics plan' answers when they are back"
@@ -121,7 +122,8 @@ def _parked(speaker: str, waiting: Waiting) -> Why:
     if waiting.retry_at is None:
         command = f"pavane dead-letters show {waiting.id}"
         return Why(f"parked until somebody decides: {waiting.reason}", command, waiting.message)
-    again = f"tried {waiting.attempts} times, again at {waiting.retry_at:%H:%M:%S} UTC: {waiting.message}"
+    when = "at once" if waiting.retry_at == AT_ONCE else f"at {waiting.retry_at:%H:%M:%S} UTC"
+    again = f"tried {waiting.attempts} times, again {when}: {waiting.message}"
     if dependency := BreakerOpen.dependency_in(waiting.message):
         # They are tried again by themselves; once it answers, this need not be waited for.
         command = f"pavane dead-letters redrive --service {speaker} --because {waiting.reason}"

@@ -12,7 +12,6 @@ What an operator discarded has a dead letter that says so, and is owed nothing.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ from streams.kit.errors import Refused, Undecidable, Undecodable
 from streams.kit.lane import DEAD_LETTERS, REQUESTS, Delivery
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
-from streams.kit.parking import BEHIND, DISCARDED, Parked
+from streams.kit.parking import AT_ONCE, BEHIND, DISCARDED, Parked
 from streams.kit.service import Service
 
 RECORDS = 5_000
@@ -219,7 +218,7 @@ class _Lane:
             reason, message = letter or ((REBUILT, WHY) if is_head else (BEHIND, WHY))
             if holds:
                 heads.add(one.key)
-            retry_at = datetime.now(UTC) if is_head and letter is None else None
+            retry_at = AT_ONCE if is_head and letter is None else None
             parked.append(Parked(number, one.key, holds, record, one.delivery.envelope, reason, message, 1, retry_at))
         return parked
 

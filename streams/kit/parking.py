@@ -14,7 +14,7 @@ one marks it; when its turn comes, the owner lets go of it without a decision.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
@@ -28,6 +28,8 @@ LONGEST_RETRY_SECONDS = 60.0
 #: The world may ask for more: nobody is believed who says to come again in a year.
 LONGEST_RETRY_AFTER_SECONDS = 3_600.0
 MOST_DOUBLINGS = 20
+AT_ONCE = datetime.fromtimestamp(0, UTC)
+"""The `retry_at` of what is tried with the next batch: whoever sets it, the worker's clock is not behind it."""
 BEHIND = "Behind"
 """The reason of a record that waits behind another one of its key."""
 UNREAD = RegistryAway.__name__

@@ -119,10 +119,8 @@ class PostgresStore:
         async with self._connected() as connection:
             cursor = await connection.execute(
                 "SELECT partition, number, key, holds, delivery, reason, message, attempts, retry_at FROM parked "
-                # What is to be tried at once is dated by the database's clock, and ours may be behind it. One that is
-                # dated further ahead than any was ever set is of a clock that was wrong then.
-                "WHERE partition = ANY(%s) AND (retry_at <= greatest(%s, now()) OR retry_at > %s) "
-                "ORDER BY retry_at, number LIMIT %s",
+                # One that is dated further ahead than any was ever set is of a clock that was wrong then.
+                "WHERE partition = ANY(%s) AND (retry_at <= %s OR retry_at > %s) ORDER BY retry_at, number LIMIT %s",
                 (list(partitions), now, now + LONGEST_WAIT, limit),
             )
             rows = await cursor.fetchall()
@@ -289,7 +287,7 @@ class PostgresTransaction:
             )
         if parking.freed:
             await self._connection.execute(
-                "UPDATE parked p SET retry_at = now() FROM (SELECT min(number) AS number FROM parked "
+                "UPDATE parked p SET retry_at = to_timestamp(0) FROM (SELECT min(number) AS number FROM parked "
                 "WHERE partition = %s AND holds AND key = ANY(%s) GROUP BY key) head "
                 "WHERE p.partition = %s AND p.number = head.number",
                 (partition, [_storable(key) for key in parking.freed], partition),
