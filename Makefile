@@ -63,7 +63,9 @@ security: venv
 		cp security.lock .venv-security/; }
 	@$(SCANS)/bandit --quiet --recursive --configfile pyproject.toml --baseline infra/security/bandit.json \
 		api streams pavane infra contracts choreography
-	@git ls-files -z ':!infra/security/secrets.json' | xargs -0 $(SCANS)/detect-secrets-hook --baseline infra/security/secrets.json
+	@git ls-files -z ':!infra/security/secrets.json' > .venv-security/files && test -s .venv-security/files || { \
+		echo "git does not say which files there are, so none was looked at for secrets: run it in a git checkout" >&2; exit 1; }
+	@xargs -0 $(SCANS)/detect-secrets-hook --baseline infra/security/secrets.json < .venv-security/files
 	@$(SCANS)/pip-audit --disable-pip --require-hashes --strict $(if $(OSV),--vulnerability-service osv --osv-url $(OSV)) \
 		-r requirements.runtime.lock || { \
 		echo "pip-audit: either a package above is known to be weak, or nobody could be asked (a connection error, or" >&2; \

@@ -1,13 +1,15 @@
 """The dance as data: what every service hears, says and asks, and which of it follows from which. Read from code alone.
 
-What a reaction may say is read from its own code: the facts and effects that it names, or that functions which it calls
-name. That is what it may say in some state, not what it does say; the explorer knows the latter.
+What a reaction may say is read from its own code: the facts and effects that it names, or that functions of its package
+name which it calls, or that stand in tables. That is what it may say in some state, not what it does say; the explorer
+knows the latter.
 """
 
+import dis
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from streams.kit.events import Effect, Event, Fact, Heard
@@ -15,6 +17,8 @@ from streams.kit.lane import REQUESTS
 from streams.kit.service import Service
 
 ROOT = Path(__file__).parents[1]
+#: What loads a global name, or one of the function around.
+LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 Name = tuple[str, str]
 """An event: its topic and its name."""
 
@@ -91,25 +95,40 @@ def _reactions(service: Service) -> Iterator[Reacts]:
 
 
 def _named(function: Callable[..., Any], seen: set[Callable[..., Any]]) -> Iterator[type[Any]]:
-    """Facts and effects that a function, or one that it calls in its own module, names."""
+    """Facts and effects that a function, or one of its package that it calls, names; also those in tables."""
     if function in seen:
         return
     seen.add(function)
     spaces = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
-    for name in _names(function.__code__):
-        value = spaces.get(name)
+    todo = list(_values(function.__code__, spaces))
+    while todo:
+        value = todo.pop(0)
         if isinstance(value, type) and issubclass(value, Fact | Effect):
             yield value
-        elif inspect.isfunction(value) and value.__module__ == function.__module__:
+        elif isinstance(value, Mapping):
+            todo[:0] = value.values()
+        elif isinstance(value, list | tuple):
+            todo[:0] = value
+        elif inspect.isfunction(value) and _package(value) == _package(function):
             yield from _named(value, seen)
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    yield from code.co_freevars
+def _values(code: CodeType, spaces: Mapping[str, Any]) -> Iterator[Any]:
+    """What stands for the names in the code, also behind those of modules."""
+    value = None
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(value, ModuleType):
+            value = getattr(value, step.argval, None)
+        else:
+            value = spaces.get(step.argval) if step.opname in LOADS else None
+        yield value
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _values(constant, spaces)
+
+
+def _package(function: Callable[..., Any]) -> str:
+    return function.__module__.partition(".")[0]
 
 
 def where(thing: Any) -> str:

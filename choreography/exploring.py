@@ -100,6 +100,7 @@ class Explorer:
         start: State = (*map(self._number, self._scenario.start), self._scenario.shared)
         self._parents, self._arrows, self._ends, self.transitions = {start: None}, [], [], 0
         self._next.clear()
+        self._may.clear()
         to_walk = deque([start])
         while to_walk:
             state = to_walk.popleft()

@@ -253,12 +253,15 @@ class Lanes:
             for move in self._hearable(ahead, service):
                 if move.what != "retry" and ahead.parts[service].parked:
                     continue
-                followed = self._follows(ahead, common, move)
+                try:
+                    followed = self._follows(ahead, common, move)
+                    step = self._committed(ahead, move, followed)
+                except Broken:
+                    continue  # told where the service gets there with batches that commit
                 for world, effect in followed.asked:
                     if (world, effect) not in seen:
                         seen.add((world, effect))
                         yield from self._lose(lane, shared, service, world, effect, (*path, move))
-                step = self._committed(ahead, move, followed)
                 todo.append((step.lane, step.shared, (*path, move)))
 
     def _lose(

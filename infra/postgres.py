@@ -26,7 +26,6 @@ from infra.server import HOST, Server, lean_environment
 from infra.unprivileged import copy_for_everybody, is_readable, own_folder_name, unprivileged_user
 
 ADMIN = "postgres"
-TEMPLATE_PASSWORD = "postgres-template-password"
 #: For two cores, some gigabytes, a handful of clients with many small transactions.
 SETTINGS = {
     "fsync": "on",
@@ -114,8 +113,8 @@ class Postgres(Server):
     def _take_over_template(self) -> str | None:
         """A cluster fresh from the template has the template's password: give it its own."""
         try:
-            template_password = (cache_folder() / TEMPLATE_PASSWORD).read_text()
-            with psycopg.connect(self._url(template_password), autocommit=True) as connection:
+            made_with = _password_file(self._cluster).read_text()
+            with psycopg.connect(self._url(made_with), autocommit=True) as connection:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
                 connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ADMIN), self._password))
         except (OSError, psycopg.OperationalError):
@@ -150,7 +149,7 @@ def copy_template(cluster: Path, user: User | None) -> None:
 
 
 def _template() -> Path:
-    template = cache_folder() / f"postgres-{_wheel_version()}-cluster"
+    template = cache_folder() / f"postgres-{_wheel_version()}-template"
     if not template.exists():
         with exclusive("postgres"):
             if not template.exists():
@@ -160,7 +159,7 @@ def _template() -> Path:
 
 
 def _initdb(folder: Path, user: User | None) -> None:
-    """Fill `folder` with a new cluster; its password is kept in the cache, for the first connection to a copy."""
+    """Fill `folder` with a new cluster; its password is kept in it, for the first connection to a copy."""
     cache, password = cache_folder(), secrets.token_urlsafe(24)
     log_file = cache / "initdb.log"
     with tempfile.TemporaryDirectory(dir=cache) as name:
@@ -177,7 +176,7 @@ def _initdb(folder: Path, user: User | None) -> None:
             raise ExitedEarly("initdb", code, log_file, child.log_tail())
         shutil.copytree(workshop / "cluster", folder, dirs_exist_ok=True)
     _machine_file(folder).write_text(this_platform())
-    kept = cache / TEMPLATE_PASSWORD
+    kept = _password_file(folder)
     kept.touch(mode=0o600)
     kept.write_text(password)
 
@@ -185,6 +184,11 @@ def _initdb(folder: Path, user: User | None) -> None:
 def _machine_file(cluster: Path) -> Path:
     """On which kind of machine the cluster was made: its files are the memory of that machine's processor."""
     return cluster / "pavane-machine"
+
+
+def _password_file(cluster: Path) -> Path:
+    """With which password the cluster was made; one that a server was started on has another since."""
+    return cluster / "pavane-password"
 
 
 def _give(folder: Path, user: User | None) -> None:

@@ -1,7 +1,6 @@
 """`pavane choreography`: the dance for people, and what is wrong with it."""
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import psycopg
@@ -11,6 +10,7 @@ from choreography.checks import check
 from choreography.declared import Dance, Name, table
 from contracts.views import services
 from pavane import running
+from pavane.version import version
 from streams.kit.errors import WrongSetting
 from streams.kit.language import Language
 
@@ -27,7 +27,7 @@ def show() -> int:
 
 def write_asyncapi(folder: Path) -> int:
     """Write the AsyncAPI document and its page."""
-    dance, language, ours = Dance(services()), Language.load(), version("pavane")
+    dance, language, ours = Dance(services()), Language.load(), version()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "asyncapi.json").write_text(asyncapi.text(dance, language, ours), encoding="utf-8")
     (folder / "index.html").write_text(asyncapi.page(dance, language, ours), encoding="utf-8")

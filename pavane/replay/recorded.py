@@ -8,7 +8,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pavane.audit.live import Registry, setting, topics_of
 from pavane.audit.log import LogReader
 from pavane.replay.errors import CannotReplay
 from pavane.replay.history import History
+from pavane.version import version
 from streams.kit.envelope import with_values
 from streams.kit.lane import DEAD_LETTERS
 from streams.kit.log import Record
@@ -103,7 +103,7 @@ def record(services: list[Service], environment: Mapping[str, str], folder: Path
             found[each.topic].append(each)
     ids = {number for records in found.values() for each in records if (number := _schema_id(each)) is not None}
     notes = {
-        "version": version("pavane"),
+        "version": version(),
         "partition_count": partition_count,
         "services": heard,
         "schemas": {number: text for number in sorted(ids) if (text := registry.schema_of(number)) is not None},

@@ -15,7 +15,7 @@ from contracts.views import services
 from streams.billing import model as bills
 from streams.billing import simulator as payments
 from streams.billing.events import InvoiceCancelled, PaymentCaptured, PaymentRefunded
-from streams.billing.provider import ReversePayment
+from streams.billing.provider import ReversePayment, Voided
 from streams.inventory import model as goods
 from streams.inventory.events import StockReleased, StockReserved
 from streams.kit.events import Answer
@@ -151,6 +151,18 @@ def _deadline_fires_late(dancers: dict[str, Service]) -> None:
     decides("orders", "Due", _overdue_all_the_same)(dancers)
 
 
+def _voids_what_it_knows_of(right: Any, row: Any, answer: Any) -> Any:
+    if isinstance(answer, Voided) and row.status is bills.Status.OPEN:
+        raise LookupError("no payment to void")
+    return right(row, answer)
+
+
+def _money_of_a_lost_batch_fails(dancers: dict[str, Service]) -> None:
+    answering = dancers["billing"].answering
+    right = answering[ReversePayment]
+    answering[ReversePayment] = lambda row, answer: _voids_what_it_knows_of(right, row, answer)
+
+
 def _refused_again(right: Any, row: Any, *given: Any) -> Any:
     return right(replace(row, cancellation_refused=False), *given)
 
@@ -250,6 +262,7 @@ BUGS: Sequence[Bug] = (
         decides("orders", "PaymentDeclined", _fails_when_final),
         ("is declined",),
     ),
+    Bug("money that was held in a lost batch cannot be decided about", _money_of_a_lost_batch_fails),
     Bug("a declined payment is heard by nobody", ignores("orders", "PaymentDeclined"), ("is declined",)),
     Bug("a repeated request places the order again", believes("orders", "PlaceOrder", books.Status.NEW)),
     Bug(

@@ -4,6 +4,7 @@ import html.parser
 import json
 import shutil
 import subprocess
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from choreography import asyncapi
 from choreography.declared import Dance
 from contracts.views import services
+from pavane import dance
+from pavane.version import version
 from streams.kit.language import Language
 
 HERE = Path(__file__).parent / "asyncapi"
@@ -23,6 +26,18 @@ def test_every_topic_and_event_of_the_language_is_there() -> None:
     channels = {channel["address"]: set(channel["messages"]) for channel in DOCUMENT["channels"].values()}
 
     assert channels == {topic: set(LANGUAGE.names(topic)) for topic in LANGUAGE.topics}
+
+
+def test_it_is_written_where_nothing_is_installed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container."""
+
+    def found(name: str) -> Distribution:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(Distribution, "from_name", found)
+
+    assert dance.write_asyncapi(tmp_path) == 0
+    assert json.loads((tmp_path / "asyncapi.json").read_text())["info"]["version"] == version()
 
 
 def test_every_reference_leads_somewhere() -> None:

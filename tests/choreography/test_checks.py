@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -257,15 +258,52 @@ def test_a_wait_without_a_deadline() -> None:
     assert "shop says Begun and then waits for others, without a deadline" in wrong
 
 
+def again(about: str) -> Iterator[Said]:
+    yield Begun(about=about)
+
+
+#: The same in another module.
+rules = ModuleType("tests.rules")
+vars(rules).update(Begun=Begun, Opened=Begun, repeated=FunctionType(again.__code__, vars(rules)))
+imported = rules.repeated
+TABLE: dict[str, Any] = {"again": (again,)}
+
+
 def begin_again(job: Job, failed: HeardFailed) -> Iterator[Said]:
     yield Begun(about=job.about)
 
 
-def test_a_cycle_without_an_end() -> None:
-    again = shop(hears=(HeardDone,))
-    again.hears(HeardFailed)(begin_again)
+def begin_again_by_what_is_imported(job: Job, failed: HeardFailed) -> Iterator[Said]:
+    yield from imported(job.about)
 
-    assert any("Begun may lead to Begun again" in each for each in found(again, depot(), audience()))
+
+def begin_again_by_a_module(job: Job, failed: HeardFailed) -> Iterator[Said]:
+    yield from rules.repeated(job.about)
+
+
+def begin_again_by_a_fact_of_a_module(job: Job, failed: HeardFailed) -> Iterator[Said]:
+    yield from [rules.Opened(about=about) for about in (job.about,)]
+
+
+def begin_again_by_a_table(job: Job, failed: HeardFailed) -> Iterator[Said]:
+    yield from TABLE["again"][0](job.about)
+
+
+WAYS = (
+    begin_again,
+    begin_again_by_what_is_imported,
+    begin_again_by_a_module,
+    begin_again_by_a_fact_of_a_module,
+    begin_again_by_a_table,
+)
+
+
+@pytest.mark.parametrize("decide", WAYS, ids=lambda way: way.__name__)
+def test_a_cycle_without_an_end(decide: Any) -> None:
+    circling = shop(hears=(HeardDone,))
+    circling.hears(HeardFailed)(decide)
+
+    assert any("Begun may lead to Begun again" in each for each in found(circling, depot(), audience()))
 
 
 class Elsewhere(Fact):

@@ -1,10 +1,14 @@
 """Every interleaving of the real decisions keeps every promise. `pavane explore --two` shows the same with figures."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations_with_replacement
+from typing import Any, cast
 
 import pytest
 
 from choreography.explored import CONTENDERS, Explored, explore, unreached
+from choreography.exploring import Explorer
+from choreography.lanes import Lane, Move, Step
 from choreography.scenarios import CUSTOMERS
 from contracts.views import services
 
@@ -57,3 +61,42 @@ def test_shortcuts_keep_every_end_of_two_orders() -> None:
 
     assert pair.reached >= alone[0].reached | alone[1].reached
     assert pair.ends >= max(each.ends for each in alone)
+
+
+class Late:
+    """A dance in lanes alone: each of two orders takes a piece if one is left. The second does so only when a late
+    question arrives, which seems to change nothing until all that is asked of the world is known."""
+
+    def __init__(self) -> None:
+        self.dancers = self.lanes = self
+        self.start = [_lane("first"), _lane("second")]
+        self.shared = 1
+        self.effect_count = 0
+        self.reached: set[tuple[str, str]] = set()
+
+    def steps(self, lane: Lane, shared: int, *, faults: bool) -> Iterator[Step]:
+        if lane == _lane("first") or (lane == _lane("second") and self.effect_count):
+            after = _lane("has one" if shared else "goes without")
+            yield Step(Move("land", 0, 0), after, max(0, shared - 1), reads=True, writes=True)
+        elif faults and lane == _lane("has one"):
+            self.effect_count = 1
+
+    def rows_beside_shared(self, lane: Lane) -> Iterable[int]:
+        return ()
+
+    def always(self, shared: int) -> str:
+        return ""
+
+    def at_end(self, lanes: Sequence[Lane], shared: int, others: Iterable[int] = ()) -> str:
+        return "an order goes without" if _lane("goes without") in lanes else ""
+
+
+def _lane(order: str) -> Lane:
+    return Lane(cast("Any", order), (), ())
+
+
+def test_what_an_order_may_still_do_is_judged_anew_when_more_is_known_to_be_asked() -> None:
+    violation = Explorer(cast("Any", Late())).walk().violation
+
+    assert violation is not None
+    assert violation.what == "an order goes without"

@@ -9,7 +9,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from pavane.audit import side_by_side
 from pavane.http import Connection
 from pavane.replay.live import past_of
 from pavane.replay.replaying import replay
+from pavane.version import version
 from streams.inventory.events import OrderPlaced, StockRejected
 from streams.inventory.model import Reservation
 from streams.inventory.service import inventory
@@ -161,7 +161,7 @@ async def what_was_recorded_is_the_same_too(ground: Ground, folder: Path) -> Non
     code, told = await pavane(ground, "history", "record", str(folder))
     assert code == 2, "a history was written over"
     if os.environ.get("RECORD"):
-        kept = HISTORIES / version("pavane")
+        kept = HISTORIES / version()
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder, kept)
 

@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import yaml
 
+from api.addresses import networks
+from api.tokens import AUDIENCE, ISSUER
 from infra.addresses import DATABASE, DATABASE_ADMIN, MASTER_KEYS, REDIS
 from infra.postgres import Postgres, program
 from pavane.given import given
@@ -23,6 +25,7 @@ from streams.kit.run import find, services
 
 FOLDER = Path("infra/compose")
 WRITTEN = Path("compose.yaml").read_text()
+IMAGE = Path("Dockerfile").read_text()
 CONTAINERS: dict[str, dict[str, Any]] = yaml.safe_load(WRITTEN)["services"]
 OURS = [*services(), GATEWAY, DESK]
 COMMANDS = "pavane"
@@ -61,11 +64,59 @@ def test_redis_is_known_to_those_that_keep_something_there(container: str) -> No
 def test_every_secret_is_made_and_no_two_are_the_same() -> None:
     first, second = made(), made()
 
-    asked = set(re.findall(r"\$\{(\w+)", WRITTEN)) - {"PAVANE_JWKS_FILE"}
+    asked = set(re.findall(r"\$\{(\w+)(?!:-|\w)", WRITTEN)) - {"PAVANE_JWKS_FILE"}
     assert asked == first.keys()
     assert len({*first.values(), *second.values()}) == 2 * len(first)
     assert min(map(len, first.values())) >= 48
     Masters.read(first[MASTER_KEYS])
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_no_password_stands_in_what_a_process_is_started_with(container: str) -> None:
+    given = CONTAINERS[container]
+
+    assert "PASSWORD" not in str([given.get("command"), given.get("healthcheck")])
+
+
+def test_valkey_is_given_its_password_by_standard_input(tmp_path: Path) -> None:
+    """The image's entry point ends being root, and is given the words that it knows."""
+    entry = tmp_path / "docker-entrypoint.sh"
+    entry.write_text('#!/bin/sh\necho "$@"\ncat\n')
+    entry.chmod(0o755)
+    command = [word.replace("$$", "$") for word in CONTAINERS["valkey"]["command"]]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": "a 'word'"}
+
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert said.splitlines()[:2] == ["valkey-server -", "requirepass \"a 'word'\""]
+    assert "appendonly yes" in said.splitlines()
+
+
+@pytest.mark.parametrize("container", [name for name in CONTAINERS if name not in ("prepare", COMMANDS)])
+def test_what_ended_is_started_again(container: str) -> None:
+    assert CONTAINERS[container]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("container", [GATEWAY, DESK])
+def test_tokens_of_any_provider_are_taken(container: str) -> None:
+    environment = CONTAINERS[container]["environment"]
+
+    assert environment["PAVANE_TOKEN_ISSUER"] == f"${{PAVANE_TOKEN_ISSUER:-{ISSUER}}}"
+    assert environment["PAVANE_TOKEN_AUDIENCE"] == f"${{PAVANE_TOKEN_AUDIENCE:-{AUDIENCE}}}"
+    assert environment["PAVANE_JWKS"] == "${PAVANE_JWKS:-/run/jwks.json}"
+
+
+def test_a_proxy_is_believed_only_when_it_is_named() -> None:
+    assert CONTAINERS[GATEWAY]["environment"]["PAVANE_TRUSTED_PROXIES"] == "${PAVANE_TRUSTED_PROXIES:-}"
+    assert networks("") == ()
+
+
+def test_what_commands_keep_stays_when_their_container_goes() -> None:
+    [_, folder] = CONTAINERS[COMMANDS]["volumes"][0].split(":")
+    lines = IMAGE.splitlines()
+
+    assert lines.index(f"WORKDIR {folder}") < lines.index("USER pavane")
+    assert f"install --directory --owner=pavane {folder}" in IMAGE
 
 
 def test_each_database_is_opened_by_a_password_of_its_own() -> None:
