@@ -35,13 +35,15 @@ OPEN = """
       FROM stories s
      WHERE (%(tenant)s::text IS NULL OR s.tenant = %(tenant)s)
        AND (s.status = 'placed' AND s.placed_at < now() - make_interval(secs => %(least)s)
-            OR s.settled_at BETWEEN now() - interval '1 day' AND now() - make_interval(secs => %(least)s)
+            OR s.settled_at < now() - make_interval(secs => %(least)s)
                AND (s.status = 'confirmed' AND s.stage <> 'dispatched'
-                    OR s.status = 'cancelled' AND (SELECT count(DISTINCT e.speaker) FROM entries e
+                    OR s.status = 'cancelled' AND s.settled_at > now() - interval '30 days'
+                        AND (SELECT count(DISTINCT e.speaker) FROM entries e
                         WHERE e.order_id = s.order_id AND e.fact = ANY(%(closings)s)) < 3))
      ORDER BY s.placed_at LIMIT %(most)s
 """
-"""Stories that may be late, the oldest first: open ones, and those of the last day that somebody has not closed."""
+"""Stories that may be late, the oldest first: open ones, and those that somebody has not closed; which of the cancelled
+ones are that only their entries tell, so these are looked for for a month."""
 OVER = """
     SELECT s.order_id,
            coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')
