@@ -77,7 +77,8 @@ EXPLAINED: dict[str, Explained] = {
         "Mend what errors names and send it again; nothing was done.",
     ),
     "events-gone": Explained(
-        "So much has happened since the event that Last-Event-ID names that it cannot be told again.",
+        "So much has happened since the event that Last-Event-ID names that it cannot be told again; or the stories "
+        "were made anew since, and are numbered otherwise.",
         "Read GET /v1/orders to see how your orders stand, then open the stream without Last-Event-ID.",
     ),
     "too-many-streams": Explained(

@@ -6,6 +6,7 @@ bounded queue; whoever is too slow is told so, and goes on from the timeline lat
 
 A lane's position is the ordinal of the last fact that its lane has heard. Facts that had been parked may be told
 above it; they are remembered by id until the lane has passed them, so that nothing is told twice and nothing left out.
+When other tables took the place of the timeline's, ordinals count anew: whoever listens is let go.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 from api.errors import Overloaded, TooManyStreams, Unavailable
 from api.telemetry import LISTENERS, OVERRUN
-from api.timeline import Timeline, Told
+from api.timeline import Heads, Timeline, Told
 from streams.kit.calling_off import called_off
 from streams.kit.logs import logger
 
@@ -52,7 +53,7 @@ class Listener:
     `since`: up to which ordinal of each lane everything was told before; facts above it that were told are few.
     """
 
-    def __init__(self, feed: "Feed", about: tuple[str, ...], since: Mapping[int, int]) -> None:
+    def __init__(self, feed: "Feed", about: tuple[str, ...], since: Heads) -> None:
         self._feed = feed
         self.about = about
         self.since = since
@@ -103,6 +104,7 @@ class Feed:
         self._of_tenant: Counter[str] = Counter()
         self._count = 0
         self._waiting: Counter[tuple[str, ...]] = Counter()
+        self._view = 0
         self._positions: dict[int, int] = {}
         self._ahead: set[str] = set()
         self._reader: asyncio.Task[None] | None = None
@@ -118,7 +120,7 @@ class Feed:
             self._beginning = self._beginning or asyncio.create_task(self._begin(), name="feed begins")
             await asyncio.shield(self._beginning)
         self._check_room(*about[:2])
-        listener = Listener(self, about, dict(self._positions))
+        listener = Listener(self, about, Heads(self._view, dict(self._positions)))
         self._listeners[about].add(listener)
         self._of_one[about[:2]] += 1
         self._of_tenant[about[0]] += 1
@@ -175,10 +177,13 @@ class Feed:
 
     async def _begin(self) -> None:
         try:
-            self._positions, self._ahead = await self._timeline.heads(), set()
+            self._begin_at(await self._timeline.heads())
             self._reader = asyncio.create_task(self._read(), name="feed")
         finally:
             self._beginning = None
+
+    def _begin_at(self, heads: Heads) -> None:
+        self._view, self._positions, self._ahead = heads.view, dict(heads.positions), set()
 
     async def _read(self) -> None:
         while True:
@@ -199,7 +204,11 @@ class Feed:
     async def _round(self) -> bool:
         """Tell what was told since the last round; whether there may be more at once."""
         # The heads first: what is told after they were read is above them, and is remembered as such.
-        heads = await self._timeline.heads()
+        view, heads = now = await self._timeline.heads()
+        if view != self._view:
+            self._begin_at(now)
+            self.hang_up()
+            return False
         found = await self._timeline.told({lane: self._positions.get(lane, 0) for lane in heads}, most=MOST_AT_ONCE)
         if found:
             await self._before(found)

@@ -28,20 +28,25 @@ CLOSINGS = sorted(fact for of_one in CLOSING["cancelled"] for fact in of_one)
 Step = tuple[str, tuple[str, ...]]
 """Who says something, and one of which facts."""
 
-OPEN = """
+UNCLOSED = """
+    (s.status = 'confirmed' AND s.stage <> 'dispatched'
+     OR s.status = 'cancelled' AND s.settled_at > now() - interval '30 days'
+        AND (SELECT count(DISTINCT e.speaker) FROM entries e
+              WHERE e.order_id = s.order_id AND e.fact = ANY(%(closings)s)) < 3)
+"""
+"""Of a story that has ended: somebody has not closed it. Of a cancelled one its entries alone tell, so that is looked
+for a month long."""
+OPEN = f"""
     SELECT s.order_id, s.tenant, s.status, s.placed_at,
            coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')
                AS story
       FROM stories s
      WHERE (%(tenant)s::text IS NULL OR s.tenant = %(tenant)s)
        AND (s.status = 'placed' AND s.placed_at < now() - make_interval(secs => %(least)s)
-            OR s.settled_at BETWEEN now() - interval '1 day' AND now() - make_interval(secs => %(least)s)
-               AND (s.status = 'confirmed' AND s.stage <> 'dispatched'
-                    OR s.status = 'cancelled' AND (SELECT count(DISTINCT e.speaker) FROM entries e
-                        WHERE e.order_id = s.order_id AND e.fact = ANY(%(closings)s)) < 3))
+            OR s.settled_at < now() - make_interval(secs => %(least)s) AND {UNCLOSED})
      ORDER BY s.placed_at LIMIT %(most)s
 """
-"""Stories that may be late, the oldest first: open ones, and those of the last day that somebody has not closed."""
+"""Stories that may be late, the oldest first."""
 OVER = """
     SELECT s.order_id,
            coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')

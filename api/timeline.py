@@ -46,9 +46,10 @@ _PAGE = """
      ORDER BY placed_at DESC, order_id LIMIT %(most)s
 """
 _HEADS = """
-    SELECT partition, coalesce((SELECT sum(value::bigint)::bigint FROM jsonb_each_text(clock)
-                                 WHERE key = ANY(%(speakers)s)), 0) AS head
-      FROM lanes
+    SELECT to_regclass('entries')::oid::bigint AS view, partition,
+           coalesce((SELECT sum(value::bigint)::bigint FROM jsonb_each_text(clock)
+                      WHERE key = ANY(%(speakers)s)), 0) AS head
+      FROM (VALUES (1)) one LEFT JOIN lanes ON true
 """
 # `customer` is null for the feed, which wants what everybody was told.
 _TOLD = """
@@ -118,6 +119,17 @@ class Told(NamedTuple):
         return version_of(self.snapshot)
 
 
+class Heads(NamedTuple):
+    """By lane: the ordinal of the last fact heard; or of one before it, up to which somebody knows everything.
+
+    `view`: the tables in which these count. Others that took their place (`pavane rebuild timeline --swap`) number the
+    facts of a lane anew.
+    """
+
+    view: int
+    positions: Mapping[int, int]
+
+
 class Timeline:
     """Stories, stock and prices. All reads raise `Unavailable` when the database does not answer in time."""
 
@@ -168,10 +180,10 @@ class Timeline:
         count: int | None = row["lanes"]
         return count
 
-    async def heads(self) -> dict[int, int]:
-        """By lane: the ordinal of the last fact heard. Some above it may be told already, if they had been parked."""
+    async def heads(self) -> Heads:
+        """How far each lane has heard. Some facts above that may be told already, if they had been parked."""
         rows = await self._rows(_HEADS, {"speakers": _SPEAKERS})
-        return {row["partition"]: row["head"] for row in rows}
+        return Heads(rows[0]["view"], {row["partition"]: row["head"] for row in rows if row["partition"] is not None})
 
     async def told(self, since: Mapping[int, int], most: int) -> list[Told]:
         """What was told in these lanes after these ordinals, of each lane the next `most` facts."""

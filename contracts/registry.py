@@ -1,8 +1,9 @@
 """The live registry against the released schemas: what differs, and bringing it there.
 
 Each event is one subject, `<topic>-<record's full name>`; its versions are registered in their order, so that the
-registry checks each against all before it, by the same rule as `compatibility`: FULL_TRANSITIVE. Pushing again changes
-nothing. Any registry that speaks Confluent's API will do.
+registry checks each against all before it, by the same rule as `compatibility`: FULL_TRANSITIVE. The rule is set for
+these subjects alone, as others may use the registry too. Pushing again changes nothing. Any registry that speaks
+Confluent's API will do.
 """
 
 import json
@@ -34,14 +35,17 @@ class Pushed(NamedTuple):
 def push(url: str, language: Language) -> list[Pushed]:
     """Register every released version, in order. Raises `LanguageError` when the registry refuses one."""
     client = _client(url)
-    _set_rule(client)
     subjects = set(client.get_subjects())
+    for subject in sorted({schema.subject for schema in language} & subjects):
+        if _rule(client, subject) != RULE.value:
+            _set_rule(client, subject)
     pushed = []
     for schema in language:
         known = _lookup(client, schema) if schema.subject in subjects else None
         if known is None:
             pushed.append(Pushed(schema, _register(client, schema), new=True))
             if schema.subject not in subjects:
+                # Not before: Apicurio knows no subject that has no version yet.
                 _set_rule(client, schema.subject)
                 subjects.add(schema.subject)
         else:
@@ -53,12 +57,14 @@ def diff(url: str, language: Language) -> list[Finding]:
     """How the registry differs from what was released; empty when a deploy may go on."""
     client = _client(url)
     subjects = set(client.get_subjects())
-    rule = _rule(client)
-    findings = [] if rule == RULE.value else [_wrong_rule(url, rule)]
+    findings: list[Finding] = []
     for topic in language.topics:
         for name in language.names(topic):
             versions = language.versions(topic, name)
-            known = _known(client, versions[0].subject) if versions[0].subject in subjects else {}
+            subject = versions[0].subject
+            known = _known(client, subject) if subject in subjects else {}
+            if subject in subjects and (rule := _rule(client, subject)) != RULE.value:
+                findings.append(_wrong_rule(subject, rule))
             lacking = [schema for schema in versions if not known or _lookup(client, schema) is None]
             findings += [_not_there(url, schema) for schema in lacking]
             there = [schema for schema in versions if schema not in lacking]
@@ -115,7 +121,7 @@ def _client(url: str) -> SchemaRegistryClient:
     return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS})
 
 
-def _set_rule(client: SchemaRegistryClient, subject: str | None = None) -> None:
+def _set_rule(client: SchemaRegistryClient, subject: str) -> None:
     try:
         client.set_config(subject, ServerConfig(compatibility=RULE))
     except SchemaRegistryError as error:
@@ -124,7 +130,8 @@ def _set_rule(client: SchemaRegistryClient, subject: str | None = None) -> None:
             raise
 
 
-def _rule(client: SchemaRegistryClient, subject: str | None = None) -> str | None:
+def _rule(client: SchemaRegistryClient, subject: str) -> str | None:
+    """The subject's own; what a registry does where there is none is its owner's."""
     try:
         config = client.get_config(subject)
     except SchemaRegistryError as error:
@@ -174,8 +181,9 @@ def _register(client: SchemaRegistryClient, schema: Schema) -> int:
         raise
 
 
-def _wrong_rule(url: str, rule: str | None) -> Finding:
-    return Finding(url, f"checks new versions by {rule or 'no rule'}, not {RULE.value}.", "Run 'pavane schemas push'.")
+def _wrong_rule(subject: str, rule: str | None) -> Finding:
+    what = f"its new versions are checked by {rule or 'no rule of its own'}, not {RULE.value}."
+    return Finding(subject, what, "Run 'pavane schemas push'.")
 
 
 def _not_there(url: str, schema: Schema) -> Finding:

@@ -26,6 +26,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 EXEC_CHILD = Path(__file__).with_name("exec_child.py")
 WATCHDOG = Path(__file__).with_name("watchdog.py")
 
+#: As a log file: this process's own standard error, as it is. By its path it could not be opened where it is a socket
+#: (systemd's journal) or a terminal of somebody else (after `su`).
+STDERR = Path("/dev/stderr")
 LONGEST_LINE = 300
 
 #: The one thread that forks. It ends with the interpreter, and then the children that were not stopped end too.
@@ -41,7 +44,7 @@ class User:
 
 
 class Child:
-    """A process that does not outlive this one; stdout and stderr are appended to `log_file`.
+    """A process that does not outlive this one; stdout and stderr are appended to `log_file`, or go to `STDERR`.
 
     `argv[0]` is the path of a program. `env` is its whole environment: nothing is inherited. `death_signal` is what it
     gets when this process dies, `stop_signal` what `stop` sends first. `user` needs root. Starts at once; `OSError`
@@ -180,7 +183,7 @@ def _have_session_give_way(pid: int, niceness: int) -> None:
 
 def _fork(command: list[str], env: Mapping[str, str], log_file: Path, cwd: Path | None) -> subprocess.Popen[bytes]:
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab") as log:
+    with contextlib.nullcontext(2) if log_file == STDERR else log_file.open("ab") as log:
         return subprocess.Popen(
             command,
             env=dict(env),

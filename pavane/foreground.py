@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from infra.processes import STDERR
 from infra.server import HOST, free_ports
 from infra.stack import Stack
 from pavane.given import JWKS, given
@@ -21,7 +22,6 @@ from pavane.supervisor import Supervisor
 from streams.kit.errors import WrongSetting
 from streams.kit.run import services
 
-STDERR = Path("/dev/stderr")
 EVERYWHERE = ("0.0.0.0", "::")
 
 

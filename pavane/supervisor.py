@@ -108,17 +108,24 @@ class Supervisor:
             how = self._how_it_ended(instance)
             if not came_up:
                 raise NeverRan(how)
-            was_slow = pauses.is_slow
-            now = time.monotonic()
-            pause = pauses.after_death(now, now - begun)
-            self._say(f"\n{how}")
-            if pauses.is_slow and not was_slow:
-                self._say(self._what_to_do(instance))
-            self._say(f"Nothing is lost. {instance.label} is started again in {pause:g} s.")
-            await asyncio.sleep(pause)
-            if instance.asked_to_end:
-                return
-            instance = again(instance)
+            started: Instance | None = None
+            while started is None:
+                was_slow = pauses.is_slow
+                now = time.monotonic()
+                pause = pauses.after_death(now, now - begun)
+                self._say(f"\n{how}")
+                if pauses.is_slow and not was_slow:
+                    self._say(self._what_to_do(instance))
+                self._say(f"Nothing is lost. {instance.label} is started again in {pause:g} s.")
+                await asyncio.sleep(pause)
+                if instance.asked_to_end:
+                    return
+                begun = time.monotonic()
+                try:
+                    started = again(instance)
+                except OSError as error:  # no room for its log, no process or open file left
+                    how = f"{instance.label} could not be started: {error}."
+            instance = started
 
     async def _watch(self, instance: Instance, answered: bool, runs: str) -> bool:
         """Return when it has ended, by itself or because it had to be killed. Whether it has answered.

@@ -14,13 +14,13 @@ from api.feed import Heard, Listener
 from api.gateway import Parts, customer_with
 from api.routes.orders import Reader, own_order
 from api.streams import MEDIA_TYPE, EventStream, event
-from api.timeline import Timeline, Told
+from api.timeline import Heads, Timeline, Told
 
 MOST_BEHIND = 100_000
 """Facts of one lane, of anybody's orders, that may have been told since the event to go on from."""
 WINDOW = 5_000
 MOST_ID_CHARACTERS = 2_000
-_POSITIONS = re.compile(r"\d{1,6}-\d{1,18}(\.\d{1,6}-\d{1,18})*")
+_POSITIONS = re.compile(r"(\d{1,10}\.)?\d{1,6}-\d{1,18}(\.\d{1,6}-\d{1,18})*")
 
 router = APIRouter(prefix="/v1/orders", tags=["orders"])
 
@@ -89,16 +89,17 @@ class _Told:
     Raises `EventsGone`.
     """
 
-    def __init__(
-        self, caller: Customer, timeline: Timeline, listener: Listener, since: Mapping[int, int] | None
-    ) -> None:
+    def __init__(self, caller: Customer, timeline: Timeline, listener: Listener, since: Heads | None) -> None:
         self._caller = caller
         self._timeline = timeline
-        self._until = listener.since
+        self._view, self._until = listener.since
+        behind = since.positions if since is not None else {}
         #: Lanes that came or went since are told from now on.
-        self._from = {lane: (since or {}).get(lane, until) for lane, until in self._until.items()}
+        self._from = {lane: behind.get(lane, until) for lane, until in self._until.items()}
         self._is_new = since is None
         self._above: set[str] = set()
+        if since is not None and since.view != self._view:
+            raise EventsGone
         if any(until - self._from[lane] > MOST_BEHIND for lane, until in self._until.items()):
             raise EventsGone
 
@@ -123,20 +124,22 @@ class _Told:
         return None if heard.told.id in self._above else self._event(heard.told, heard.positions)
 
     def _event(self, told: Told, positions: Mapping[int, int]) -> bytes:
-        return event(written_positions(positions), told.fact, told.data)
+        return event(written_positions(Heads(self._view, positions)), told.fact, told.data)
 
 
-def written_positions(positions: Mapping[int, int]) -> str:
-    """As an event's id: `lane-ordinal`, joined by dots."""
-    return ".".join(f"{lane}-{ordinal}" for lane, ordinal in sorted(positions.items()))
+def written_positions(heads: Heads) -> str:
+    """As an event's id: the view, then `lane-ordinal` of each lane, joined by dots."""
+    return ".".join([str(heads.view), *(f"{lane}-{ordinal}" for lane, ordinal in sorted(heads.positions.items()))])
 
 
-def read_positions(last_event_id: str | None) -> dict[int, int] | None:
-    """Where an event's id says that its reader is. Raises `InvalidRequest`."""
+def read_positions(last_event_id: str | None) -> Heads | None:
+    """Where an event's id says that its reader is; one of before ids had it is of no view. Raises `InvalidRequest`."""
     if not last_event_id:
         return None
     if not _POSITIONS.fullmatch(last_event_id):
         detail = "is not the id of an event of this stream"
         raise InvalidRequest([{"parameter": "header/Last-Event-ID", "detail": detail}])
-    pairs = (pair.split("-") for pair in last_event_id.split("."))
-    return {int(lane): int(ordinal) for lane, ordinal in pairs}
+    first, *rest = last_event_id.split(".")
+    view, written = ("0", [first, *rest]) if "-" in first else (first, rest)
+    pairs = (pair.split("-") for pair in written)
+    return Heads(int(view), {int(lane): int(ordinal) for lane, ordinal in pairs})

@@ -140,7 +140,8 @@ class Redrive:
         )
         attempts = dict(await cursor.fetchall()) | {head.id.number: head.parked.attempts}
         await self._connection.execute(
-            "UPDATE parked p SET retry_at = to_timestamp(0) WHERE partition = %s AND number = %s AND attempts = %s AND key = %s "
+            "UPDATE parked p SET retry_at = to_timestamp(0) "
+            "WHERE partition = %s AND number = %s AND attempts = %s AND key = %s "
             "AND (NOT holds OR number = (SELECT min(number) FROM parked WHERE partition = p.partition AND key = p.key "
             "AND holds))",
             (*at, head.parked.attempts, head.parked.key),

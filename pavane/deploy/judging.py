@@ -10,7 +10,7 @@ from typing import NamedTuple
 from contracts.compatibility import why_unreadable
 from contracts.finding import Finding
 from pavane.instance import GATEWAY
-from streams.kit.announcing import ANNOUNCE_SECONDS, Announcement, AvroSchema
+from streams.kit.announcing import ANNOUNCE_SECONDS, KIT_MIGRATIONS, Announcement, AvroSchema
 from streams.kit.lane import REQUESTS
 
 EventName = tuple[str, str]
@@ -48,7 +48,9 @@ class Met(NamedTuple):
 class Live(NamedTuple):
     """What is live now. `registry`: every registered version of each event that the version knows. `lacking`: events
     that it says and that the registry does not have so. `silent`: services that run a version which announces nothing.
-    `columns`: of each table of its database, and whether a row needs a value for it. `in_flight`: orders not ended.
+    `columns`: of each table of its database, and whether a row needs a value for it. `in_flight`: orders
+    that have not ended, or of which somebody has yet to send off or undo what they did. `migrated`: the last migration
+    of each branch in its database.
     `remade`: services of which no version is known since their database was made again, and when that was.
     `left_out`: records that it would meet, and that were too many to look at.
     """
@@ -62,14 +64,15 @@ class Live(NamedTuple):
     in_flight: int
     remade: Mapping[str, datetime] = {}
     left_out: int = 0
+    migrated: frozenset[str] = frozenset()
 
     def others(self, service: str) -> Iterator[Running]:
         """The versions of all other services."""
         return (each for name, running in self.running.items() if name != service for each in running)
 
-    def unread(self, event: EventName) -> int:
-        """How many records of this event wait to be heard."""
-        return sum(met.records for met in self.met if met.where == "unread" and (met.topic, met.event) == event)
+    def waiting(self, event: EventName, where: str) -> int:
+        """How many records of this event are unread, or parked."""
+        return sum(met.records for met in self.met if met.where == where and (met.topic, met.event) == event)
 
 
 class Answer(NamedTuple):
@@ -100,6 +103,7 @@ def judge(candidate: Announcement, live: Live) -> Answer:
         *_no_longer_said(candidate, live),
         *_no_longer_heard(candidate, live),
         *_not_remembered(candidate, live),
+        *_not_migrated(candidate, live),
     )
     return Answer(candidate, reasons, tuple(_unknown(candidate, live)), tuple(_notes(candidate, live)))
 
@@ -188,13 +192,14 @@ def _no_longer_heard(candidate: Announcement, live: Live) -> Iterator[Finding]:
     """Something that has been said, or will be about orders that are in flight, would have no consequence any more."""
     hears = _events(candidate.hears)
     for event in sorted({event for mine in _own(candidate, live) for event in _events(mine.said.hears)} - hears.keys()):
-        unread = live.unread(event)
-        if unread or live.in_flight:
+        unread, parked = (live.waiting(event, where) for where in ("unread", "parked"))
+        if unread or parked or live.in_flight:
             what = (
                 f"does not react to {event[1]} of {event[0]}, and the version that runs does: {unread:,} are unread, "
-                f"and {live.in_flight:,} orders are in flight."
+                f"{parked:,} are parked, and {live.in_flight:,} orders are in flight."
             )
-            remedy = "Stop taking orders until none is in flight and none is unread, or keep the reaction."
+            redrive = _REDRIVE.format(candidate.service) if parked else ""
+            remedy = f"Stop taking orders until none is in flight and none is unread{redrive}, or keep the reaction."
             yield Finding(candidate.service, what, remedy)
 
 
@@ -208,6 +213,14 @@ def _not_remembered(candidate: Announcement, live: Live) -> Iterator[Finding]:
         if needed := [column for column, is_needed in there.items() if is_needed and column not in columns]:
             what = f"the table {table} needs a value for {', '.join(needed)}, which this version does not know."
             yield Finding(candidate.service, what, "Give the column a default in the database first.")
+
+
+def _not_migrated(candidate: Announcement, live: Live) -> Iterator[Finding]:
+    """The kit's own tables are older than what its code writes."""
+    there = max((each for each in live.migrated if each.startswith(KIT_MIGRATIONS)), default="")
+    if there < candidate.migration:
+        what = f"the kit's tables of the database are those of {there or 'no migration'}, not of {candidate.migration}."
+        yield Finding(candidate.service, what, "Run 'pavane migrate' from its code first.")
 
 
 # -- what nobody can say -----------------------------------------------------------------------------------------------
@@ -262,6 +275,7 @@ def _unheard(candidate: Announcement, live: Live) -> set[EventName]:
     return {event for event in new if not event[0].endswith(REQUESTS)}
 
 
+_REDRIVE = ", and redrive or discard what is parked ('pavane dead-letters list --service {}')"
 _READ_ON = "Read it as it was written: give new fields a default, and keep the types and symbols."
 
 

@@ -9,6 +9,7 @@ import msgspec
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from httpx import HTTPError
 
+from api.late import CLOSINGS, UNCLOSED
 from contracts import registry
 from infra.addresses import REGISTRY
 from pavane.deploy.judging import EventName, Live, Met, Running
@@ -33,6 +34,9 @@ SELECT table_name, column_name, is_nullable = 'NO' AND column_default IS NULL AN
 """
 MADE_AGAIN: LiteralString = "SELECT max(ended_at) FROM operations WHERE what = %s"
 IN_FLIGHT: LiteralString = "SELECT count(*) FROM orders WHERE status = 'placed'"
+#: They have ended, and somebody has yet to send off or undo what they did for it.
+NOT_CLOSED = f"SELECT count(*) FROM stories s WHERE {UNCLOSED}"
+MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 
 
 async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live:
@@ -43,8 +47,12 @@ async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live
     met = await meeting(reach, candidate, mine, ran[candidate.service])
     async with reach.database(home(candidate.service), reading=True) as connection:
         columns = await _columns(connection)
+        migrated = await (await connection.execute(MIGRATED)).fetchall() if "alembic_version" in columns else []
     async with reach.database("orders", reading=True) as connection:
-        in_flight = (await (await connection.execute(IN_FLIGHT)).fetchall())[0][0]
+        [(placed,)] = await (await connection.execute(IN_FLIGHT)).fetchall()
+    async with reach.database("timeline", reading=True) as connection:
+        cursor = await connection.execute(NOT_CLOSED.encode(), {"closings": CLOSINGS})
+        [(not_closed,)] = await cursor.fetchall()
     asked = await asyncio.to_thread(_ask_registry, registry_url, candidate, met)
     return Live(
         running={name: _those_that_count(versions) for name, versions in ran.items()},
@@ -53,9 +61,10 @@ async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live
         lacking=asked.lacking,
         met=[Met(*kind, asked.by_id.get(kind.schema_id), *seen) for kind, seen in met.seen.items()],
         columns=columns,
-        in_flight=in_flight,
+        in_flight=placed + not_closed,
         remade={name: at for name in ran if not ran[name] and (at := await _made_again(reach, name)) is not None},
         left_out=met.left_out,
+        migrated=frozenset(revision for (revision,) in migrated),
     )
 
 

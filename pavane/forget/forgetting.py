@@ -1,7 +1,7 @@
 """`forget`: everything personal of a customer becomes unreadable, by destroying the one key that reads it.
 
     look ─▶ close the key ─▶ wait until no gateway protects under it any more, and all it took was heard
-         ─▶ look again ─▶ destroy the key ─▶ wait until nobody remembers it ─▶ receipt
+         ─▶ look again ─▶ destroy the key ─▶ receipt ─▶ wait until nobody remembers it
 
 A key that was closed and not destroyed, as somebody broke this off, opens again by itself. Forgetting twice is
 forgetting once. The receipt names the key and never the customer.
@@ -10,6 +10,8 @@ forgetting once. The receipt names the key and never the customer.
 import asyncio
 from collections.abc import Iterator
 
+import psycopg
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
@@ -17,7 +19,7 @@ from infra.addresses import Addresses
 from infra.stack import KEYS_DATABASE
 from pavane import settled
 from pavane.forget.receipt import FORGET, receipt
-from pavane.forget.traces import Traces, traces_of
+from pavane.forget.traces import Traces, parked_in_plain, traces_of
 from pavane.lines import a_console
 from pavane.operators import operations
 from pavane.operators.agreeing import agreed
@@ -68,7 +70,8 @@ class Forgetting:
             key = (await self._store.of(keys, [self._person])).get(self._person)
             kept = await self._store.kept(keys, self._person)
             if key is None or kept is None:
-                self._say("There is no key of this customer: nothing that Pavane keeps of them can be read.")
+                for line in _without_key(await parked_in_plain(self._reach, self._person)):
+                    self._say(line)
                 return DONE
             traces = await traces_of(self._reach, self._person, key)
             for line in _told(kept, traces):
@@ -85,22 +88,27 @@ class Forgetting:
 
     async def _recorded(self, keys: Connection, key: DataKey, kept: Kept, who: str, why: str, force: bool) -> int:
         """Forget, and write down how it ended, beside the other operations on orders."""
+        subject = f"the key of a customer of {self._person.tenant}"
         async with self._reach.database("orders") as orders:
-            subject = f"the key of a customer of {self._person.tenant}"
             number = await operations.begin(orders, who, FORGET, [key.id], subject, why)
-            try:
-                traces = await self._unused(keys, key, force)
-            except NotAsked as error:
-                await self._store.reopen(keys, key.id)
+        try:
+            traces = await self._unused(keys, key, force)
+        except NotAsked as error:
+            await self._store.reopen(keys, key.id)
+            async with self._reach.database("orders") as orders:
                 await operations.end(orders, number, f"not forgotten: {type(error).__name__}")
-                raise
+            raise
+        async with self._reach.database("orders") as orders:
             at = await self._store.destroy(keys, key.id)
-            self._say(f"Destroyed. Waiting {CACHE_SECONDS:g} s until no process remembers the key ...")
-            await asyncio.sleep(CACHE_SECONDS)
+            # At once: whoever asks again finds no key of this customer, and could not write it.
             written = receipt(kept, at, traces)
             await operations.end(orders, number, written)
-            self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {written}")
-            return DONE
+        self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {written}")
+        self._say(f"Waiting {CACHE_SECONDS:g} s until no process remembers the key ...")
+        await self._store.sweep(keys)
+        await asyncio.sleep(CACHE_SECONDS)
+        self._say("Done.")
+        return DONE
 
     async def _unused(self, keys: Connection, key: DataKey, force: bool) -> Traces:
         """Return once nothing new can come under the key, with what there is then. Raises `NotAsked`."""
@@ -120,14 +128,36 @@ class Forgetting:
         for topic in ("orders.requests", "orders"):
             try:
                 await settled.wait_until_heard(addresses, [topic], HEARD_SECONDS)
-            except TimeoutError as error:
+            except (TimeoutError, KafkaException, psycopg.Error) as error:
                 raise NotAsked(
-                    f"whether this customer has orders under way cannot be told: {error}. Nothing was forgotten. Try "
-                    f"again when that is heard, or say --force"
+                    f"whether this customer has orders under way cannot be told: {_why(error)}. Nothing was forgotten. "
+                    f"Try again when that is heard, or say --force"
                 ) from error
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KafkaException):
+        return f"Kafka does not answer: {error.args[0].str()}"
+    if isinstance(error, psycopg.Error):
+        return f"a service's database does not answer: {str(error).strip()}"
+    return str(error)
+
+
+def _without_key(plain: int) -> Iterator[str]:
+    yield "There is no key of this customer: of what is protected under one, nothing can be read."
+    yield "What another producer than the gateway put on the log in plain text cannot be ruled out by that: it stays in"
+    yield "orders.requests and in dead letters of orders as long as those keep it (docs/privacy.md)."
+    if plain:
+        yield _parked_in_plain(plain)
+
+
+def _parked_in_plain(number: int) -> str:
+    return (
+        f"{count(number, 'parked record')} may hold the customer's number in plain text: see 'pavane dead-letters list'"
+    )
 
 
 def _told(kept: Kept, traces: Traces) -> Iterator[str]:
@@ -136,6 +166,8 @@ def _told(kept: Kept, traces: Traces) -> Iterator[str]:
     yield "log, the outbox, a table, a parked record, a dead letter or a backup of these. What remains:"
     for each in REMAINS:
         yield f"  - {each}"
-    if kept.asked_in_plain:
-        yield "  - requests in plain text: some came over the log by another producer than the gateway, and stay in"
-        yield "    orders.requests, and in dead letters of orders, as long as those keep them (docs/privacy.md)"
+    came = "some came" if kept.asked_in_plain else "orders has heard none; what it could not read it does not know"
+    yield f"  - requests in plain text, by another producer than the gateway ({came}): they stay in"
+    yield "    orders.requests, and in dead letters of orders, as long as those keep them (docs/privacy.md)"
+    if traces.plain:
+        yield f"  - {_parked_in_plain(traces.plain)}"

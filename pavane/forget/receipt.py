@@ -15,4 +15,5 @@ def receipt(kept: Kept, at: datetime | None, traces: Traces) -> str:
     when = "by somebody else meanwhile" if at is None else f"at {at:%Y-%m-%d %H:%M:%S%z}"
     opened = f"; {count(len(traces.open), 'order')} had not ended" if traces.open else ""
     plain = "; requests in plain text remain in orders.requests" if kept.asked_in_plain else ""
+    plain += f"; {traces.plain:,} parked in plain text" if traces.plain else ""
     return f"{DESTROYED}key {kept.id} {when}; it read {traces.told()}{opened}{plain}"

@@ -1,4 +1,7 @@
-"""What is kept of a customer, counted: found by the token of the customer's number, which the timeline keeps."""
+"""What is kept of a customer, counted: found by the token of the customer's number, which the timeline keeps.
+
+Parked records that belong to no order yet are found by that token in their bytes, or by the number in plain text.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,17 +13,20 @@ from streams.kit.keystore import Person
 from streams.kit.protection import DataKey
 from streams.kit.run import services
 
+_HOLDS = "position(%s IN delivery) > 0"
 #: A story in one of these has not ended: a parcel may still have to be sent.
 OPEN = frozenset({"unheard", "placed"})
 MOST_NAMED = 5
 
 
 class Traces(NamedTuple):
-    """Orders by id, with their status; and how many addresses of parcels and parked records there are of them."""
+    """Orders by id, with their status; how many addresses of parcels and parked records there are of them; and how many
+    parked records seem to hold the customer's number in plain text."""
 
     orders: Mapping[str, str]
     addresses: int
     parked: int
+    plain: int = 0
 
     @property
     def open(self) -> Sequence[str]:
@@ -48,13 +54,30 @@ async def traces_of(reach: Reach, person: Person, key: DataKey) -> Traces:
             (person.tenant, token),
         )
         orders = dict(await cursor.fetchall())
-    addresses = await _counted(reach, "shipping", "shipments WHERE ship_to IS NOT NULL AND order_id = ANY(%s)", orders)
-    parked = [await _counted(reach, service, "parked WHERE key = ANY(%s)", orders) for service in services()]
-    return Traces(orders, addresses, sum(parked))
+    found = list(orders)
+    addresses = await _counted(reach, "shipping", "shipments WHERE ship_to IS NOT NULL AND order_id = ANY(%s)", found)
+    of_them = f"parked WHERE key = ANY(%s) OR {_HOLDS}"
+    parked = [await _counted(reach, service, of_them, found, token.encode()) for service in services()]
+    return Traces(orders, addresses, sum(parked), await parked_in_plain(reach, person))
 
 
-async def _counted(reach: Reach, service: str, of: str, orders: Mapping[str, str]) -> int:
+async def parked_in_plain(reach: Reach, person: Person) -> int:
+    """How many parked records hold the customer's number in plain text, or by chance the same bytes; of any shop."""
+    written = _as_avro(person.customer)
+    return sum([await _counted(reach, service, f"parked WHERE {_HOLDS}", written) for service in services()])
+
+
+def _as_avro(text: str) -> bytes:
+    """A string as it stands in a record: its length (zigzag, in groups of 7 bits), then its UTF-8."""
+    found, left = bytearray(), 2 * len(text.encode())
+    while left > 0x7F:
+        found.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*found, left]) + text.encode()
+
+
+async def _counted(reach: Reach, service: str, of: str, *values: object) -> int:
     async with reach.database(service, reading=True) as connection:
-        cursor = await connection.execute(f"SELECT count(*) FROM {of}".encode(), (list(orders),))
+        cursor = await connection.execute(f"SELECT count(*) FROM {of}".encode(), values)
         [(found,)] = await cursor.fetchall()
         return int(found)

@@ -5,12 +5,27 @@ No text is encrypted anew for any of that.
 
 from pavane.forget.receipt import DESTROYED, FORGET
 from pavane.lines import a_console
+from pavane.operators.errors import NotAsked
 from pavane.operators.reach import Connection
+from pavane.operators.words import count
 from streams.kit.keystore import KeyStore
 from streams.kit.masters import Masters
 
 DONE, OTHERS_LEFT = 0, 1
 AT_ONCE = 500
+
+
+class NoReceipts(NotAsked):
+    """Nobody was forgotten, or the receipts are lost: which of the two, what is there does not tell."""
+
+    def __init__(self, keys: int) -> None:
+        super().__init__(
+            f"orders has no receipt of anybody forgotten, and {count(keys, 'key')} can be read: which of them to "
+            f"destroy again cannot be told. Nothing was changed. If nobody was ever forgotten, all is well. If the "
+            f"database of orders was lost and made again from the log alone, its receipts are gone with it: restore a "
+            f"backup of it beside it, run 'pavane rebuild orders --from-backup URL --restart --swap --reason ...', "
+            f"which gives them back, and this again."
+        )
 
 
 async def show(store: KeyStore, masters: Masters, connection: Connection) -> int:
@@ -40,12 +55,14 @@ async def rewrap(store: KeyStore, masters: Masters, connection: Connection, *, d
 
 
 async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *, dry_run: bool) -> int:
-    """Destroy what a restored backup has brought back: keys that a receipt names as destroyed."""
+    """Destroy what a restored backup has brought back: keys that a receipt names as destroyed. Raises `NoReceipts`."""
     cursor = await orders.execute(
         "SELECT DISTINCT jsonb_array_elements_text(items) FROM operations WHERE what = %s AND outcome LIKE %s",
         (FORGET, f"{DESTROYED}%"),
     )
     named = [key for (key,) in await cursor.fetchall()]
+    if not named and (there := await _readable(keys)):
+        raise NoReceipts(there)
     back = sorted(key for key, kept in (await store.find(keys, named)).items() if kept is not None)
     console = a_console()
     console.print(f"{len(back):,} of {len(named):,} destroyed keys are back. {' '.join(back)}", highlight=False)
@@ -54,5 +71,13 @@ async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *
         return DONE
     for key in back:
         await store.destroy(keys, key)
+    await store.sweep(keys)
     console.print("Destroyed again. The receipts of then stand.")
     return DONE
+
+
+async def _readable(keys: Connection) -> int:
+    """How many keys are there and not destroyed."""
+    cursor = await keys.execute("SELECT count(*) FROM data_keys WHERE secret IS NOT NULL")
+    [(found,)] = await cursor.fetchall()
+    return int(found)

@@ -230,7 +230,7 @@ class Settle:
 
     def _file(self) -> BinaryIO:
         try:
-            return self._keep.open("ab")
+            return open(self._keep, "ab", opener=_private)
         except OSError as error:
             raise NotAsked(f"--keep {self._keep}: {error.strerror}") from error
 
@@ -317,6 +317,11 @@ def _write(file: BinaryIO, records: Sequence[Record]) -> None:
         file.write(msgspec.json.encode(document) + b"\n")
     file.flush()
     os.fsync(file.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    """For a file that may hold personal texts: nobody else may read it."""
+    return os.open(path, flags, 0o600)
 
 
 def _text(some: bytes | None) -> str | None:

@@ -26,8 +26,9 @@ from streams.kit.log import ToSay
 MOST_STORIES = 5_000
 HEADS: LiteralString = """
 SELECT DISTINCT ON (key) key, partition, number, reason, message, attempts, retry_at FROM parked
- WHERE key = ANY(%s) ORDER BY key, number
+ WHERE key = ANY(%s) AND holds ORDER BY key, number
 """
+"""The first record of each key that others wait behind: a request that was refused holds nobody up."""
 UNSAID: LiteralString = "SELECT facts FROM outbox JOIN lanes USING (partition) WHERE number > acknowledged LIMIT 5000"
 _facts = msgspec.msgpack.Decoder(list[ToSay])
 _entries = TypeAdapter(list[Entry])

@@ -6,6 +6,9 @@ system's snapshot, point-in-time recovery): at one moment its rows were the fold
 Where those stand is looked up in the log: a fact's sequence says it, unless facts before it were given up there
 (`pavane log restore --give-up`); then they stand at lower offsets.
 
+What operators did (receipts of who was forgotten, what was given up or skipped) is in no log: those operations of the
+backup that the live database lacks are given back to it with the change-over.
+
 The limits: rows are taken as they are, so their folds must not have changed since. A backup that knows facts which the
 log has lost is refused: it is what can say them again.
 """
@@ -31,6 +34,18 @@ from streams.kit.service import Service
 
 BACKUP = "--from-backup"
 _COLUMNS: LiteralString = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0"
+#: In the schema of the fresh tables, until the change-over.
+_KEPT = "operations_of_backup"
+_DONE: LiteralString = "begun_at, ended_at, who, what, items, subject, why, outcome"
+_KEEP: LiteralString = "CREATE TABLE {} (LIKE {})"
+_HOLD: LiteralString = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
+#: By the numbers that they had, where there are no others yet.
+_GIVE_BACK: LiteralString = (
+    "INSERT INTO {live} (number, {done}) OVERRIDING SYSTEM VALUE "
+    "SELECT number + (SELECT coalesce(max(number), 0) FROM {live}), {done} FROM {kept} k "
+    "WHERE NOT EXISTS (SELECT FROM {live} o WHERE (o.begun_at, o.what, o.items) = (k.begun_at, k.what, k.items))"
+)
+_NUMBER_ON: LiteralString = "SELECT setval(pg_get_serial_sequence(%s, 'number'), max(number)) FROM {}"
 _MOVE: LiteralString = "UPDATE lanes SET positions = %s, clock = %s, outbox_row = %s WHERE partition = %s"
 
 
@@ -55,11 +70,26 @@ async def take(
             _judge(service, found, parked, said)
             for state in service.states:
                 await _copy(service, state, backup, into)
+            await _keep_operations(backup, into)
             read_from = await asyncio.to_thread(_positions, service, found.lanes, kafka)
             for lane in found.lanes.values():
                 positions = read_from[lane.partition]
                 moved = Jsonb(positions), Jsonb(dict(lane.clock)), sum(positions.values()), lane.partition
                 await into.execute(_MOVE, moved)
+
+
+async def give_back(connection: beside.Connection) -> None:
+    """What operators did by the backup, if the rebuild began with one: to the live operations, where they lack it.
+
+    In the transaction of the change-over, before the fresh tables' schema is dropped.
+    """
+    live, kept = sql.Identifier(standing.LIVE, "operations"), sql.Identifier(beside.SCHEMA, _KEPT)
+    cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{beside.SCHEMA}.{_KEPT}",))
+    if not (await cursor.fetchone() or (False,))[0]:
+        return
+    await connection.execute(sql.SQL(_HOLD).format(live))
+    await connection.execute(sql.SQL(_GIVE_BACK).format(live=live, kept=kept, done=sql.SQL(_DONE)))
+    await connection.execute(sql.SQL(_NUMBER_ON).format(live), (f"{standing.LIVE}.operations",))
 
 
 def _judge(service: Service, found: Standing, parked: frozenset[Origin], said: Mapping[int, int]) -> None:
@@ -119,7 +149,19 @@ async def _copy(service: Service, state: type[State], backup: beside.Connection,
             f"{BACKUP}: {state.table} has no {', '.join(missing)} there: bring the backup to the tables of this code "
             f"('pavane migrate', with the variable of {service.name} naming it)"
         )
-    out, takes = copied(state, sql.Identifier(standing.LIVE, state.table)), copied(state)
+    await _stream(backup, copied(state, sql.Identifier(standing.LIVE, state.table)), into, copied(state))
+
+
+async def _keep_operations(backup: beside.Connection, into: beside.Connection) -> None:
+    live, kept = sql.Identifier(standing.LIVE, "operations"), sql.Identifier(beside.SCHEMA, _KEPT)
+    columns = sql.SQL("(number, {})").format(sql.SQL(_DONE))
+    await into.execute(sql.SQL(_KEEP).format(kept, sql.Identifier(beside.SCHEMA, "operations")))
+    await _stream(backup, sql.SQL("{} {}").format(live, columns), into, sql.SQL("{} {}").format(kept, columns))
+
+
+async def _stream(
+    backup: beside.Connection, out: sql.Composable, into: beside.Connection, takes: sql.Composable
+) -> None:
     async with (
         backup.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(out)) as source,
         into.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(takes)) as target,

@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pavane.operators import operations
-from pavane.rebuild import beside, standing
+from pavane.rebuild import backup, beside, standing
 from pavane.rebuild.errors import CannotRebuild
 from pavane.rebuild.owed import Owed, owed_of
 from pavane.rebuild.rebuilding import Rebuild
@@ -121,6 +121,7 @@ class Swap:
                 sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(of_fresh, sql.Identifier(standing.LIVE))
             )
         await self._move_lanes(connection, live, fresh, owed)
+        await backup.give_back(connection)
         at = [f"{self._service.name}/{p}/{lane.facts}" for p, lane in fresh.items()]
         number = await operations.begin(connection, who, SWAP, at, f"tables before: schema {replaced}", why)
         await operations.end(connection, number, f"changed over; lanes made from the log: {sorted(owed) or 'none'}")

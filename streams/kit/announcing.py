@@ -27,6 +27,7 @@ from streams.kit.service import Service
 ANNOUNCE_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
 KIT = Path(__file__).parent
+KIT_MIGRATIONS = "kit_"
 
 AvroSchema: TypeAlias = Mapping[str, Any]
 Schemas: TypeAlias = Mapping[str, Mapping[str, AvroSchema]]
@@ -42,7 +43,8 @@ ON CONFLICT (version) DO UPDATE SET last_at = now()
 
 class Announcement(msgspec.Struct, frozen=True):
     """One version. `says`: the schema that each event is written in. `hears`: the schema that each is read by, with
-    only the fields and symbols that the code knows. `remembers`: the columns of each table.
+    only the fields and symbols that the code knows. `remembers`: the columns of each of its own tables;
+    `migration`: the last one of the kit's tables (of a gateway, and of versions before this one, none).
 
     Equal versions have equal declarations, schemas and code.
     """
@@ -52,16 +54,24 @@ class Announcement(msgspec.Struct, frozen=True):
     says: Schemas
     hears: Schemas
     remembers: Columns
+    migration: str = ""
 
     @classmethod
     def of(
-        cls, service: str, code: Iterable[Path], *, says: Schemas, hears: Schemas, remembers: Columns
+        cls,
+        service: str,
+        code: Iterable[Path],
+        *,
+        says: Schemas,
+        hears: Schemas,
+        remembers: Columns,
+        migration: str = "",
     ) -> "Announcement":
         """The version is made of all that is declared and of the text of these files."""
-        mark = hashlib.sha256(msgspec.json.encode((service, says, hears, remembers)))
+        mark = hashlib.sha256(msgspec.json.encode((service, says, hears, remembers, migration)))
         for file in code:
             mark.update(file.read_bytes())
-        return cls(service, mark.hexdigest()[:12], says, hears, remembers)
+        return cls(service, mark.hexdigest()[:12], says, hears, remembers, migration)
 
 
 def announcement(service: Service, language: Language) -> Announcement:
@@ -73,12 +83,20 @@ def announcement(service: Service, language: Language) -> Announcement:
     says = {service.name: said} if said else {}
     remembers = {state.table: state.__struct_fields__ for state in service.states}
     code = [*sorted((KIT.parent / service.name).glob("*.py")), *code_of_the_kit()]
-    return Announcement.of(service.name, code, says=says, hears=hears, remembers=remembers)
+    return Announcement.of(
+        service.name, code, says=says, hears=hears, remembers=remembers, migration=last_migration_of_the_kit()
+    )
 
 
 def code_of_the_kit() -> list[Path]:
     """The files that every process stands on, in a fixed order."""
     return sorted(KIT.glob("*.py"))
+
+
+def last_migration_of_the_kit() -> str:
+    """By the names of the files, which begin with its number: to import them is for whoever migrates."""
+    last = max(path.name for path in (KIT / "versions").glob("[0-9]*.py"))
+    return f"{KIT_MIGRATIONS}{last.partition('_')[0]}"
 
 
 async def announce(url: str, said: Announcement) -> None:

@@ -140,16 +140,20 @@ class KeyStore:
         await connection.execute("UPDATE data_keys SET closing_until = NULL WHERE id = %s", (key,))
 
     async def destroy(self, connection: Connection, key: str) -> datetime | None:
-        """When this destroyed it; None when nothing was left to destroy. `connection` commits by itself."""
+        """When this destroyed it; None when nothing was left to destroy. The old row lies in the table's file until
+        `sweep`."""
         cursor = await connection.execute(
             "UPDATE data_keys SET person = NULL, secret = NULL, master = NULL, closing_until = NULL, "
             "destroyed_at = now() WHERE id = %s AND destroyed_at IS NULL RETURNING destroyed_at",
             (key,),
         )
         row = await cursor.fetchone()
-        # What an update leaves in the table's file is the old row: gone once it is vacuumed.
-        await connection.execute("VACUUM data_keys")
         return None if row is None else row[0]
+
+    async def sweep(self, connection: Connection) -> None:
+        """Take what was destroyed out of the table's file, however long that takes. `connection` commits by itself."""
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("VACUUM data_keys")
 
     # -- the master key ----------------------------------------------------------------------------------------------
 

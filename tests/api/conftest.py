@@ -27,7 +27,7 @@ from api.gateway import Gateway
 from api.idempotency import Idempotency
 from api.log import RequestLog
 from api.settings import GatewaySettings
-from api.timeline import Timeline
+from api.timeline import Heads, Timeline
 from api.tokens import OPERATOR, SHOPPER, Verifier, issue, make_key, public_jwks
 from api.wire import BoundedHttp
 from infra.stack import Stack
@@ -116,8 +116,8 @@ class KnownTimeline:
     async def page(self, tenant: str, customer: str, after: Any, most: int) -> list[Summary]:
         return []
 
-    async def heads(self) -> dict[int, int]:
-        return {0: 0}
+    async def heads(self) -> Heads:
+        return Heads(1, {0: 0})
 
     async def told(self, since: Any, most: int) -> list[Any]:
         return []

@@ -27,7 +27,9 @@ async def begun(environment: dict[str, str], tenant: str, order_id: str, told_ag
             moved = "UPDATE entries SET at = now() - %s::interval WHERE order_id = %s AND fact = %s"
             await database.execute(moved, (ago, order_id, fact))
         first = "(SELECT min(at) FROM entries e WHERE e.order_id = s.order_id)"
-        await database.execute(f"UPDATE stories s SET placed_at = {first} WHERE order_id = %s".encode(), (order_id,))
+        ended = "(SELECT at FROM entries e WHERE e.order_id = s.order_id AND e.fact = 'OrderCancelled')"
+        moved = f"UPDATE stories s SET placed_at = {first}, settled_at = {ended} WHERE order_id = %s"
+        await database.execute(moved.encode(), (order_id,))
 
 
 async def test_a_late_order_is_told_with_whom_it_waits_for(shop: httpx.AsyncClient, environment: dict[str, str]):
@@ -51,6 +53,19 @@ async def test_an_operator_of_another_tenant_sees_nothing_of_it(shop: httpx.Asyn
     found = await shop.get("/v1/overdue", headers=as_operator_of(new_tenant()))
 
     assert (found.status_code, found.json()) == (200, {"orders": []})
+
+
+async def test_a_cancelled_order_whose_money_nobody_gives_back_is_told_days_later_as_well(
+    shop: httpx.AsyncClient, environment: dict[str, str]
+):
+    tenant, order_id = new_tenant(), new_order()
+    await begun(environment, tenant, order_id, {"OrderPlaced": "5 days", "OrderCancelled": "4 days"})
+
+    found = await shop.get("/v1/overdue", headers=as_operator_of(tenant))
+
+    orders = found.json()["orders"]
+    assert {(each["order_id"], each["status"]) for each in orders} == {(order_id, "cancelled")}
+    assert "billing" in {each["speaker"] for each in orders}
 
 
 async def test_an_older_order_that_is_not_late_hides_no_late_one(shop: httpx.AsyncClient, environment: dict[str, str]):

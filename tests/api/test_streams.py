@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from api import feed, streams
-from api.errors import TooManyStreams, Unavailable
-from api.routes.live import read_positions, written_positions
-from api.timeline import CONNECTIONS, MOST_CATCHING_UP, WAIT_SECONDS, Timeline
+from api.customers import Customer
+from api.errors import EventsGone, TooManyStreams, Unavailable
+from api.routes.live import _Told, read_positions, written_positions
+from api.timeline import CONNECTIONS, MOST_CATCHING_UP, WAIT_SECONDS, Heads, Timeline
 from tests.api.conftest import NOWHERE, Door, as_customer
 from tests.api.stories import SAGA, Teller, new_order
 from tests.waiting import eventually
@@ -341,7 +342,39 @@ async def _away(stack: Any, teller: Teller) -> AsyncIterator[None]:
 
 
 def test_positions_are_read_as_they_are_written():
-    assert read_positions(written_positions({1: 20, 0: 3})) == {0: 3, 1: 20}
+    for heads in (Heads(16_423, {1: 20, 0: 3}), Heads(7, {4: 0})):
+        assert read_positions(written_positions(heads)) == heads
+    assert read_positions("0-3.1-20") == Heads(0, {0: 3, 1: 20})
+
+
+class Swapped:
+    """A timeline whose tables others took the place of, once `view` has changed."""
+
+    view = 1
+
+    async def heads(self) -> Heads:
+        return Heads(self.view, {0: 8})
+
+    async def told(self, since: Any, most: int) -> list[Any]:
+        return []
+
+
+async def test_when_other_tables_took_the_timelines_place_whoever_listens_is_let_go_and_begins_anew():
+    timeline: Any = Swapped()
+
+    async def nothing(told: Any) -> None: ...
+
+    listening = feed.Feed(timeline, nothing)
+    before = await listening.listen("shop", "c7")
+    timeline.view = 2
+    async with asyncio.timeout(SOON):
+        assert await before.next() is None
+    after, caller = await listening.listen("shop", "c7"), Customer("shop", "c7", "token", None)
+    assert after.since == Heads(2, {0: 8})
+    with pytest.raises(EventsGone):
+        _Told(caller, timeline, after, Heads(1, {0: 8}))
+    assert _Told(caller, timeline, after, Heads(2, {0: 8}))
+    await listening.close()
 
 
 async def _listeners(shop: httpx.AsyncClient, count: int) -> bool:

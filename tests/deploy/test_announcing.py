@@ -12,6 +12,7 @@ from contracts.compatibility import why_unreadable
 from streams.kit.announcing import announcement
 from streams.kit.events import Heard, State
 from streams.kit.language import Language
+from streams.kit.migrations import _history
 from streams.kit.run import find, services
 from streams.kit.service import Service
 
@@ -25,6 +26,11 @@ def test_every_service_announces_what_it_declares(name: str) -> None:
     heard = {(topic, event) for topic, events in said.hears.items() for event in events}
     assert heard == {(view.topic, view.__name__) for view in service.views}
     assert said == announcement(service, LANGUAGE), "the same code is the same version"
+
+
+@pytest.mark.parametrize("name", services())
+def test_every_service_announces_the_last_migration_of_the_kit(name: str) -> None:
+    assert announcement(find(name), LANGUAGE).migration in _history(name).get_heads()
 
 
 @pytest.mark.parametrize("name", services())

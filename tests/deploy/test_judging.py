@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from pavane.deploy.judging import Answer, EventName, Live, Met, Running, judge
 from pavane.deploy.report import CODES, document, lines
 from streams.kit.announcing import Announcement, AvroSchema
@@ -149,9 +151,29 @@ def test_a_request_may_stop_coming() -> None:
 def test_a_reaction_may_go_only_when_nothing_needs_it_any_more() -> None:
     without = version("b2", service="billing", hears={"orders": [event("OrderCancelled", ORDER)]})
     told = why_not(judge(without, live(BILLING, met=[unread(placed(ORDER))])))
-    assert "does not react to OrderPlaced of orders, and the version that runs does: 3 are unread, and 0 orders" in told
+    assert "does not react to OrderPlaced of orders, and the version that runs does: 3 are unread, 0 are parked" in told
     assert "2 orders are in flight" in why_not(judge(without, live(BILLING, in_flight=2)))
     assert judge(without, live(BILLING)).may
+
+
+def test_a_reaction_may_not_go_while_a_record_is_parked_that_calls_for_it() -> None:
+    without = version("b2", service="billing", hears={"orders": [event("OrderCancelled", ORDER)]})
+
+    told = why_not(judge(without, live(BILLING, met=[unread(placed(ORDER), "parked")])))
+
+    assert "0 are unread, 3 are parked, and 0 orders are in flight" in told
+    assert "redrive or discard what is parked ('pavane dead-letters list --service billing')" in told
+
+
+def test_the_tables_of_the_kit_must_be_migrated_as_well() -> None:
+    newer = msgspec.structs.replace(version(), migration="kit_0006")
+    before = live()._replace(migrated=frozenset({"kit_0005", "orders_0007"}))
+
+    told = why_not(judge(newer, before))
+
+    assert "the kit's tables of the database are those of kit_0005, not of kit_0006. Run 'pavane migrate'" in told
+    assert judge(newer, before._replace(migrated=frozenset({"kit_0006", "orders_0001"}))).may
+    assert judge(msgspec.structs.replace(version(), migration="kit_0004"), before).may
 
 
 def test_a_rollback_must_be_able_to_rebuild_from_its_own_facts() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +29,12 @@ print(child.pid, flush=True)
 time.sleep(600)
 """
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
+TO_STDERR = """
+import sys
+from infra.processes import STDERR, Child
+child = Child("sayer", [sys.executable, "-c", "print('said by the child')"], {}, STDERR)
+sys.exit(child.wait_here())
+"""
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
 
 Starter = Callable[..., Child]
@@ -161,3 +169,13 @@ def test_a_child_that_has_ended_gives_way_to_everybody(start: Starter) -> None:
     child.give_way(7)
 
     assert child.poll() is not None
+
+
+def test_a_child_says_to_standard_error_also_where_that_is_a_socket() -> None:
+    ours, journal = socket.socketpair()
+    with ours, journal:
+        launcher = subprocess.run([sys.executable, "-c", TO_STDERR], stderr=journal, timeout=60, check=False)
+        journal.close()
+        said = b"".join(iter(lambda: ours.recv(4096), b"")).decode()
+
+    assert (launcher.returncode, said) == (0, "said by the child\n")

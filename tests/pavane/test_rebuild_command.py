@@ -110,6 +110,8 @@ async def test_a_backup_is_the_beginning_of_a_rebuild_unless_the_log_is_behind_i
     assert f"The rows of the backup are there: {3 * ORDERS:,} records need not be folded." in said
     assert f"{3 * MORE_ORDERS:,} records folded" in said
     assert await ask(url, "SELECT count(*) FROM invoices") == [(ORDERS + MORE_ORDERS,)]
+    done = await ask(url, "SELECT number, why FROM operations ORDER BY number")
+    assert done == [(1, "lost"), (2, "restored")], "what operators did is in no log: the backup gives it back"
     assert "Every row of billing is right." in await rebuild(stack, "billing", "--restart")
 
     # The fresh tables of that rebuild are still there.

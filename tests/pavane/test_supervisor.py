@@ -52,8 +52,8 @@ class Kept:
     def keep(self, how: str = "well", then: str = "well", bounds: Bounds = QUICK) -> None:
         """`how` it is at first, and `then`, after every new start."""
         supervisor = Supervisor(self.said.append, bounds)
-        first = self._start(how)
-        self.keeping = asyncio.create_task(supervisor.keep(first, lambda ended: self._start(then)))
+        first = self.start(how)
+        self.keeping = asyncio.create_task(supervisor.keep(first, lambda ended: self.start(then)))
 
     async def come_up(self) -> Instance:
         """The first process, once it has answered."""
@@ -65,7 +65,7 @@ class Kept:
         assert self.started[-1].is_running
         assert not self.started[0].is_running
 
-    def _start(self, how: str) -> Instance:
+    def start(self, how: str) -> Instance:
         instance = Pretended(how, self._folder / f"{len(self.started)}.log")
         self.started.append(instance)
         return instance
@@ -197,6 +197,19 @@ async def test_giving_up_is_told_and_it_is_tried_on_all_the_same(kept: Kept) -> 
     assert kept.news.count("nobody-1 has died 5 times within 60 s: it needs you.") == 1
     assert "It is tried every 0.1 s from now on" in kept.news
     assert kept.news.count("ended with exit code 3") >= 6, "every end is told"
+
+
+async def test_a_start_that_fails_is_told_and_tried_again(kept: Kept) -> None:
+    first, failures = kept.start("mortal"), [OSError(28, "No space left on device")]
+
+    def again(ended: Instance) -> Instance:
+        if failures:
+            raise failures.pop()
+        return kept.start("well")
+
+    kept.keeping = asyncio.create_task(Supervisor(kept.said.append, QUICK).keep(first, again))
+    await kept.until_it_runs_again()
+    assert "nobody-1 could not be started: [Errno 28] No space left on device." in kept.news
 
 
 async def test_what_ends_before_it_ever_answered_is_not_started_again(kept: Kept, tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def test_a_new_version_that_breaks_an_old_one_is_refused(stack: Any, tmp_path: P
     assert [pushed.new for pushed in registry.push(url, release(tmp_path, topic, 2, NOTE))] == [False, True]
 
 
+def test_a_push_leaves_the_rule_of_all_others_as_it_is(stack: Any, tmp_path: Path, topic: str) -> None:
+    url = stack.addresses.registry_url
+    client = registry._client(url)
+    before = client.get_config().to_dict()
+    (pushed,) = registry.push(url, release(tmp_path, topic, 1))
+    assert client.get_config().to_dict() == before
+    assert registry._rule(client, pushed.schema.subject) == "FULL_TRANSITIVE"
+
+
 def test_a_version_pushed_from_elsewhere_is_told(stack: Any, tmp_path: Path, topic: str) -> None:
     url = stack.addresses.registry_url
     registry.push(url, release(tmp_path, topic, 1))

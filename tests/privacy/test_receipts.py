@@ -1,0 +1,213 @@
+"""What `pavane forget` and `keys destroy-again` say and write down when something stands in their way."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from rich.console import Console
+
+from pavane.forget import forgetting, traces, upkeep
+from pavane.forget.forgetting import DONE, Forgetting
+from pavane.lanes.settling import Settle
+from pavane.operators.errors import NotAsked
+from pavane.operators.reach import Connection, Reach
+from streams.kit.keystore import Kept, KeyStore, Person
+from streams.kit.language import Language
+from streams.kit.protection import DataKey
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+KEY = DataKey.new()
+
+
+class Rows:
+    """A database that gives these rows for a statement with these words, and none for others."""
+
+    def __init__(self, **rows: Sequence[tuple[Any, ...]]) -> None:
+        self._rows = rows
+        self.asked: list[tuple[str, Any]] = []
+
+    async def execute(self, query: str | bytes, values: Any = ()) -> "Found":
+        text = query.decode() if isinstance(query, bytes) else query
+        self.asked.append((text, values))
+        return Found(next((rows for words, rows in self._rows.items() if words in text), []))
+
+
+class Found:
+    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._rows = rows
+
+    async def fetchall(self) -> Sequence[tuple[Any, ...]]:
+        return self._rows
+
+    async def fetchone(self) -> tuple[Any, ...] | None:
+        return self._rows[0] if self._rows else None
+
+
+class Store:
+    """One customer's key, or none; and what was done to it, in order. `sweeps`: what happens when it is swept."""
+
+    def __init__(self, key: DataKey | None = KEY, sweeps: Callable[[], None] = lambda: None) -> None:
+        self._key = key
+        self._sweeps = sweeps
+        self.done: list[str] = []
+
+    async def of(self, _: Connection, persons: Sequence[Person]) -> dict[Person, DataKey]:
+        return {} if self._key is None else dict.fromkeys(persons, self._key)
+
+    async def kept(self, *_: object) -> Kept | None:
+        return None if self._key is None else Kept(self._key.id, NOON, asked_in_plain=False)
+
+    async def find(self, _: Connection, ids: Sequence[str]) -> dict[str, DataKey | None]:
+        return dict.fromkeys(ids, self._key)
+
+    async def close(self, *_: object) -> None:
+        self.done.append("close")
+
+    async def reopen(self, *_: object) -> None:
+        self.done.append("reopen")
+
+    async def destroy(self, *_: object) -> datetime:
+        self.done.append("destroy")
+        return NOON
+
+    async def sweep(self, *_: object) -> None:
+        self.done.append("sweep")
+        self._sweeps()
+
+
+class Ground:
+    """Databases that hold nothing but what is given, and a customer to be forgotten."""
+
+    def __init__(self, store: Store, parked: int = 0) -> None:
+        self.store = store
+        self.orders = Rows(INSERT=[(7,)], parked=[(parked,)])
+        self._others = Rows(count=[(0,)])
+        self._console = Console(record=True, width=200, file=StringIO())
+
+    @asynccontextmanager
+    async def database(self, service: str, *, reading: bool = False) -> AsyncIterator[Rows]:
+        yield self.orders if service == "orders" else self._others
+
+    async def forget(self, *, force: bool = False) -> int:
+        wanted = Forgetting(cast("Reach", self), cast("KeyStore", self.store), "shop", "kd-83")
+        wanted._console = self._console
+        return await wanted.carry_out("dpo", "asked", asks=False, dry_run=False, force=force)
+
+    @property
+    def kafka(self) -> str:
+        return "127.0.0.1:1"
+
+    @property
+    def databases(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def said(self) -> str:
+        return self._console.export_text(clear=False)
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [values[0] for query, values in self.orders.asked if query.startswith("UPDATE operations")]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgetting, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(forgetting, "UNDER_WAY_SECONDS", 0.0)
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def raising(*_: object) -> None:
+        raise error
+
+    return raising
+
+
+async def test_the_receipt_is_written_before_anything_that_may_be_broken_off() -> None:
+    ground = Ground(Store(sweeps=raises(KeyboardInterrupt("at its last wait"))))  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        await ground.forget(force=True)
+
+    assert ground.store.done == ["close", "destroy", "sweep"]
+    [outcome] = ground.outcomes
+    assert outcome.startswith(f"destroyed key {KEY.id} at 2026-01-01 12:00:00")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KafkaException(KafkaError(KafkaError._TRANSPORT)), "Kafka does not answer"),
+        (psycopg.OperationalError("connection refused"), "a service's database does not answer: connection refused"),
+        (TimeoutError("after 30 seconds: shipping"), "after 30 seconds: shipping"),
+    ],
+)
+async def test_a_key_is_opened_again_when_nobody_can_say_whether_all_is_heard(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pavane.settled.wait_until_heard", raises(error))
+    ground = Ground(Store())
+
+    with pytest.raises(NotAsked, match=told):
+        await ground.forget()
+
+    assert ground.store.done == ["close", "reopen"]
+    assert ground.outcomes == ["not forgotten: NotAsked"]
+
+
+async def test_without_a_key_nothing_is_said_of_what_came_in_plain_text() -> None:
+    ground = Ground(Store(key=None), parked=2)
+
+    assert await ground.forget() == DONE
+    assert "There is no key of this customer" in ground.said
+    assert "nothing that Pavane keeps of them can be read" not in ground.said
+    assert "in plain text cannot be ruled out" in ground.said
+    assert "2 parked records may hold the customer's number in plain text" in ground.said
+
+
+async def test_parked_records_are_found_that_belong_to_no_order_yet() -> None:
+    ground = Ground(Store(), parked=2)
+
+    found = await traces.traces_of(cast("Reach", ground), Person("shop", "kd-83"), KEY)
+
+    assert (found.orders, found.parked, found.plain) == ({}, 2, 2)
+    looked_for = [value for query, values in ground.orders.asked if "parked" in query for value in values]
+    assert KEY.protect("customer", "kd-83").encode() in looked_for
+    assert b"\x0akd-83" in looked_for
+
+
+def test_a_text_is_looked_for_as_it_stands_in_a_record() -> None:
+    assert traces._as_avro("ü" * 40) == b"\xa0\x01" + "ü".encode() * 40
+
+
+async def test_no_receipt_at_all_is_no_success_while_there_are_keys() -> None:
+    keys = cast("Connection", Rows(data_keys=[(3,)]))
+    orders, store = cast("Connection", Rows()), cast("KeyStore", Store())
+
+    with pytest.raises(upkeep.NoReceipts, match=r"3 keys can be read.*rebuild orders --from-backup URL --restart"):
+        await upkeep.destroy_again(store, keys, orders, dry_run=False)
+
+
+async def test_what_a_receipt_names_is_destroyed_again_and_without_any_key_there_is_nothing_to_do() -> None:
+    keys, store = cast("Connection", Rows(data_keys=[(1,)])), Store()
+    orders = cast("Connection", Rows(operations=[(KEY.id,)]))
+
+    assert await upkeep.destroy_again(cast("KeyStore", store), keys, orders, dry_run=False) == upkeep.DONE
+    assert store.done == ["destroy", "sweep"]
+    nothing = cast("Connection", Rows()), cast("Connection", Rows(data_keys=[(0,)]))
+    assert await upkeep.destroy_again(cast("KeyStore", Store()), nothing[1], nothing[0], dry_run=False) == upkeep.DONE
+
+
+def test_what_went_astray_is_kept_where_nobody_else_can_read_it(tmp_path: Path) -> None:
+    keep = tmp_path / "astray.jsonl"
+    reach = Reach({}, "", cast("Any", None), Language.load())
+
+    Settle(reach, None, keep)._file().close()
+
+    assert keep.stat().st_mode & 0o777 == 0o600
