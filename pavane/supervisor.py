@@ -34,12 +34,14 @@ class Bounds(NamedTuple):
     """What is borne, and for how long.
 
     `patience_seconds`: how long a process may not answer, or not be live, or be idle beyond `idle_seconds`, before it
-    is killed. A process that has lived for `steady_seconds` has its earlier deaths forgiven; `most_deaths` within that
-    time, and it is started only every `longest_pause_seconds`.
+    is killed. One that was killed for being idle may be so twice as long the next time, up to `longest_idle_seconds`:
+    it may wait for what no new start brings. A process that has lived for `steady_seconds` has its earlier deaths
+    forgiven; `most_deaths` within that time, and it is started only every `longest_pause_seconds`.
     """
 
     patience_seconds: float = 15.0
     idle_seconds: float = 60.0
+    longest_idle_seconds: float = 3_600.0
     first_pause_seconds: float = 1.0
     longest_pause_seconds: float = 30.0
     steady_seconds: float = 60.0
@@ -76,6 +78,7 @@ class Look(NamedTuple):
 
     answered: bool
     trouble: str | None = None
+    is_idle: bool = False
 
 
 class Supervisor:
@@ -98,11 +101,14 @@ class Supervisor:
         log says so. `came_up`: this one has answered before. Raises `NeverRan` if it ends without ever having.
         """
         pauses = Pauses(self._bounds)
-        answers = came_up
+        answers, idle_seconds = came_up, self._bounds.idle_seconds
         while True:
             begun = time.monotonic()
-            came_up = await self._watch(instance, answers, "runs again" if came_up else "runs") or came_up
-            answers = False
+            runs = "runs again" if came_up else "runs"
+            answered, was_idle = await self._watch(instance, answers, runs, idle_seconds)
+            came_up, answers = came_up or answered, False
+            bounds = self._bounds
+            idle_seconds = min(idle_seconds * 2, bounds.longest_idle_seconds) if was_idle else bounds.idle_seconds
             if instance.asked_to_end:
                 return
             how = self._how_it_ended(instance)
@@ -127,16 +133,19 @@ class Supervisor:
                     how = f"{instance.label} could not be started: {error}."
             instance = started
 
-    async def _watch(self, instance: Instance, answered: bool, runs: str) -> bool:
-        """Return when it has ended, by itself or because it had to be killed. Whether it has answered.
+    async def _watch(
+        self, instance: Instance, answered: bool, runs: str, idle_seconds: float
+    ) -> tuple[bool, bool]:
+        """Return when it has ended, by itself or because it had to be killed. Whether it has answered, and whether it
+        was killed for being idle.
 
         `answered`: it has already; otherwise it is told, with the words `runs`, when it does.
         """
         troubled_since: float | None = None
-        look_at = 0.0
+        look_at, was_idle = 0.0, False
         while instance.is_running:
             if time.monotonic() >= look_at:
-                look = await look_at_it(instance, self._bounds.idle_seconds)
+                look = await look_at_it(instance, idle_seconds)
                 look_at = time.monotonic() + BETWEEN_LOOKS_SECONDS
                 if look.answered and not answered:
                     self._say(f"{instance.label} {runs}, with pid {instance.pid}, at {instance.url}.")
@@ -145,9 +154,10 @@ class Supervisor:
                 troubled_since = (troubled_since or time.monotonic()) if look.trouble and answered else None
                 if troubled_since and time.monotonic() - troubled_since >= self._bounds.patience_seconds:
                     self._say(f"\n{instance.label}, pid {instance.pid}, {look.trouble}. It is killed.")
+                    was_idle = look.is_idle
                     instance.child.kill()
             await asyncio.sleep(BETWEEN_DEATH_WATCHES_SECONDS)
-        return answered
+        return answered, was_idle
 
     def _what_to_do(self, instance: Instance) -> str:
         bounds = self._bounds
@@ -185,5 +195,5 @@ async def look_at_it(instance: Instance, idle_seconds: float) -> Look:
     except ValueError:
         return Look(True, f"cannot say whether it is ready: {ready.body[:200].decode(errors='replace')}")
     if idle > idle_seconds:
-        return Look(True, f"has made no progress for {idle:.0f} s although there is something to hear")
+        return Look(True, f"has made no progress for {idle:.0f} s although there is something to hear", is_idle=True)
     return Look(True)

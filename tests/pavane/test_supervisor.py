@@ -141,6 +141,26 @@ async def test_a_process_that_hangs_or_gets_nowhere_is_killed_and_started_again(
     assert re.search(rf"nobody-1, pid {first.pid}, {told}.*\. It is killed", kept.news)
 
 
+async def test_one_that_was_killed_for_being_idle_may_be_idle_twice_as_long_the_next_time(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, set[float]] = {}
+
+    async def look(instance: Instance, idle_seconds: float) -> Look:
+        asked.setdefault(instance.pid, set()).add(idle_seconds)
+        return await look_at_it(instance, idle_seconds)
+
+    monkeypatch.setattr("pavane.supervisor.look_at_it", look)
+    kept.keep()
+    first = await kept.come_up()
+    connection = Connection(first.url)
+    assert (await connection.ask("GET", "/be/idle")).status == 200
+    connection.close()
+    await kept.until_it_runs_again()
+    [before], [after] = asked[first.pid], asked[kept.started[-1].pid]
+    assert after == 2 * before
+
+
 async def test_a_process_that_stands_still_is_killed_and_started_again(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
