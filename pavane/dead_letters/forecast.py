@@ -115,8 +115,7 @@ class Forecaster:
             except RowMissing as missing:
                 rows.undo(mark)
                 await self._give(rows, {missing.state: [missing.key]}, draft.lane.partition)
-        if fold.failed_again:
-            _, error = fold.failed_again[0]
+        for _, error in (*fold.put_aside, *fold.failed_again):
             return Would.FAIL, (f"{type(error).__name__}: {cut(str(error), MOST_CHARACTERS)}",)
         said = [f"says {await self._told(draft, number)}" for number in range(len(draft.said))]
         if fold.asked:

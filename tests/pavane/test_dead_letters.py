@@ -15,7 +15,7 @@ import pytest
 
 from infra.addresses import database_variable
 from infra.stack import Stack
-from streams.inventory.events import StockLine, StockReleased, StockReserved
+from streams.inventory.events import StockLine, StockReserved
 from streams.kit import envelope
 from streams.kit.codec import Codec
 from streams.kit.events import Fact, Request, milliseconds
@@ -51,7 +51,7 @@ class CancelOrder(Request, topic="orders.requests"):
 
 async def encoded(stack: Stack) -> Callable[[Fact | Request], bytes]:
     codec = Codec(Language.load(), ConfluentRegistry(stack.addresses.registry_url))
-    await codec.prepare("inventory", [StockReserved, StockReleased])
+    await codec.prepare("inventory", [StockReserved])
     await codec.prepare("orders.requests", [CancelOrder])
     return codec.encode
 
@@ -88,9 +88,9 @@ async def databases(stack: Stack, new_database: NewDatabase) -> dict[str, str]:
     await asyncio.gather(*(asyncio.to_thread(migrate, name, url) for name, url in urls.items()))
     encode = await encoded(stack)
     reserved = fact(1, StockReserved(tenant="shop", order_id=ORDER, lines=LINES), encode)
-    released = fact(2, StockReleased(tenant="shop", order_id=ORDER, lines=LINES), encode)
+    later = fact(2, StockReserved(tenant="shop", order_id=ORDER, lines=LINES), encode)
     await park(
-        urls["billing"], "billing", (reserved, "KeyError", "'lamp'", True), (released, "Behind", "it waits", True)
+        urls["billing"], "billing", (reserved, "KeyError", "'lamp'", True), (later, "Behind", "it waits", True)
     )
     cancel = encode(CancelOrder(tenant="shop", order_id=ORDER, asked_by="ada"))
     now = milliseconds(datetime.now(UTC))
@@ -195,7 +195,7 @@ def test_one_record_is_shown_with_what_it_says_and_what_to_do(pavane: Pavane) ->
     assert "said as    inventory/0/1, caused by orders/0/0" in shown
     assert 'clock: {"orders":1}' in shown
     assert "stack      none: nothing about it is in the dead-letter topic" in shown
-    assert "billing/0/2  StockReleased  inventory/0/1" in shown
+    assert "billing/0/2  StockReserved  inventory/0/1" in shown
     assert "pavane dead-letters discard billing/0/1 --reason" in shown
     assert "'pavane audit' names what that leaves unsettled" in shown
     garbage = pavane("show", "orders/0/2").stdout
