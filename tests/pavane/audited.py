@@ -319,6 +319,17 @@ class Look:
         where = (topic, self.home(key.encode()))
         return [record for record in self.log[where] if record.key == key.encode()]
 
+    def wipe(self, service: str, *partitions: int) -> None:
+        """The service's database was made anew; with `partitions`, it only does not remember these lanes any more."""
+        seen = self.seen[service]
+        gone = partitions or tuple(seen.lanes)
+        kept = {partition: clock for partition, clock in self.later[service].items() if partition not in gone}
+        self.later = {**self.later, service: kept}
+        seen.lanes = {partition: lane for partition, lane in seen.lanes.items() if partition not in gone}
+        if not partitions:
+            seen.rows = {state: {} for state in seen.rows}
+            seen.unsaid, seen.parked = [], []
+
     def replace(self, record: Record, *instead: Record) -> None:
         """Put other records in the place of one."""
         records = self.log[record.topic, record.partition]

@@ -134,6 +134,18 @@ OF_THE_LOG: Sequence[Mutation] = [
     Mutation(
         "a lost fact", lambda run: run.lose("PaymentAuthorized"), LOST, "but neither the log nor the outbox holds it"
     ),
+    Mutation(
+        "a database that was made anew",
+        lambda run: run.look.wipe("billing"),
+        LOST,
+        "but the database of billing has committed 0",
+    ),
+    Mutation(
+        "a lane that its database has forgotten",
+        lambda run: run.look.wipe("orders", run.fact("OrderPlaced").partition),
+        LOST,
+        "but the database of orders has committed 0",
+    ),
     Mutation("a lost dead letter", letters_gone, LOST, "has committed orders.dead-letters/"),
     Mutation(
         "a fact never committed",

@@ -1,6 +1,6 @@
 """An audit that goes on from a checkpoint says what one says that reads everything, and finds what is broken since."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -92,19 +92,23 @@ async def test_what_is_broken_after_the_checkpoint_is_named(mutation: Mutation, 
     before = run.look.between({}, read)
     mutation.plant(run)
 
-
     said = "\n".join(audited(run.look, kept)[mutation.verdict].violations)
 
     assert run.look.between({}, read) == before, "it is not broken in what is not read again"
     assert mutation.words.format_map(vars(run)) in said, f"{mutation.verdict} says: {said or 'nothing'}"
 
 
-async def test_an_audit_that_found_something_broken_leaves_the_checkpoint_as_it_was(tmp_path: Path):
+@pytest.mark.parametrize(
+    "breaks", [lambda run: run.charge(run.confirmed, captures=2), lambda run: run.look.wipe("billing")]
+)
+async def test_an_audit_that_found_something_broken_leaves_the_checkpoint_as_it_was(
+    breaks: Callable[[Run], None], tmp_path: Path
+):
     shop, kept = await a_shop(), tmp_path / "kept"
     audited(shop.look(), kept)
     before = kept.read_bytes()
     run = Run(shop.look())
-    run.charge(run.confirmed, captures=2)
+    breaks(run)
 
     assert any(not verdict.clean for verdict in audited(run.look, kept).values())
     assert kept.read_bytes() == before

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from streams.kit import envelope
 from streams.kit.lane import Holding
 from streams.kit.log import Record, ToSay
-from tests.pavane.audited import PARTITIONS, Look, Shop, headed, said_by
+from tests.pavane.audited import PARTITIONS, SERVICES, Look, Shop, headed, said_by
 
 LOST, SEQUENCES, CAUSES = "nothing-lost", "sequences", "after-causes"
 
@@ -154,6 +154,29 @@ def test_a_fact_that_its_database_never_committed_is_named(case: Case):
 
     assert "but the database of shipping has committed" in case.words(LOST)
     assert "restored from an older copy" in case.words(LOST)
+
+
+@pytest.mark.parametrize("service", ["orders", "inventory", "billing", "shipping"])
+def test_a_database_that_was_made_anew_is_named(case: Case, service: str):
+    case.look.wipe(service)
+
+    assert f"the database of {service} has committed 0" in case.words(LOST)
+
+
+def test_what_a_view_that_was_made_anew_has_not_heard_again_is_not_settled_yet(case: Case):
+    case.look.wipe("timeline")
+
+    assert case.look.broken() == {}
+    facts = sum(len(records) for (topic, _), records in case.look.log.items() if topic in SERVICES)
+    assert case.look.verdicts()[LOST].unsettled == facts
+
+
+def test_a_service_that_never_ran_has_nothing_to_answer_for():
+    look = Shop().look()
+    for service in SERVICES:
+        look.wipe(service)
+
+    assert look.broken() == {}
 
 
 def test_a_fact_that_was_passed_over_is_named(case: Case):
