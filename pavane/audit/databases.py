@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import msgspec
 import psycopg
@@ -16,12 +16,14 @@ from psycopg import Connection, IsolationLevel, sql
 from pavane.audit.errors import EvidenceMissing
 from pavane.audit.snapshot import Clocks, Parked, Snapshot
 from pavane.audit.world import Charge, Parcel, World
+from streams.billing.provider import ADDRESS as PROVIDER_ADDRESS
 from streams.kit import run
 from streams.kit.counting import REMEMBERED
 from streams.kit.events import State
 from streams.kit.lane import Holding
 from streams.kit.log import ToSay
 from streams.kit.service import Service
+from streams.shipping.carrier import ADDRESS as CARRIER_ADDRESS
 
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 120
@@ -115,19 +117,53 @@ def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:
 
 
 def read_world(environment: Mapping[str, str]) -> World:
-    """What the provider and the carrier know now. Nobody was asked yet: nothing."""
-    with reading("world", environment) as connection:
-        charges = _by_order(Charge, connection, "payments", CHARGES)
-        return World(charges, _by_order(Parcel, connection, "bookings", PARCELS))
+    """What the provider and the carrier know now, as far as it is at hand: the simulators' records are. Of those of
+    one's own nothing is."""
+    absent: list[str] = []
+    simulated: list[_Party] = []
+    for party in (_PROVIDER, _CARRIER):
+        if environment.get(party.address):
+            absent.append(party.absent(f"{party.address} names one of your own"))
+        else:
+            simulated.append(party)
+    found: dict[_Party, dict[str, list[Any]]] = {}
+    if simulated:
+        with reading("world", environment) as connection:
+            for party in simulated:
+                if _exists(connection, party.table):
+                    found[party] = _by_order(connection, party)
+                else:
+                    absent.append(party.absent(f"{DATABASE}WORLD names a database without the table {party.table}"))
+    return World(found.get(_PROVIDER), found.get(_CARRIER), tuple(absent))
 
 
-def _by_order(kind: Callable[..., Any], connection: Opened, table: str, query: LiteralString) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+class _Party(NamedTuple):
+    """Somebody outside: `address` is the variable that names one of one's own, which has no records here."""
+
+    name: str
+    address: str
+    table: str
+    query: LiteralString
+    record: Callable[..., Any]
+
+    def absent(self, why: str) -> str:
+        return f"the {self.name}'s records are not at hand ({why}): what it did is not judged, compare its statement"
+
+
+_PROVIDER = _Party("provider", PROVIDER_ADDRESS, "payments", CHARGES, Charge)
+_CARRIER = _Party("carrier", CARRIER_ADDRESS, "bookings", PARCELS, Parcel)
+
+
+def _exists(connection: Opened, table: str) -> bool:
     [exists] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() or (False,)
-    if exists:
-        for row in _streamed(connection, sql.SQL(query)):
-            record = kind(*row)
-            found.setdefault(record.order_id, []).append(record)
+    return bool(exists)
+
+
+def _by_order(connection: Opened, party: _Party) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in _streamed(connection, sql.SQL(party.query)):
+        record = party.record(*row)
+        found.setdefault(record.order_id, []).append(record)
     return found
 
 

@@ -266,6 +266,8 @@ class Look:
     now: datetime = field(default=NOW + timedelta(seconds=1))
     partitions: int = PARTITIONS
     schema_of: Callable[[int], str | None] = lambda schema_id: SCHEMAS[schema_id] if schema_id < len(SCHEMAS) else None
+    world: World | None = None
+    """What is at hand of the provider and the carrier, where that is not `charges` and `parcels`."""
 
     def copy(self) -> "Look":
         """The same once more, to be changed. Rows and records never are: others are put in their place."""
@@ -282,7 +284,7 @@ class Look:
         """All of it, as the audit is given it."""
         return Evidence(
             snapshots={name: seen.frozen() for name, seen in self.seen.items()},
-            world=World(self.charges, self.parcels),
+            world=self.world or World(self.charges, self.parcels),
             records=self.between({}, {where: len(records) for where, records in self.log.items()}),
             ends=self.ends,
             later=lambda: self.later,
