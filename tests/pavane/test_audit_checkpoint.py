@@ -11,6 +11,10 @@ from pavane.audit.errors import EvidenceMissing
 from pavane.audit.incremental import go_on
 from pavane.audit.report import Verdict
 from streams.kit.log import Record
+from streams.kit.service import Evolution
+from streams.timeline.events import OrderConfirmed
+from streams.timeline.model import Story
+from streams.timeline.service import timeline
 from tests.pavane.audited import Look, Where
 from tests.pavane.finished import Run, a_shop, sell_every_kind
 from tests.pavane.mutation import Mutation
@@ -73,13 +77,31 @@ async def test_what_is_on_its_way_is_read_again_until_every_snapshot_includes_it
     assert sum(mark.next for mark in known(kept).marks) == sum(look.ends.values())
 
 
-async def test_what_a_view_has_parked_is_read_again_once_it_is_handled(tmp_path: Path):
-    run, kept = Run((await a_shop()).look()), tmp_path / "kept"
-    run.park("timeline", run.confirmed, fact := run.fact("OrderConfirmed"))
-    settled = checkpoint.settled_ends(run.look.evidence().snapshots, run.look.ends)
+async def test_what_a_view_has_parked_and_what_came_after_it_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shop, kept = await a_shop(1), tmp_path / "kept"
+    first = shop.place("lamp")
 
-    assert settled[fact.topic, fact.partition] == fact.offset
-    audited(run.look, kept)
+    def fail(story: Story, fact: OrderConfirmed) -> Story:
+        if fact.order_id == first:
+            raise ValueError("a fold that fails")
+        return story
+
+    with monkeypatch.context() as broken:
+        failing = Evolution(OrderConfirmed, fail, Story, None)
+        broken.setitem(timeline.evolutions, OrderConfirmed, [failing, *timeline.evolutions[OrderConfirmed]])
+        await shop.settle()
+        await sell_every_kind(shop)
+    look = shop.look()
+    [parked] = [each for each in look.seen["timeline"].parked if each.reason == "ValueError"]
+    settled = checkpoint.settled_ends(look.evidence().snapshots, look.ends)
+
+    assert settled[parked.topic, parked.partition] == parked.offset < look.ends[parked.topic, parked.partition] - 1
+    verdicts = audited(look, kept)
+    assert verdicts == look.verdicts()
+    assert {name: verdict.violations for name, verdict in verdicts.items() if not verdict.clean} == {}
+    assert audited(shop.look(), kept) == look.verdicts(), "the next one goes on from there"
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
