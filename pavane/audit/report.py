@@ -13,10 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pavane.operators.words import count
+from pavane.operators.words import count, cut
 
 MOST_EXAMPLES = 20
 SHOWN_EXAMPLES = 5
+MOST_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Report:
 
 
 class Tally:
-    """Counts towards one verdict. Any number of violations may be noted; only the first few are kept in words."""
+    """Counts towards one verdict. Any number of violations may be noted; only the first few are kept in words.
+
+    Keys and messages in those may be a stranger's: each is one line, and nothing in it moves a terminal.
+    """
 
     def __init__(self, name: str, promise: str, *, lists: bool = False) -> None:
         self._name = name
@@ -105,12 +109,12 @@ class Tally:
         """The invariant is broken here, `count` times."""
         self.violations += count
         if len(self._examples) < MOST_EXAMPLES:
-            self._examples.append(what)
+            self._examples.append(cut(what, MOST_CHARACTERS))
 
     def note(self, what: str) -> None:
         """Something to be seen that breaks nothing."""
         if len(self._notes) < MOST_EXAMPLES:
-            self._notes.append(what)
+            self._notes.append(cut(what, MOST_CHARACTERS))
 
     def verdict(self) -> Verdict:
         """What was counted so far."""
