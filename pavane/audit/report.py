@@ -25,7 +25,8 @@ class Verdict:
     """One invariant. `checked`: how many things it was asked of; `unsettled`: how many of which nobody can know yet.
 
     `violations` are the first few in words, `violation_count` is how many there are. `notes` are worth seeing and
-    break nothing. `lists`: it is no invariant but a list, of its notes; it has no violations.
+    break nothing; they too are the first few, of `note_count`. `lists`: it is no invariant but a list, of its notes; it
+    has no violations.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Verdict:
     unsettled: int
     violation_count: int
     violations: tuple[str, ...]
+    note_count: int = 0
     notes: tuple[str, ...] = ()
     lists: bool = False
 
@@ -104,6 +106,7 @@ class Tally:
         self.checked = 0
         self.unsettled = 0
         self.violations = 0
+        self.notes = 0
 
     def violation(self, what: str, count: int = 1) -> None:
         """The invariant is broken here, `count` times."""
@@ -113,6 +116,7 @@ class Tally:
 
     def note(self, what: str) -> None:
         """Something to be seen that breaks nothing."""
+        self.notes += 1
         if len(self._notes) < MOST_EXAMPLES:
             self._notes.append(cut(what, MOST_CHARACTERS))
 
@@ -125,6 +129,7 @@ class Tally:
             self.unsettled,
             self.violations,
             tuple(self._examples),
+            self.notes,
             tuple(self._notes),
             self._lists,
         )
@@ -167,7 +172,7 @@ def _details(report: Report) -> Iterator[RenderableType]:
             yield from _some(verdict.violations, verdict.violation_count)
         if verdict.notes:
             yield Text(f"{verdict.name}:", style="bold")
-            yield from _some(verdict.notes, len(verdict.notes))
+            yield from _some(verdict.notes, verdict.note_count)
 
 
 def _some(lines: tuple[str, ...], of: int) -> Iterator[RenderableType]:

@@ -1,5 +1,6 @@
 """An audit that goes on from a checkpoint says what one says that reads everything, and finds what is broken since."""
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -160,3 +161,33 @@ async def test_other_code_begins_anew_and_what_is_no_checkpoint_is_refused(tmp_p
         kept.write_bytes(broken)
         with pytest.raises(EvidenceMissing, match="is no checkpoint of an audit"):
             checkpoint.read(kept, CODE)
+
+
+def test_a_checkpoint_is_not_written_into_that_of_another_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept = tmp_path / "kept"
+    sync = os.fsync
+
+    def meanwhile(file: int) -> None:
+        """Another audit writes the same checkpoint, from its first byte to its last."""
+        monkeypatch.setattr(os, "fsync", sync)
+        checkpoint.write(kept, b"longer than the first")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+
+    checkpoint.write(kept, b"the first")
+
+    assert kept.read_bytes() == b"the first"
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(file: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(EvidenceMissing, match="No space left on device"):
+        checkpoint.write(tmp_path / "kept", b"the first")
+
+    assert list(tmp_path.iterdir()) == []

@@ -65,6 +65,18 @@ def test_any_number_of_violations_is_counted_but_few_are_kept():
     assert len(verdict.violations) == MOST_EXAMPLES
 
 
+def test_any_number_of_notes_is_counted_but_few_are_kept():
+    counted = tally()
+    for number in range(1000):
+        counted.note(f"letter {number}")
+
+    report = Report(AT, 1.5, (counted.verdict(),))
+
+    [verdict] = json.loads(report.as_json())["verdicts"]
+    assert (verdict["note_count"], len(verdict["notes"])) == (1000, MOST_EXAMPLES)
+    assert "and 995 more" in shown(report)
+
+
 def test_text_of_strangers_is_one_line_and_moves_no_terminal():
     counted = tally()
     counted.violation("about \x1b[2J\nall is well")
@@ -107,6 +119,7 @@ def test_json_holds_every_verdict_with_its_counts():
             "unsettled": 0,
             "violation_count": 1,
             "violations": ["item 0"],
+            "note_count": 0,
             "notes": [],
             "lists": False,
             "clean": False,
