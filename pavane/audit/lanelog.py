@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 NO_CAUSE = -1
+HIGHEST = 2**63 - 1
+"""The highest number that is kept here."""
 
 
 class Place(Enum):

@@ -125,6 +125,35 @@ def test_a_header_without_a_value_is_no_envelope(case: Case):
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("ce_id", f"billing/LANE/{2**63}"), ("clock", f'{{"orders":{2**63}}}'), ("clock", '{"orders":-1}')],
+)
+def test_an_envelope_with_a_number_that_nobody_counts_up_to_is_none_of_ours(case: Case, header: str, value: str):
+    fact = case.fact("billing", -1)
+    forged = headed(fact, **{header: value.replace("LANE", str(fact.partition))})
+    case.look.replace(fact, fact, replace(forged, offset=fact.offset + 1))
+
+    assert "it has no envelope of ours (it has a number that nobody counts up to)" in case.words(SEQUENCES)
+
+
+def test_a_dead_letter_with_a_number_that_nobody_counts_up_to_is_none_of_ours(case: Case):
+    topic = "orders.dead-letters"
+    headers = {"dead_letter_id": f"{topic}/0/{2**63}", "dead_letter_origin": "x", "dead_letter_clock": "{}"}
+    forged = [(name, value.encode()) for name, value in headers.items()]
+    case.look.log[topic, 0] = [Record(topic, 0, 0, 0, b"k", b"v", forged)]
+
+    assert "it is no dead letter of ours (it has a number that nobody counts up to)" in case.words(SEQUENCES)
+
+
+@pytest.mark.parametrize("number", [str(2**63), "9" * 5000])
+def test_a_cause_with_a_number_that_nobody_counts_up_to_is_none(case: Case, number: str):
+    fact = case.fact("shipping")
+    case.look.replace(fact, headed(fact, cause=f"orders/{fact.partition}/{number}"))
+
+    assert "it names no cause that can be read" in case.words(CAUSES)
+
+
 def test_a_foreign_record_among_the_dead_letters_is_named(case: Case):
     case.look.log["orders.dead-letters", 0] = [Record("orders.dead-letters", 0, 0, 0, b"k", b"v", ())]
 
