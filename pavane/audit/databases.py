@@ -42,9 +42,6 @@ UNSAID: LiteralString = (
 PARKED: LiteralString = (
     "SELECT partition, key, holds, topic, log_offset, reason, message, retry_at FROM parked ORDER BY partition, number"
 )
-SKIPPED: LiteralString = (
-    "SELECT jsonb_array_elements_text(items) FROM operations WHERE what = 'skip' AND outcome LIKE 'skipped%'"
-)
 CHARGES: LiteralString = (
     "SELECT p.key, p.order_id, p.status, p.amount_minor, p.currency, coalesce(c.times, 0)::int FROM payments p "
     "LEFT JOIN (SELECT key, count(*) AS times FROM payment_calls "
@@ -102,12 +99,8 @@ def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, 
         for fact in _facts.decode(facts)
     ]
     parked = [Parked(*row) for row in _streamed(connection, sql.SQL(PARKED))]
-    skipped: dict[tuple[str, int], int] = {}
-    for (item,) in connection.execute(SKIPPED):
-        topic, partition, to = item.rsplit("/", 2)
-        skipped[topic, int(partition)] = max(int(to), skipped.get((topic, int(partition)), 0))
     documents, columns = partial(_documents, connection), partial(_columns, connection)
-    return Snapshot(service, lanes, unsaid, parked, documents, columns, skipped)
+    return Snapshot(service, lanes, unsaid, parked, documents, columns)
 
 
 def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:

@@ -51,7 +51,7 @@ class Ledger:
     """Filled by `note` for every record of the log, topic by topic, and then by `unsaid` for what is in the outboxes.
 
     `partition_of`: where a key belongs. `passed_over`: whether all who hear a topic have gone on behind a record that
-    is nobody's fact, as somebody had decided; then it harms no promise any more, and is only told.
+    is nobody's fact; then it harms no promise any more, and is only told.
     """
 
     def __init__(self, decoder: Decoder, partition_of: PartitionOf, passed_over: PassedOver) -> None:

@@ -24,8 +24,9 @@ class Reading:
                 self._listening.setdefault(topic, []).append(each)
 
     def _passed_over(self, topic: str, partition: int, offset: int) -> bool:
+        """A lane halts before what is nobody's fact: one that is behind it was told to go on there, or made anew."""
         hearing = [each for each in self._snapshots.values() if topic in each.service.topics]
-        return bool(hearing) and all(each.passed_over(topic, partition, offset) for each in hearing)
+        return bool(hearing) and all(each.position(topic, partition) > offset for each in hearing)
 
     def hear(self, records: Iterable[Record]) -> None:
         """Hear every fact once; those of each partition in order."""

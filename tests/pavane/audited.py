@@ -233,7 +233,6 @@ class Seen:
     unsaid: list[tuple[int, ToSay]]
     parked: list[seen_by_audit.Parked]
     rows: dict[type[State], dict[str, State]]
-    skipped: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def put(self, row: State, **changes: Any) -> None:
         """Change a row behind the service's back."""
@@ -241,7 +240,7 @@ class Seen:
 
     def copy(self) -> "Seen":
         rows = {state: dict(found) for state, found in self.rows.items()}
-        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows, dict(self.skipped))
+        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
 
     def frozen(self) -> Snapshot:
         def columns(state: type[State], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
@@ -250,7 +249,7 @@ class Seen:
         def documents(state: type[State]) -> Iterable[bytes]:
             return map(msgspec.json.encode, self.rows[state].values())
 
-        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, columns, self.skipped)
+        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, columns)
 
 
 @dataclass

@@ -1,12 +1,14 @@
 """The audit names every fact that was lost, doubled, displaced or said before its causes."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.lane import Holding
 from streams.kit.log import Record, ToSay
-from tests.pavane.audited import PARTITIONS, SERVICES, Look, Shop, headed, said_by
+from tests.pavane.audited import PARTITIONS, SERVICES, Look, Seen, Shop, headed, said_by
 
 LOST, SEQUENCES, CAUSES = "nothing-lost", "sequences", "after-causes"
 
@@ -21,6 +23,14 @@ class Case:
 
     def fact(self, topic: str, at: int = 0) -> Record:
         return self.look.records(topic, self.order)[at]
+
+    def plant(self, topic: str, **values: Any) -> Record:
+        """Append a record like the topic's first about the order, with other values."""
+        fact = self.fact(topic)
+        records = self.look.log[topic, fact.partition]
+        records.append(replace(fact, offset=len(records), **values))
+        self.look.ends[topic, fact.partition] += 1
+        return records[-1]
 
     def words(self, name: str) -> str:
         return "\n".join(self.look.broken().get(name, ()))
@@ -76,7 +86,8 @@ def test_a_fact_that_is_said_again_with_other_bytes_is_named(case: Case):
 def test_a_fact_in_the_wrong_partition_is_named(case: Case):
     fact = case.fact("shipping")
     elsewhere = (fact.partition + 1) % PARTITIONS
-    case.look.log.setdefault(("shipping", elsewhere), []).append(replace(fact, partition=elsewhere))
+    records = case.look.log.setdefault(("shipping", elsewhere), [])
+    records.append(replace(fact, partition=elsewhere, offset=len(records)))
 
     assert "it was written to the wrong topic or partition" in case.words(SEQUENCES)
 
@@ -97,30 +108,34 @@ def test_a_clock_that_goes_back_is_named(case: Case):
 
 
 def test_a_foreign_writer_is_named(case: Case):
-    fact = case.fact("billing")
-    case.look.replace(fact, fact, replace(fact, headers=()))
+    case.plant("billing", headers=())
 
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
 
 def test_a_foreign_record_is_only_told_once_all_who_hear_the_topic_have_passed_over_it(case: Case):
-    fact = case.fact("billing")
-    case.look.replace(fact, fact, replace(fact, headers=()))
+    planted = case.plant("billing", headers=())
     *others, last = [seen for seen in case.look.seen.values() if "billing" in seen.service.topics]
     for seen in others:
-        seen.skipped["billing", fact.partition] = fact.offset + 1
+        go_on_behind(seen, planted)
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
-    last.skipped["billing", fact.partition] = fact.offset + 1
+    go_on_behind(last, planted)
 
     assert case.look.broken() == {}
     [told] = [note for note in case.look.verdicts()[SEQUENCES].notes if "billing wrote it" in note]
     assert told.endswith("all who hear the topic have passed over it")
 
 
+def go_on_behind(seen: Seen, record: Record) -> None:
+    """The service's lane is to read what comes after the record."""
+    lane = seen.lanes[record.partition]
+    positions = {**lane.positions, record.topic: record.offset + 1}
+    seen.lanes[record.partition] = lane._replace(positions=positions)
+
+
 def test_a_header_without_a_value_is_no_envelope(case: Case):
-    fact = case.fact("billing")
-    case.look.replace(fact, fact, replace(fact, headers=[("ce_id", None)]))  # type: ignore[list-item]
+    case.plant("billing", headers=[("ce_id", None)])
 
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
@@ -130,9 +145,8 @@ def test_a_header_without_a_value_is_no_envelope(case: Case):
     [("ce_id", f"billing/LANE/{2**63}"), ("clock", f'{{"orders":{2**63}}}'), ("clock", '{"orders":-1}')],
 )
 def test_an_envelope_with_a_number_that_nobody_counts_up_to_is_none_of_ours(case: Case, header: str, value: str):
-    fact = case.fact("billing", -1)
-    forged = headed(fact, **{header: value.replace("LANE", str(fact.partition))})
-    case.look.replace(fact, fact, replace(forged, offset=fact.offset + 1))
+    fact = case.fact("billing")
+    case.plant("billing", headers=headed(fact, **{header: value.replace("LANE", str(fact.partition))}).headers)
 
     assert "it has no envelope of ours (it has a number that nobody counts up to)" in case.words(SEQUENCES)
 
