@@ -29,11 +29,14 @@ CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 120
 ROWS_AT_ONCE = 2_000
 DATABASE = "PAVANE_DATABASE_"
+#: One database is idle while others, or the log, are read.
+OPTIONS = f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c idle_in_transaction_session_timeout=0 -c jit=off"
 
 _facts = msgspec.msgpack.Decoder(list[ToSay])
 _cursors = count(1)
 Opened = Connection[tuple[Any, ...]]
 
+LOCK: LiteralString = "LOCK TABLE lanes IN ACCESS SHARE MODE"
 LANES: LiteralString = "SELECT partition, epoch, positions, clock, outbox_row, acknowledged FROM lanes"
 UNSAID: LiteralString = (
     "SELECT o.partition, o.facts FROM outbox o JOIN lanes l USING (partition) WHERE o.number > l.acknowledged "
@@ -56,25 +59,34 @@ PARCELS: LiteralString = (
 
 @contextmanager
 def reading(name: str, environment: Mapping[str, str]) -> Iterator[Opened]:
-    """A connection in a transaction that only reads, as of its first statement. Raises `EvidenceMissing`."""
-    variable = f"{DATABASE}{name.upper()}"
+    """A connection in a transaction that only reads, as of its first statement, for as long as it takes. Raises
+    `EvidenceMissing`."""
+    variable = _variable(name)
     url = environment.get(variable)
     if not url:
         raise EvidenceMissing(f"{variable} (PostgreSQL URL of {name}) is not set, so its rows cannot be audited.")
-    try:
-        with closing(
-            psycopg.connect(
-                url,
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                options=f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c jit=off",
-                application_name="pavane-audit",
-            )
-        ) as connection:
+    with _told(name):
+        connecting = psycopg.connect(
+            url, connect_timeout=CONNECT_TIMEOUT_SECONDS, options=OPTIONS, application_name="pavane-audit"
+        )
+        with closing(connecting) as connection:
             connection.read_only = True
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             yield connection
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Whatever goes wrong with the database is told under its name."""
+    try:
+        yield
     except psycopg.Error as error:
-        raise EvidenceMissing(f"The database that {variable} names cannot be read: {str(error).strip()}") from error
+        why = str(error).strip()
+        raise EvidenceMissing(f"The database that {_variable(name)} names cannot be read: {why}") from error
+
+
+def _variable(name: str) -> str:
+    return f"{DATABASE}{name.upper()}"
 
 
 def lane_count(environment: Mapping[str, str]) -> int | None:
@@ -91,15 +103,19 @@ def lane_count(environment: Mapping[str, str]) -> int | None:
 
 def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, str]) -> Snapshot:
     """A service's database as it is now; it can be read until the stack is closed."""
-    connection = stack.enter_context(reading(service.name, environment))
+    name = service.name
+    connection = stack.enter_context(reading(name, environment))
+    # A lock fixes no moment yet, the first look does. Whoever looked first while `pavane rebuild --swap` held the lanes
+    # waited as of a moment before: it saw the clocks of then, and the tables of after.
+    connection.execute(LOCK)
     lanes = {partition: Holding(*known) for partition, *known in connection.execute(LANES)}
     unsaid = [
         (partition, fact)
-        for partition, facts in _streamed(connection, sql.SQL(UNSAID))
+        for partition, facts in _streamed(name, connection, sql.SQL(UNSAID))
         for fact in _facts.decode(facts)
     ]
-    parked = [Parked(*row) for row in _streamed(connection, sql.SQL(PARKED))]
-    documents, columns = partial(_documents, connection), partial(_columns, connection)
+    parked = [Parked(*row) for row in _streamed(name, connection, sql.SQL(PARKED))]
+    documents, columns = partial(_documents, name, connection), partial(_columns, name, connection)
     return Snapshot(service, lanes, unsaid, parked, documents, columns)
 
 
@@ -154,25 +170,26 @@ def _exists(connection: Opened, table: str) -> bool:
 
 def _by_order(connection: Opened, party: _Party) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for row in _streamed(connection, sql.SQL(party.query)):
+    for row in _streamed("world", connection, sql.SQL(party.query)):
         record = party.record(*row)
         found.setdefault(record.order_id, []).append(record)
     return found
 
 
-def _documents(connection: Opened, state: type[State]) -> Iterable[str]:
+def _documents(name: str, connection: Opened, state: type[State]) -> Iterable[str]:
     query = sql.SQL("SELECT to_json(r)::text FROM {} r").format(sql.Identifier(state.table))
-    return (document for (document,) in _streamed(connection, query))
+    return (document for (document,) in _streamed(name, connection, query))
 
 
-def _columns(connection: Opened, state: type[State], columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+def _columns(name: str, connection: Opened, state: type[State], columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
     wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
-    return _streamed(connection, sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(state.table)))
+    return _streamed(name, connection, sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(state.table)))
 
 
-def _streamed(connection: Opened, query: sql.SQL | sql.Composed) -> Iterator[tuple[Any, ...]]:
-    """Rows a few thousand at a time, so that no table is in memory twice."""
-    with connection.cursor(name=f"audit_{next(_cursors)}") as cursor:
+def _streamed(name: str, connection: Opened, query: sql.SQL | sql.Composed) -> Iterator[tuple[Any, ...]]:
+    """Rows a few thousand at a time, so that no table is in memory twice. Raises `EvidenceMissing` of its own: it is
+    asked while other databases are open too."""
+    with _told(name), connection.cursor(name=f"audit_{next(_cursors)}") as cursor:
         cursor.itersize = ROWS_AT_ONCE
         cursor.execute(query)
         yield from cursor

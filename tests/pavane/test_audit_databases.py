@@ -1,15 +1,18 @@
 """How the audit reads databases, told without one: what it asks, in which order, and whom it names when it cannot."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from pavane.audit import databases
-from pavane.audit.databases import read_world
+from pavane.audit import EvidenceMissing, databases
+from pavane.audit.databases import open_snapshot, read_world
 from pavane.audit.world import Charge
+from streams.billing.model import Invoice
+from streams.kit.run import find
 
 WORLD = {"PAVANE_DATABASE_WORLD": "postgresql://world"}
 OWN_PROVIDER, OWN_CARRIER = {"PAVANE_PAYMENT_PROVIDER": "http://provider"}, {"PAVANE_CARRIER": "http://carrier"}
@@ -111,3 +114,49 @@ def test_a_world_without_tables_is_not_one_that_did_nothing(connecting: Callable
     assert (world.charges is None, world.parcels) == (False, None)
     [said] = world.absent
     assert "PAVANE_DATABASE_WORLD names a database without the table bookings" in said
+
+
+# -- a service's database --------------------------------------------------------------------------------------------
+
+BILLING, ORDERS = find("billing"), find("orders")
+BOTH = {"PAVANE_DATABASE_BILLING": "postgresql://billing", "PAVANE_DATABASE_ORDERS": "postgresql://orders"}
+
+
+def nothing(query: str, values: Sequence[Any]) -> Rows:
+    return ()
+
+
+def test_the_lanes_are_locked_before_anything_is_looked_at(connecting: Callable[..., dict[str, Any]]):
+    billing = Database(nothing)
+    connecting(billing=billing)
+
+    with ExitStack() as stack:
+        open_snapshot(stack, BILLING, BOTH)
+
+    assert billing.asked[:2] == ["LOCK TABLE lanes IN ACCESS SHARE MODE", databases.LANES]
+
+
+def test_a_database_that_waits_while_others_are_read_is_not_hung_up_on(connecting: Callable[..., dict[str, Any]]):
+    settings = connecting(billing=Database(nothing))
+
+    with ExitStack() as stack:
+        open_snapshot(stack, BILLING, BOTH)
+
+    assert "-c idle_in_transaction_session_timeout=0" in settings["postgresql://billing"]["options"]
+
+
+def test_a_database_that_goes_away_while_its_rows_are_read_is_the_one_that_is_named(
+    connecting: Callable[..., dict[str, Any]],
+):
+    def going_away(query: str, values: Sequence[Any]) -> Rows:
+        if "invoices" in query:
+            raise psycopg.OperationalError("the connection is lost")
+        return ()
+
+    connecting(billing=Database(going_away), orders=Database(nothing))
+
+    named = "PAVANE_DATABASE_BILLING names cannot be read: the connection is lost"
+    with pytest.raises(EvidenceMissing, match=named), ExitStack() as stack:
+        billing = open_snapshot(stack, BILLING, BOTH)
+        open_snapshot(stack, ORDERS, BOTH)
+        list(billing.documents(Invoice))

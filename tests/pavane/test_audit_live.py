@@ -1,7 +1,8 @@
 """The audit on real parts: it reads databases, log and registry, finds what was done to them, and changes nothing."""
 
+import asyncio
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
@@ -16,12 +17,15 @@ from pavane.audit.world import Charge, Parcel
 from streams.billing import simulator as provider
 from streams.billing.provider import AuthorizePayment, CapturePayment
 from streams.kit.log import Extent, Record
+from streams.kit.migrations import migrate
 from streams.kit.money import Money
+from streams.kit.run import find
 from streams.kit.simulation import SimulatedWorld
 from streams.shipping import simulator as carrier
 from streams.shipping.carrier import BookShipment
 from streams.shipping.events import Address
-from tests.conftest import NewTopics
+from tests.conftest import NewDatabase, NewTopics
+from tests.waiting import eventually
 
 STRAY = "00000000-0000-4000-8000-00000000dead"
 
@@ -99,6 +103,26 @@ def test_a_kafka_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
 
     with closing(log.LogReader("127.0.0.1:9")) as reader, pytest.raises(EvidenceMissing, match="PAVANE_KAFKA"):
         reader.partition_count(["orders"])
+
+
+async def test_an_audit_that_opens_during_a_change_over_sees_what_that_made(new_database: NewDatabase):
+    environment = {"PAVANE_DATABASE_BILLING": await new_database()}
+    url = environment["PAVANE_DATABASE_BILLING"]
+    await asyncio.to_thread(migrate, "billing", url)
+    with psycopg.connect(url) as changing, psycopg.connect(url, autocommit=True) as watching, ExitStack() as stack:
+        changing.execute("LOCK TABLE lanes IN ACCESS EXCLUSIVE MODE")
+        opening = asyncio.to_thread(databases.open_snapshot, stack, find("billing"), environment)
+        opened = asyncio.create_task(opening)
+
+        def waits() -> bool:
+            waiting = watching.execute("SELECT FROM pg_locks WHERE NOT granted AND relation = 'lanes'::regclass")
+            return bool(waiting.fetchall())
+
+        await eventually(waits, what="the audit waits for the lanes")
+        changing.execute("INSERT INTO lanes (partition, partition_count, epoch) VALUES (0, 4, 7)")
+        changing.commit()
+
+        assert (await opened).lanes[0].epoch == 7
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
