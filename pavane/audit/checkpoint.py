@@ -81,7 +81,7 @@ class Checkpoint(msgspec.Struct, array_like=True):
     rows: dict[str, dict[str, msgspec.Raw]]
 
 
-_LANE = ("sequences", "offsets", "digests", "keys", "names", "cause_topics", "cause_numbers")
+_LANE = ("sequences", "offsets", "digests", "entries", "keys", "names", "cause_topics", "cause_numbers")
 _REQUESTS = ("offsets", "keys", "names")
 _decoder = msgspec.msgpack.Decoder(Checkpoint)
 

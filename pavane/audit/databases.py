@@ -3,7 +3,7 @@
 Long tables are streamed: a snapshot stays open until its rows were asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -115,8 +115,7 @@ def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, 
         for fact in _facts.decode(facts)
     ]
     parked = [Parked(*row) for row in _streamed(name, connection, sql.SQL(PARKED))]
-    documents, columns = partial(_documents, name, connection), partial(_columns, name, connection)
-    return Snapshot(service, lanes, unsaid, parked, documents, columns)
+    return Snapshot(service, lanes, unsaid, parked, partial(_documents, name, connection))
 
 
 def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:
@@ -179,11 +178,6 @@ def _by_order(connection: Opened, party: _Party) -> dict[str, list[Any]]:
 def _documents(name: str, connection: Opened, state: type[State]) -> Iterable[str]:
     query = sql.SQL("SELECT to_json(r)::text FROM {} r").format(sql.Identifier(state.table))
     return (document for (document,) in _streamed(name, connection, query))
-
-
-def _columns(name: str, connection: Opened, state: type[State], columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
-    wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
-    return _streamed(name, connection, sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(state.table)))
 
 
 def _streamed(name: str, connection: Opened, query: sql.SQL | sql.Composed) -> Iterator[tuple[Any, ...]]:

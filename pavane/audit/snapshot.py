@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streams.kit.events import State
 from streams.kit.lane import Holding
@@ -43,7 +43,6 @@ class Snapshot:
     unsaid: Sequence[tuple[int, ToSay]]
     parked: Sequence[Parked]
     documents: Callable[[type[State]], Iterable[str | bytes]]
-    columns: Callable[[type[State], Sequence[str]], Iterable[tuple[Any, ...]]]
 
     @property
     def name(self) -> str:

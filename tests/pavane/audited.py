@@ -243,13 +243,10 @@ class Seen:
         return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
 
     def frozen(self) -> Snapshot:
-        def columns(state: type[State], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
-            return [tuple(getattr(row, name) for name in names) for row in self.rows[state].values()]
-
         def documents(state: type[State]) -> Iterable[bytes]:
             return map(msgspec.json.encode, self.rows[state].values())
 
-        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, columns)
+        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents)
 
 
 @dataclass

@@ -1,8 +1,10 @@
 """Facts lost, doubled, displaced or said before their causes, and rows that are not their fold: all on purpose."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from streams.billing.model import Invoice
@@ -17,6 +19,7 @@ from tests.pavane.mutations_of_orders import letters_gone
 
 SEQUENCES, LOST, CAUSES = "sequences", "nothing-lost", "after-causes"
 ROWS, VIEWS, ENTRIES = "rows-rebuilt", "views-rebuilt", "entries-told"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 UNREAD = 10**9
 """An offset behind which nobody has gone on."""
 
@@ -55,6 +58,11 @@ def short_log(run: Run) -> None:
 def entry(run: Run) -> str:
     """The entry that tells of the confirmed order's capture."""
     return envelope.read(run.fact("PaymentCaptured").headers).id
+
+
+def told(**values: Any) -> Callable[[Run], None]:
+    """That entry says something else."""
+    return lambda run: run.change("timeline", Entry, entry(run), **values)
 
 
 def again(name: str, **values: Any) -> Callable[[Run], None]:
@@ -270,25 +278,48 @@ OF_ROWS: Sequence[Mutation] = [
     ),
     Mutation(
         "an entry of another order",
-        lambda run: run.change("timeline", Entry, entry(run), order_id="x"),
+        told(order_id="x"),
         ENTRIES,
         "the fact is about {confirmed}",
     ),
     Mutation(
         "an entry of another name",
-        lambda run: run.change("timeline", Entry, entry(run), fact="PaymentVoided"),
+        told(fact="PaymentVoided"),
         ENTRIES,
         "it says PaymentVoided, the fact is PaymentCaptured",
     ),
     Mutation(
         "an entry of another cause",
-        lambda run: run.change("timeline", Entry, entry(run), cause="orders/0/1"),
+        told(cause="orders/0/1"),
         ENTRIES,
         "it says that its cause is orders/0/1",
     ),
+    Mutation("an entry of another speaker", told(speaker="orders"), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry of another time", told(at=LONG_AGO), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry of another correlation", told(correlation="x"), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry of another detail", told(detail=Raw(b'{"reference":"x"}')), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry with a number too large", told(detail=Raw(b"9" * 30)), ENTRIES, "its speaker, time, cause"),
+    Mutation(
+        "an entry of another fact as its cause",
+        lambda run: told(cause=envelope.read(run.fact("ShipmentPlanned").headers).id)(run),
+        ENTRIES,
+        "its speaker, time, cause",
+    ),
+    Mutation(
+        "an entry of a fact that is parked",
+        lambda run: run.park("timeline", run.confirmed, run.fact("PaymentCaptured")),
+        ENTRIES,
+        "the timeline has not handled the fact",
+    ),
+    Mutation(
+        "an entry that is none",
+        told(ordinal="x"),
+        ENTRIES,
+        "the row is no Entry",
+    ),
     Mutation(
         "an entry before its cause",
-        lambda run: run.change("timeline", Entry, entry(run), ordinal=0),
+        told(ordinal=0),
         ENTRIES,
         "its ordinal 0 is not above",
     ),
