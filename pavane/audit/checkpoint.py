@@ -10,9 +10,11 @@ partition, it must be equal byte by byte.
 
 import hashlib
 import os
+import secrets
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -79,7 +81,7 @@ class Checkpoint(msgspec.Struct, array_like=True):
     rows: dict[str, dict[str, msgspec.Raw]]
 
 
-_LANE = ("sequences", "offsets", "digests", "keys", "names", "cause_topics", "cause_numbers")
+_LANE = ("sequences", "offsets", "digests", "entries", "keys", "names", "cause_topics", "cause_numbers")
 _REQUESTS = ("offsets", "keys", "names")
 _decoder = msgspec.msgpack.Decoder(Checkpoint)
 
@@ -248,13 +250,16 @@ def read(path: Path, code: str) -> Checkpoint | None:
 
 
 def write(path: Path, kept: bytes) -> None:
-    """Put the checkpoint there, whole or not at all. Raises `EvidenceMissing`."""
-    beside = path.with_name(path.name + ".new")
+    """Put the checkpoint there, whole or not at all; of several audits at once each keeps its own. Raises
+    `EvidenceMissing`."""
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             file.write(kept)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise EvidenceMissing(f"The checkpoint {path} cannot be written: {error}") from error

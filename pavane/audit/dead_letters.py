@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
+from pavane.operators.words import cut
 from streams.kit import envelope
 from streams.kit.envelope import Envelope, with_values
 from streams.kit.log import Record
 from streams.kit.parking import AT_ONCE, BEHIND
 
 MOST_CHARACTERS = 200
+MOST_OF_A_KEY = 100
 
 
 class DeadLetter(NamedTuple):
@@ -38,9 +40,9 @@ def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
         for each in holding:
             if each.reason != BEHIND:
                 then = f"tried again {_when(each.retry_at)}" if each.retry_at else "waits for a redrive"
+                key, message = cut(each.key, MOST_OF_A_KEY), cut(each.message, MOST_CHARACTERS)
                 tally.note(
-                    f"{name}: {each.topic}/{each.partition}/{each.offset} about {each.key}: {each.reason}: "
-                    f"{each.message[:MOST_CHARACTERS]}; {then}"
+                    f"{name}: {each.topic}/{each.partition}/{each.offset} about {key}: {each.reason}: {message}; {then}"
                 )
     return tally.verdict()
 
@@ -55,8 +57,8 @@ def listed(letters: Sequence[DeadLetter]) -> Verdict:
     tally = Tally("dead-letters", put_aside, lists=True)
     tally.checked = len(letters)
     for letter in reversed(letters):
-        message = letter.message[:MOST_CHARACTERS]
-        tally.note(f"{letter.id}: {letter.origin} about {letter.key}: {letter.reason}: {message}")
+        key, message = cut(letter.key, MOST_OF_A_KEY), cut(letter.message, MOST_CHARACTERS)
+        tally.note(f"{letter.id}: {letter.origin} about {key}: {letter.reason}: {message}")
     return tally.verdict()
 
 

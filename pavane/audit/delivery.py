@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pavane.audit.ledger import Ledger, Where
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Clocks, Snapshot
-from streams.kit.lane import DEAD_LETTERS, REQUESTS, Holding
+from streams.kit.lane import DEAD_LETTERS, REQUESTS
 
 
 def nothing_lost(
     ledger: Ledger, snapshots: Mapping[str, Snapshot], later: Mapping[str, Clocks], ends: Mapping[Where, int]
 ) -> Verdict:
-    """Judge every lane of every service.
+    """Judge every lane of every service, also one that its database does not remember: a database may have been lost.
 
     What a database has committed is in the log, which was read after it, or still in the outbox. What is in the log was
     committed before, so a clock read after the log (`later`) knows it. `ends`: the log's end, as far as it was read.
@@ -20,13 +20,14 @@ def nothing_lost(
         "nothing-lost",
         "Every fact that a database has committed is in the log or its outbox, and every fact read was heard.",
     )
+    read = {partition for _, partition in (*ledger.lanes, *ledger.requests)}
     for snapshot in snapshots.values():
-        for partition, lane in snapshot.lanes.items():
+        for partition in sorted(read | snapshot.lanes.keys()):
             for topic in (snapshot.name, snapshot.name + DEAD_LETTERS):
                 _committed(tally, ledger, snapshot, topic, partition, later[snapshot.name])
             for topic in snapshot.service.topics:
                 _heard(tally, ledger, snapshot, topic, partition, ends.get((topic, partition), 0))
-            _hearsay(tally, ledger, snapshot, partition, lane)
+            _hearsay(tally, ledger, snapshot, partition)
     return tally.verdict()
 
 
@@ -50,17 +51,19 @@ def _committed(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, par
     if lane.last > committed:
         tally.violation(
             f"{topic}/{partition}: the log holds facts up to {lane.last}, but the database of {snapshot.name} has "
-            f"committed {committed}: the database lost commits (restored from an older copy?); rebuild it from the log",
+            f"committed {committed}: the database lost commits (made anew, or restored from an older copy?); rebuild "
+            f"it from the log",
             lane.last - committed,
         )
 
 
 def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int) -> None:
     """What lies below the position was heard, no more and no less; what lies above it is still to come."""
-    position, known = snapshot.position(topic, partition), snapshot.known(partition, topic)
-    if topic not in snapshot.lanes[partition].positions:
+    lane = snapshot.lanes.get(partition)
+    if lane is None or topic not in lane.positions:
         tally.unsettled += _last(ledger, topic, partition)
         return
+    position, known = lane.positions[topic], snapshot.known(partition, topic)
     where = f"{snapshot.name} on {topic}/{partition}"
     if position > end:
         tally.violation(
@@ -72,8 +75,8 @@ def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partiti
         requests = ledger.requests_of(topic, partition)
         read, last = requests.last_before(position), requests.last
     else:
-        lane = ledger.lane(topic, partition)
-        read, last = lane.last_before(position), lane.last
+        said = ledger.lane(topic, partition)
+        read, last = said.last_before(position), said.last
     tally.checked += read
     tally.unsettled += max(0, last - max(read, known))
     if known != read:
@@ -83,8 +86,11 @@ def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partiti
         )
 
 
-def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int, lane: Holding) -> None:
+def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int) -> None:
     """What the lane only knows through others (speakers that it does not listen to) is in the log."""
+    lane = snapshot.lanes.get(partition)
+    if lane is None:
+        return
     for speaker, known in lane.clock.items():
         if speaker in lane.positions or speaker.partition(".")[0] == snapshot.name:
             continue

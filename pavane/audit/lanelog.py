@@ -1,6 +1,6 @@
 """One partition of a single-writer topic as numbers: what is needed of every fact once its record was read and dropped.
 
-Some 60 bytes a fact, in flat arrays; in right data the fact with sequence n stands at place n - 1.
+Some 70 bytes a fact, in flat arrays; in right data the fact with sequence n stands at place n - 1.
 """
 
 from array import array
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 NO_CAUSE = -1
+HIGHEST = 2**63 - 1
+"""The highest number that is kept here."""
 
 
 class Place(Enum):
@@ -29,6 +31,8 @@ class LaneLog:
         self.sequences = array("q")
         self.offsets = array("q")
         self.digests = array("q")
+        #: Of the entries that a view makes of the facts; 0 where none was made.
+        self.entries = array("q")
         self.keys = array("l")
         self.names = array("h")
         self.cause_topics = array("h")
@@ -77,6 +81,7 @@ class LaneLog:
         self.sequences.insert(at, sequence)
         self.offsets.insert(at, offset)
         self.digests.insert(at, digest)
+        self.entries.insert(at, 0)
         self.keys.insert(at, key)
         self.names.insert(at, name)
         self.cause_topics.insert(at, cause[0])

@@ -13,7 +13,7 @@ import msgspec
 
 from pavane.audit.dead_letters import DeadLetter, envelope_of, letter_of, text
 from pavane.audit.decoding import Decoder
-from pavane.audit.lanelog import NO_CAUSE, Index, LaneLog, Place, RequestLog
+from pavane.audit.lanelog import HIGHEST, NO_CAUSE, Index, LaneLog, Place, RequestLog
 from pavane.audit.report import Tally, Verdict
 from streams.kit import envelope
 from streams.kit.envelope import Envelope
@@ -51,7 +51,7 @@ class Ledger:
     """Filled by `note` for every record of the log, topic by topic, and then by `unsaid` for what is in the outboxes.
 
     `partition_of`: where a key belongs. `passed_over`: whether all who hear a topic have gone on behind a record that
-    is nobody's fact, as somebody had decided; then it harms no promise any more, and is only told.
+    is nobody's fact; then it harms no promise any more, and is only told.
     """
 
     def __init__(self, decoder: Decoder, partition_of: PartitionOf, passed_over: PassedOver) -> None:
@@ -146,7 +146,7 @@ class Ledger:
     def _envelope(self, record: Record) -> Envelope | None:
         """Who says it; None, and a violation, when it is not the topic's owner in its own partition."""
         try:
-            said = envelope.read(record.headers)
+            said = _countable(envelope.read(record.headers))
         except ValueError as error:
             self._foreign(record, f"it has no envelope of ours ({error}): somebody else than {record.topic} wrote it")
             return None
@@ -216,7 +216,7 @@ class Ledger:
         _, _, number = rest.partition("/")
         if topic.endswith(DUE):
             return self.topics.number(topic.encode()), self.keys.number(number.encode())
-        if not number.isdecimal():
+        if not number.isdecimal() or len(number) > len(str(HIGHEST)) or int(number) > HIGHEST:
             return NO_CAUSE, 0
         return self.topics.number(topic.encode()), int(number)
 
@@ -257,7 +257,7 @@ class Ledger:
     def _note_dead_letter(self, record: Record) -> None:
         lane = self._lane(record)
         try:
-            said = envelope_of(record)
+            said = _countable(envelope_of(record))
         except ValueError as error:
             self._broken(record, f"it is no dead letter of ours ({error})")
             return
@@ -270,6 +270,14 @@ class Ledger:
     def _broken(self, record: Record, what: str, count: int = 1) -> None:
         where = f"offset {record.offset}" if record.offset >= 0 else "in the outbox"
         self._sequences.violation(f"{record.topic}/{record.partition} {where}: {what}", count)
+
+
+def _countable(said: Envelope) -> Envelope:
+    """The envelope, if its numbers are such as services count. Raises `ValueError`."""
+    numbers = (said.sequence, *said.heard.values())
+    if min(numbers) < 0 or max(numbers) > HIGHEST:
+        raise ValueError("it has a number that nobody counts up to")
+    return said
 
 
 def digest_of(record: Record) -> int:

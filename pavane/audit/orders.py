@@ -2,31 +2,36 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pavane.audit.ledger import Ledger, Said
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
+from streams.kit.events import milliseconds
 
 TOPIC = "orders"
 REQUESTS = "orders.requests"
 PLACED, REJECTED, CONFIRMED, CANCELLED = "OrderPlaced", "OrderRejected", "OrderConfirmed", "OrderCancelled"
 BEGINNINGS = frozenset({PLACED, REJECTED})
 ENDINGS = frozenset({REJECTED, CONFIRMED, CANCELLED})
-GRACE = timedelta(seconds=60)
-"""How long after its deadline an order may still be open: deadlines are looked for, not waited for."""
+GRACE_SECONDS = 60
+"""How long an order may be open after it was due to end: deadlines are looked for, not waited for."""
 
 
 @dataclass(slots=True)
 class OrderFacts:
-    """What was said about one order on the topic `orders`, in order: names and sequences."""
+    """What was said about one order on the topic `orders`, in order: names and sequences.
+
+    `due_ms` (milliseconds since 1970): from when on it is to be called off, if it is still open. That is its deadline,
+    or when it was placed if that was later, as after an outage of `orders`.
+    """
 
     partition: int
     said: list[tuple[str, int]] = field(default_factory=list)
     total_minor: int = 0
     currency: str = ""
-    deadline: datetime | None = None
+    due_ms: int | None = None
 
     @property
     def ending(self) -> tuple[str, int] | None:
@@ -55,7 +60,7 @@ class Orders:
         if said.name == PLACED:
             total: dict[str, Any] = said.fields["total"]
             order.total_minor, order.currency = total["amount_minor"], total["currency"]
-            order.deadline = said.fields["deadline"]
+            order.due_ms = max(milliseconds(said.fields["deadline"]), said.timestamp)
 
 
 def ends_once(orders: Mapping[str, OrderFacts], snapshot: Snapshot, now: datetime) -> Verdict:
@@ -75,10 +80,10 @@ def ends_once(orders: Mapping[str, OrderFacts], snapshot: Snapshot, now: datetim
         elif order.count(ENDINGS) > 1:
             tally.violation(f"order {order_id} ended more than once: {story}")
         elif order.count(ENDINGS) == 0:
-            overdue = now - order.deadline if order.deadline is not None else timedelta()
-            if overdue > GRACE and (order.partition, order_id) not in snapshot.held:
+            overdue_seconds = (milliseconds(now) - order.due_ms) / 1000 if order.due_ms is not None else 0
+            if overdue_seconds > GRACE_SECONDS and (order.partition, order_id) not in snapshot.held:
                 tally.violation(
-                    f"order {order_id} is open {overdue.total_seconds():.0f} s after its deadline: see whether "
+                    f"order {order_id} is open {overdue_seconds:.0f} s after it was due to end: see whether "
                     f"orders works on lane {order.partition} (/health/ready), and what is in the dead letters"
                 )
             else:

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 from pavane.audit.decoding import Decoder
-from pavane.audit.ledger import Ledger, PartitionOf
+from pavane.audit.ledger import Ledger, PartitionOf, Said
 from pavane.audit.orders import Orders
 from pavane.audit.rebuild import Rebuild
 from pavane.audit.snapshot import Snapshot
+from pavane.audit.stories import digest_of
+from streams.kit.events import State
 from streams.kit.log import Record
+from streams.timeline.model import Entry
 
 
 class Reading:
@@ -16,7 +19,7 @@ class Reading:
     def __init__(self, snapshots: Mapping[str, Snapshot], decoder: Decoder, partition_of: PartitionOf) -> None:
         self.ledger = Ledger(decoder, partition_of, self._passed_over)
         self.orders = Orders()
-        self.rebuilds = {name: Rebuild(snapshot) for name, snapshot in snapshots.items()}
+        self.rebuilds = {name: Rebuild(snapshot, self._made) for name, snapshot in snapshots.items()}
         self._snapshots = snapshots
         self._listening: dict[str, list[Rebuild]] = {}
         for each in self.rebuilds.values():
@@ -24,8 +27,15 @@ class Reading:
                 self._listening.setdefault(topic, []).append(each)
 
     def _passed_over(self, topic: str, partition: int, offset: int) -> bool:
+        """A lane halts before what is nobody's fact: one that is behind it was told to go on there, or made anew."""
         hearing = [each for each in self._snapshots.values() if topic in each.service.topics]
-        return bool(hearing) and all(each.passed_over(topic, partition, offset) for each in hearing)
+        return bool(hearing) and all(each.position(topic, partition) > offset for each in hearing)
+
+    def _made(self, said: Said, row: State) -> None:
+        """What is written once and never changed is kept as a digest, with the fact that makes it."""
+        lane = self.ledger.lane(said.topic, said.partition)
+        if isinstance(row, Entry) and (at := lane.index(said.sequence)) is not None:
+            lane.entries[at] = digest_of(row)
 
     def hear(self, records: Iterable[Record]) -> None:
         """Hear every fact once; those of each partition in order."""

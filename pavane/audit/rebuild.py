@@ -8,8 +8,8 @@ The limits: facts are folded topic by topic, each in its own order. Rows of serv
 projection whose folds depend on how the facts of several speakers interleave could not be compared like this.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,18 +21,22 @@ from streams.kit.events import About, Event, State, from_milliseconds
 
 PROMISE = "Every service's rows are the fold of the facts that it has said itself, row by row."
 PROJECTION_PROMISE = "Every view's rows are the fold of the facts that it has heard, row by row."
+S = TypeVar("S", bound=State)
+Made = Callable[[Said, State], None]
 
 
 class Rebuild:
-    """Folds the rows of one snapshot from the facts that go by. `rows`: what they became."""
+    """Folds the rows of one snapshot from the facts that go by. `rows`: what they became, without the append-only ones:
+    `made` is called with each of those, and the fact that makes it."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, made: Made) -> None:
         service = snapshot.service
         self.rows: dict[type[State], dict[str, State]] = {
             state: {} for state in service.states if not state.append_only
         }
         self.failed: list[str] = []
         self._snapshot = snapshot
+        self._made = made
         # What a projection has parked is not in its rows. (What a service has parked, others have said.)
         self._unhandled = snapshot.unhandled
         self._evolutions = service.evolutions
@@ -64,11 +68,12 @@ class Rebuild:
     def _fold(self, said: Said, fact: Event) -> None:
         for evolution in self._evolutions.get(type(fact), ()):
             rows = self.rows.get(evolution.state)
-            if rows is None:
-                continue
             for key in evolution.keys_of(fact, said.key):
-                row = rows.get(key) or evolution.state.new(key, said.partition)
-                rows[key] = evolution.evolve(row, fact)
+                if rows is None:
+                    self._made(said, evolution.evolve(evolution.state.new(key, said.partition), fact))
+                else:
+                    row = rows.get(key) or evolution.state.new(key, said.partition)
+                    rows[key] = evolution.evolve(row, fact)
 
     def _fields(self, event: type[Event], said: Said) -> Mapping[str, Any]:
         if not (given := self._given[event]):
@@ -100,7 +105,7 @@ def compare(snapshot: Snapshot, rebuild: Rebuild, tally: Tally) -> Rows:
         rows = live[state] = {}
         for document in snapshot.documents(state):
             tally.checked += 1
-            row = _read(name, state, document, tally)
+            row = read(name, state, document, tally)
             if row is None:
                 continue
             key = row.row_key
@@ -116,7 +121,8 @@ def compare(snapshot: Snapshot, rebuild: Rebuild, tally: Tally) -> Rows:
     return live
 
 
-def _read(name: str, state: type[State], document: str | bytes, tally: Tally) -> State | None:
+def read(name: str, state: type[S], document: str | bytes, tally: Tally) -> S | None:
+    """The row of that service; None, and a violation, when it is none."""
     try:
         return msgspec.json.decode(document, type=state, strict=False)
     except msgspec.DecodeError as error:

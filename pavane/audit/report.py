@@ -13,10 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pavane.operators.words import count
+from pavane.operators.words import count, cut
 
 MOST_EXAMPLES = 20
 SHOWN_EXAMPLES = 5
+MOST_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Verdict:
     """One invariant. `checked`: how many things it was asked of; `unsettled`: how many of which nobody can know yet.
 
     `violations` are the first few in words, `violation_count` is how many there are. `notes` are worth seeing and
-    break nothing. `lists`: it is no invariant but a list, of its notes; it has no violations.
+    break nothing; they too are the first few, of `note_count`. `lists`: it is no invariant but a list, of its notes; it
+    has no violations.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Verdict:
     unsettled: int
     violation_count: int
     violations: tuple[str, ...]
+    note_count: int = 0
     notes: tuple[str, ...] = ()
     lists: bool = False
 
@@ -89,7 +92,10 @@ class Report:
 
 
 class Tally:
-    """Counts towards one verdict. Any number of violations may be noted; only the first few are kept in words."""
+    """Counts towards one verdict. Any number of violations may be noted; only the first few are kept in words.
+
+    Keys and messages in those may be a stranger's: each is one line, and nothing in it moves a terminal.
+    """
 
     def __init__(self, name: str, promise: str, *, lists: bool = False) -> None:
         self._name = name
@@ -100,17 +106,19 @@ class Tally:
         self.checked = 0
         self.unsettled = 0
         self.violations = 0
+        self.notes = 0
 
     def violation(self, what: str, count: int = 1) -> None:
         """The invariant is broken here, `count` times."""
         self.violations += count
         if len(self._examples) < MOST_EXAMPLES:
-            self._examples.append(what)
+            self._examples.append(cut(what, MOST_CHARACTERS))
 
     def note(self, what: str) -> None:
         """Something to be seen that breaks nothing."""
+        self.notes += 1
         if len(self._notes) < MOST_EXAMPLES:
-            self._notes.append(what)
+            self._notes.append(cut(what, MOST_CHARACTERS))
 
     def verdict(self) -> Verdict:
         """What was counted so far."""
@@ -121,6 +129,7 @@ class Tally:
             self.unsettled,
             self.violations,
             tuple(self._examples),
+            self.notes,
             tuple(self._notes),
             self._lists,
         )
@@ -163,7 +172,7 @@ def _details(report: Report) -> Iterator[RenderableType]:
             yield from _some(verdict.violations, verdict.violation_count)
         if verdict.notes:
             yield Text(f"{verdict.name}:", style="bold")
-            yield from _some(verdict.notes, len(verdict.notes))
+            yield from _some(verdict.notes, verdict.note_count)
 
 
 def _some(lines: tuple[str, ...], of: int) -> Iterator[RenderableType]:

@@ -2,15 +2,16 @@
 
 A service's rows are judged once the service has handled, in its snapshot, how the order ended: whatever follows from
 that is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked.
+Of whom the records are not at hand nothing is judged, and a note says so.
 An order whose end somebody has still to hear, or has parked, is not settled yet.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts
 from pavane.audit.report import Tally, Verdict
-from pavane.audit.world import World
+from pavane.audit.world import Charge, World
 from streams.billing.model import Invoice
 from streams.billing.model import Status as InvoiceStatus
 from streams.billing.simulator import Status as ChargeStatus
@@ -60,7 +61,7 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHa
         ending = _ending(orders, order_id)
         if reservation.status is ReservationStatus.DISPATCHED and ending != CONFIRMED:
             tally.violation(f"order {order_id} is {ending or 'open'}, but its stock was dispatched: see reservations")
-    for order_id, charges in remains.world.charges.items():
+    for order_id, charges in (remains.world.charges or {}).items():
         if (captures := sum(charge.captures for charge in charges)) > 1:
             tally.violation(
                 f"order {order_id}: money was captured {captures} times: see the provider's payment_calls under "
@@ -68,6 +69,7 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHa
             )
         elif captures == 1 and _ending(orders, order_id) == REJECTED:
             tally.violation(f"order {order_id} was rejected, but its money was captured")
+    _note_absent(tally, remains.world)
     return tally.verdict()
 
 
@@ -88,7 +90,13 @@ def undone(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandl
                 tally.violation(f"order {order_id} was never placed, but there is something of it in {place}")
             elif _ending(orders, order_id) == REJECTED:
                 tally.violation(f"order {order_id} was rejected, but there is something of it in {place}")
+    _note_absent(tally, remains.world)
     return tally.verdict()
+
+
+def _note_absent(tally: Tally, world: World) -> None:
+    for what in world.absent:
+        tally.note(what)
 
 
 def _judge(
@@ -108,47 +116,54 @@ def _judge(
 def _unpaid_or_unsent(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[tuple[str, str]]:
     """What a confirmed order lacks."""
     invoice = remains.invoices.get(order_id)
-    total = f"{order.total_minor} {order.currency}"
     if invoice is None or invoice.status is not InvoiceStatus.CAPTURED:
         yield "billing", f"its invoice is {_status(invoice)}, not captured"
     elif (invoice.amount_minor, invoice.currency) != (order.total_minor, order.currency):
+        total = f"{order.total_minor} {order.currency}"
         yield "billing", f"its invoice is over {invoice.amount_minor} {invoice.currency}, its total is {total}"
-    charges = remains.world.charges.get(order_id, ())
-    if order.total_minor == 0:
-        if charges:
-            yield "billing", "it is free, but the provider was asked for money"
-    elif len(charges) != 1 or charges[0].status != ChargeStatus.CAPTURED or charges[0].captures < 1:
-        records = ", ".join(f"{charge.key} {charge.status}" for charge in charges) or "none"
-        yield "billing", f"the provider's records of it are not one captured payment but: {records}"
-    elif (charges[0].amount_minor, charges[0].currency) != (order.total_minor, order.currency):
-        taken = f"{charges[0].amount_minor} {charges[0].currency}"
-        yield "billing", f"the provider took {taken}, its total is {total}"
+    if remains.world.charges is not None:
+        for flaw in _uncaptured(order, remains.world.charges.get(order_id, ())):
+            yield "billing", flaw
     reservation = remains.reservations.get(order_id)
     if reservation is None or reservation.status is not ReservationStatus.DISPATCHED:
         yield "inventory", f"its stock is {_status(reservation)}, not dispatched"
     shipment = remains.shipments.get(order_id)
     if shipment is None or shipment.status is not ShipmentStatus.BOOKED:
         yield "shipping", f"its shipment is {_status(shipment)}, not booked"
-    parcels = remains.world.parcels.get(order_id, ())
-    if len(parcels) != 1 or parcels[0].status != ParcelStatus.BOOKED or parcels[0].bookings != 1:
-        records = ", ".join(f"{parcel.key} {parcel.status} {parcel.bookings}x" for parcel in parcels) or "none"
-        yield "shipping", f"the carrier's records of it are not one parcel booked once but: {records}"
+    if remains.world.parcels is not None:
+        parcels = remains.world.parcels.get(order_id, ())
+        if len(parcels) != 1 or parcels[0].status != ParcelStatus.BOOKED or parcels[0].bookings != 1:
+            records = ", ".join(f"{parcel.key} {parcel.status} {parcel.bookings}x" for parcel in parcels) or "none"
+            yield "shipping", f"the carrier's records of it are not one parcel booked once but: {records}"
+
+
+def _uncaptured(order: OrderFacts, charges: Sequence[Charge]) -> Iterator[str]:
+    """How the provider's records of a confirmed order are not its total, captured once."""
+    if order.total_minor == 0:
+        if charges:
+            yield "it is free, but the provider was asked for money"
+    elif len(charges) != 1 or charges[0].status != ChargeStatus.CAPTURED or charges[0].captures < 1:
+        records = ", ".join(f"{charge.key} {charge.status}" for charge in charges) or "none"
+        yield f"the provider's records of it are not one captured payment but: {records}"
+    elif (charges[0].amount_minor, charges[0].currency) != (order.total_minor, order.currency):
+        taken = f"{charges[0].amount_minor} {charges[0].currency}"
+        yield f"the provider took {taken}, its total is {order.total_minor} {order.currency}"
 
 
 def _left_over(order_id: str, remains: Remains) -> Iterator[tuple[str, str]]:
     """What a cancelled order still has."""
     invoice = remains.invoices.get(order_id)
-    charges = remains.world.charges.get(order_id, ())
+    charges = remains.world.charges.get(order_id, ()) if remains.world.charges is not None else None
     if invoice is None or invoice.status not in UNDONE_INVOICES:
         yield "billing", f"its invoice is {_status(invoice)}, not voided, refunded or cancelled"
-    else:
+    elif charges is not None:
         agreeing = AGREEING[invoice.status]
         said = [charge.status for charge in charges if charge.status in UNDONE_CHARGES]
         if len(said) == len(charges) and any(status not in agreeing for status in said):
             yield "billing", f"its invoice is {invoice.status}, but the provider says {', '.join(said)}"
         elif not charges and not invoice.is_free:
             yield "billing", f"its invoice is {invoice.status}, but the provider was never asked to reverse"
-    for charge in charges:
+    for charge in charges or ():
         if charge.status not in UNDONE_CHARGES:
             yield "billing", f"the provider still has {charge.key} {charge.status}: reverse it there"
     reservation = remains.reservations.get(order_id)
@@ -157,7 +172,7 @@ def _left_over(order_id: str, remains: Remains) -> Iterator[tuple[str, str]]:
     shipment = remains.shipments.get(order_id)
     if shipment is None or shipment.status not in UNDONE_SHIPMENTS:
         yield "shipping", f"its shipment is {_status(shipment)}, not cancelled"
-    for parcel in remains.world.parcels.get(order_id, ()):
+    for parcel in (remains.world.parcels or {}).get(order_id, ()):
         if parcel.status not in UNDONE_PARCELS:
             yield "shipping", f"the carrier still has {parcel.key} {parcel.status}: call it off there"
 
@@ -166,8 +181,8 @@ def _places(remains: Remains) -> Iterator[tuple[str, Mapping[str, object]]]:
     yield "inventory.reservations", remains.reservations
     yield "billing.invoices", remains.invoices
     yield "shipping.shipments", remains.shipments
-    yield "the provider's payments", remains.world.charges
-    yield "the carrier's bookings", remains.world.parcels
+    yield "the provider's payments", remains.world.charges or {}
+    yield "the carrier's bookings", remains.world.parcels or {}
 
 
 def _ending(orders: Mapping[str, OrderFacts], order_id: str) -> str | None:

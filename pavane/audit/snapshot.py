@@ -1,10 +1,10 @@
 """What a service's database held at one moment, and what of it is not in the log yet."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streams.kit.events import State
 from streams.kit.lane import Holding
@@ -36,7 +36,6 @@ class Snapshot:
     `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `parked`: what
     was heard and is not handled yet. `documents`: the rows of one table as JSON, in any order; it can be asked while
     the snapshot is open. `columns`: the same as tuples of some columns, for tables too long to be read whole.
-    `skipped`: behind which offset of a topic's partition somebody had it go on (`pavane lanes skip`), the last of them.
     """
 
     service: Service
@@ -44,8 +43,6 @@ class Snapshot:
     unsaid: Sequence[tuple[int, ToSay]]
     parked: Sequence[Parked]
     documents: Callable[[type[State]], Iterable[str | bytes]]
-    columns: Callable[[type[State], Sequence[str]], Iterable[tuple[Any, ...]]]
-    skipped: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -63,10 +60,6 @@ class Snapshot:
         """The next offset that the lane was to read."""
         lane = self.lanes.get(partition)
         return lane.positions.get(topic, 0) if lane is not None else 0
-
-    def passed_over(self, topic: str, partition: int, offset: int) -> bool:
-        """Had the lane gone on behind a record that it cannot have heard, as somebody had decided?"""
-        return self.skipped.get((topic, partition), 0) > offset and self.position(topic, partition) > offset
 
     @cached_property
     def _hears(self) -> frozenset[str]:

@@ -1,17 +1,34 @@
-"""That the timeline's entries are the facts of the log: one each, about the right order, after its cause."""
+"""That the timeline's entries are the facts of the log: one each, telling what the fact says, after its cause.
+
+Entries are too many to be kept: of each that the facts make there is a digest. Its ordinal is not in it, as that
+depends on how the lane's topics were read; it is only compared with those of causes.
+"""
 
 from array import array
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from operator import attrgetter
+
+import msgspec
 
 from pavane.audit.lanelog import LaneLog
 from pavane.audit.ledger import Ledger, Where
+from pavane.audit.rebuild import read
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
 from streams.kit.service import Service
 from streams.timeline.model import Entry
 
-COLUMNS = ("id", "order_id", "fact", "cause", "ordinal")
 _UNTOLD = -1
+_told = attrgetter(*(name for name in Entry.__struct_fields__ if name not in ("ordinal", "detail")))
+_detail = msgspec.json.Decoder()
+_encode = msgspec.msgpack.Encoder(order="sorted").encode
+
+
+def digest_of(entry: Entry) -> int:
+    """64 bits, equal for entries that say the same in whatever order of fields and in whatever time zone."""
+    said = _encode((_told(entry), _detail.decode(entry.detail)))
+    return int.from_bytes(blake2b(said, digest_size=8).digest(), signed=True)
 
 
 def entries_told(ledger: Ledger, snapshot: Snapshot) -> Verdict:
@@ -21,11 +38,11 @@ def entries_told(ledger: Ledger, snapshot: Snapshot) -> Verdict:
     )
     topics = snapshot.service.topics
     ordinals = {where: array("q", [_UNTOLD]) * len(lane) for where, lane in ledger.lanes.items() if where[0] in topics}
-    for told_entry in snapshot.columns(Entry, COLUMNS):
+    for document in snapshot.documents(Entry):
         tally.checked += 1
-        flaw = _flaw(ledger, ordinals, *told_entry)
-        if flaw is not None:
-            tally.violation(f"entry {told_entry[0]} of order {told_entry[1]}: {flaw}")
+        entry = read(snapshot.name, Entry, document, tally)
+        if entry is not None and (flaw := _flaw(ledger, ordinals, entry)) is not None:
+            tally.violation(f"entry {entry.id} of order {entry.order_id}: {flaw}")
     for (topic, partition), told in ordinals.items():
         lane = ledger.lanes[topic, partition]
         for flaw in _untold(ledger, snapshot, lane, told):
@@ -35,30 +52,36 @@ def entries_told(ledger: Ledger, snapshot: Snapshot) -> Verdict:
     return tally.verdict()
 
 
-def _flaw(
-    ledger: Ledger,
-    ordinals: Mapping[Where, "array[int]"],
-    own_id: str,
-    order_id: str,
-    fact: str,
-    cause: str,
-    ordinal: int,
-) -> str | None:
+def _flaw(ledger: Ledger, ordinals: Mapping[Where, "array[int]"], entry: Entry) -> str | None:
     """What the entry gets wrong; its ordinal is noted."""
-    where, sequence = _place(own_id)
+    where, sequence = _place(entry.id)
     lane = ledger.lanes.get(where) if where in ordinals else None
     at = lane.index(sequence) if lane is not None else None
     if lane is None or at is None:
         return "the log holds no such fact"
-    ordinals[where][at] = ordinal
-    if ledger.keys.text(lane.keys[at]) != order_id:
+    ordinals[where][at] = entry.ordinal
+    if ledger.keys.text(lane.keys[at]) != entry.order_id:
         return f"the fact is about {ledger.keys.text(lane.keys[at])}"
-    if lane.names[at] >= 0 and ledger.names.text(lane.names[at]) != fact:
-        return f"it says {fact}, the fact is {ledger.names.text(lane.names[at])}"
+    if lane.names[at] < 0:
+        return None
+    if ledger.names.text(lane.names[at]) != entry.fact:
+        return f"it says {entry.fact}, the fact is {ledger.names.text(lane.names[at])}"
+    if not lane.entries[at]:
+        return "the timeline has not handled the fact"
     cause_topic = lane.cause_topics[at]
-    if cause_topic >= 0 and not cause.startswith(f"{ledger.topic(cause_topic)}/{where[1]}/"):
-        return f"it says that its cause is {cause}, which the fact does not"
+    if cause_topic >= 0 and not entry.cause.startswith(f"{ledger.topic(cause_topic)}/{where[1]}/"):
+        return f"it says that its cause is {entry.cause}, which the fact does not"
+    if not _is(entry, lane.entries[at]):
+        return "its speaker, time, cause, correlation or detail is not what the fact makes it"
     return None
+
+
+def _is(entry: Entry, digest: int) -> bool:
+    try:
+        return digest_of(entry) == digest
+    except OverflowError:
+        # A number of more than 64 bits, which JSON takes and no fact has.
+        return False
 
 
 def _place(own_id: str) -> tuple[Where, int]:

@@ -25,7 +25,8 @@ class Parcel(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything that the provider and the carrier know, by order."""
+    """Everything that the provider and the carrier know, by order; None where it is not at hand: `absent` says why."""
 
-    charges: Mapping[str, Sequence[Charge]]
-    parcels: Mapping[str, Sequence[Parcel]]
+    charges: Mapping[str, Sequence[Charge]] | None
+    parcels: Mapping[str, Sequence[Parcel]] | None
+    absent: Sequence[str] = ()

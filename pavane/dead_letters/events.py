@@ -7,6 +7,7 @@ from typing import Any
 
 from pavane.audit.decoding import Decoder
 from streams.kit.errors import RegistryAway, Undecodable
+from streams.kit.lane import REQUESTS
 from streams.kit.language import Language
 from streams.kit.log import Record
 from streams.kit.writers import Registry
@@ -43,7 +44,8 @@ class Events:
 
     async def name(self, record: Record) -> str:
         """The event's name, or `UNKNOWN` when nobody knows it."""
-        named = dict(record.headers).get("ce_type")
+        # Anybody may write a request, with headers like a fact's.
+        named = None if record.topic.endswith(REQUESTS) else dict(record.headers).get("ce_type")
         if named is not None:
             return named.decode(errors="replace")
         await self.learn([record])

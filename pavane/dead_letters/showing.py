@@ -143,7 +143,7 @@ def advice(item: Item) -> Iterator[str]:
 
 def what_discarding_means(item: Item, event: str) -> Iterator[str]:
     """What is true for ever once it is discarded."""
-    service, key = item.id.service, plain(item.parked.key) or "no key"
+    service, key, event = item.id.service, plain(item.parked.key) or "no key", plain(event)
     if item.parked.record.topic.endswith(REQUESTS):
         yield f"{service} will never act on {event} ({item.origin}, about {key}), and nobody tells its sender."
     else:

@@ -75,7 +75,7 @@ def placed(story: Story, fact: OrderPlaced) -> Story:
         tenant=fact.tenant,
         customer=fact.customer,
         status=Status.PLACED,
-        stage=Stage.PLACED,
+        stage=story.stage.or_further(Stage.PLACED),
         lines=tuple(StoryLine(sku=x.sku, quantity=x.quantity, unit_price_minor=x.unit_price_minor) for x in fact.lines),
         total_minor=fact.total.amount_minor,
         currency=fact.total.currency,

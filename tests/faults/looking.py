@@ -29,8 +29,8 @@ def looked_at(environment: Mapping[str, str]) -> Look:
         for record in reader.records(topics, ends):
             log.setdefault((record.topic, record.partition), []).append(record)
     later = {each.name: databases.clocks_now(each, environment) for each in services}
-    charges = {order_id: list(found) for order_id, found in world.charges.items()}
-    parcels = {order_id: list(found) for order_id, found in world.parcels.items()}
+    charges = {order_id: list(found) for order_id, found in (world.charges or {}).items()}
+    parcels = {order_id: list(found) for order_id, found in (world.parcels or {}).items()}
     schema_of = Registry(environment["PAVANE_REGISTRY"]).schema_of
     return Look(seen, charges, parcels, log, dict(ends), later, datetime.now(UTC), partitions, schema_of)
 

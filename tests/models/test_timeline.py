@@ -170,6 +170,13 @@ def test_an_answer_stamped_before_its_question_does_not_turn_the_clock_back():
     assert story.updated_at == at(5)
 
 
+@given(st.permutations([fact.topic for fact in HAPPY]))
+def test_a_story_is_the_same_however_the_speakers_are_heard_among_each_other(speakers: list[str]):
+    left = {topic: [fact for fact in HAPPY if fact.topic == topic] for topic in speakers}
+
+    assert told(*(left[speaker].pop(0) for speaker in speakers)) == told(*HAPPY)
+
+
 def test_an_entry_says_who_said_what_when_and_why():
     fact = said(StockReserved, 2, lines=LAMPS, about=about(StockReserved, ordinal=12, cause="orders/0/4"))
 

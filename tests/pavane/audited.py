@@ -234,7 +234,6 @@ class Seen:
     unsaid: list[tuple[int, ToSay]]
     parked: list[seen_by_audit.Parked]
     rows: dict[type[State], dict[str, State]]
-    skipped: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def put(self, row: State, **changes: Any) -> None:
         """Change a row behind the service's back."""
@@ -242,16 +241,13 @@ class Seen:
 
     def copy(self) -> "Seen":
         rows = {state: dict(found) for state, found in self.rows.items()}
-        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows, dict(self.skipped))
+        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
 
     def frozen(self) -> Snapshot:
-        def columns(state: type[State], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
-            return [tuple(getattr(row, name) for name in names) for row in self.rows[state].values()]
-
         def documents(state: type[State]) -> Iterable[bytes]:
             return map(msgspec.json.encode, self.rows[state].values())
 
-        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, columns, self.skipped)
+        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents)
 
 
 @dataclass
@@ -267,6 +263,8 @@ class Look:
     now: datetime = field(default=NOW + timedelta(seconds=1))
     partitions: int = PARTITIONS
     schema_of: Callable[[int], str | None] = lambda schema_id: SCHEMAS[schema_id] if schema_id < len(SCHEMAS) else None
+    world: World | None = None
+    """What is at hand of the provider and the carrier, where that is not `charges` and `parcels`."""
 
     def copy(self) -> "Look":
         """The same once more, to be changed. Rows and records never are: others are put in their place."""
@@ -283,7 +281,7 @@ class Look:
         """All of it, as the audit is given it."""
         return Evidence(
             snapshots={name: seen.frozen() for name, seen in self.seen.items()},
-            world=World(self.charges, self.parcels),
+            world=self.world or World(self.charges, self.parcels),
             records=self.between({}, {where: len(records) for where, records in self.log.items()}),
             ends=self.ends,
             later=lambda: self.later,
@@ -319,6 +317,17 @@ class Look:
         """All records of a topic about one key."""
         where = (topic, self.home(key.encode()))
         return [record for record in self.log[where] if record.key == key.encode()]
+
+    def wipe(self, service: str, *partitions: int) -> None:
+        """The service's database was made anew; with `partitions`, it only does not remember these lanes any more."""
+        seen = self.seen[service]
+        gone = partitions or tuple(seen.lanes)
+        kept = {partition: clock for partition, clock in self.later[service].items() if partition not in gone}
+        self.later = {**self.later, service: kept}
+        seen.lanes = {partition: lane for partition, lane in seen.lanes.items() if partition not in gone}
+        if not partitions:
+            seen.rows = {state: {} for state in seen.rows}
+            seen.unsaid, seen.parked = [], []
 
     def replace(self, record: Record, *instead: Record) -> None:
         """Put other records in the place of one."""

@@ -1,8 +1,10 @@
 """Facts lost, doubled, displaced or said before their causes, and rows that are not their fold: all on purpose."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from streams.billing.model import Invoice
@@ -17,13 +19,17 @@ from tests.pavane.mutations_of_orders import letters_gone
 
 SEQUENCES, LOST, CAUSES = "sequences", "nothing-lost", "after-causes"
 ROWS, VIEWS, ENTRIES = "rows-rebuilt", "views-rebuilt", "entries-told"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+UNREAD = 10**9
+"""An offset behind which nobody has gone on."""
 
 
 def elsewhere(run: Run) -> None:
     """A fact stands in another partition than it says."""
     fact = run.fact("ShipmentPlanned")
     partition = (fact.partition + 1) % run.look.partitions
-    run.look.log.setdefault((fact.topic, partition), []).append(replace(fact, partition=partition))
+    moved = replace(fact, partition=partition, offset=UNREAD)
+    run.look.log.setdefault((fact.topic, partition), []).append(moved)
 
 
 def another_key(run: Run) -> None:
@@ -54,14 +60,19 @@ def entry(run: Run) -> str:
     return envelope.read(run.fact("PaymentCaptured").headers).id
 
 
+def told(**values: Any) -> Callable[[Run], None]:
+    """That entry says something else."""
+    return lambda run: run.change("timeline", Entry, entry(run), **values)
+
+
 def again(name: str, **values: Any) -> Callable[[Run], None]:
     """A fact about the confirmed order stands in the log once more, with other values."""
     return lambda run: run.instead(run.fact(name), run.fact(name), replace(run.fact(name), **values))
 
 
-def foreign(topic: str) -> Callable[[Run], None]:
+def foreign(topic: str, *headers: tuple[str, bytes | None]) -> Callable[[Run], None]:
     """Somebody else writes on a topic."""
-    return lambda run: run.look.log.setdefault((topic, 0), []).append(Record(topic, 0, 10**9, 0, b"k", b"v", ()))
+    return lambda run: run.look.log.setdefault((topic, 0), []).append(Record(topic, 0, UNREAD, 0, b"k", b"v", headers))
 
 
 def swapped(run: Run) -> None:
@@ -108,7 +119,7 @@ OF_THE_LOG: Sequence[Mutation] = [
     Mutation("a foreign record", foreign("billing"), SEQUENCES, "somebody else than billing wrote it"),
     Mutation(
         "a header without a value",
-        again("InvoiceOpened", headers=[("ce_id", None)]),
+        foreign("billing", ("ce_id", None)),
         SEQUENCES,
         "somebody else than billing wrote it",
     ),
@@ -133,6 +144,18 @@ OF_THE_LOG: Sequence[Mutation] = [
     ),
     Mutation(
         "a lost fact", lambda run: run.lose("PaymentAuthorized"), LOST, "but neither the log nor the outbox holds it"
+    ),
+    Mutation(
+        "a database that was made anew",
+        lambda run: run.look.wipe("billing"),
+        LOST,
+        "but the database of billing has committed 0",
+    ),
+    Mutation(
+        "a lane that its database has forgotten",
+        lambda run: run.look.wipe("orders", run.fact("OrderPlaced").partition),
+        LOST,
+        "but the database of orders has committed 0",
     ),
     Mutation("a lost dead letter", letters_gone, LOST, "has committed orders.dead-letters/"),
     Mutation(
@@ -255,25 +278,48 @@ OF_ROWS: Sequence[Mutation] = [
     ),
     Mutation(
         "an entry of another order",
-        lambda run: run.change("timeline", Entry, entry(run), order_id="x"),
+        told(order_id="x"),
         ENTRIES,
         "the fact is about {confirmed}",
     ),
     Mutation(
         "an entry of another name",
-        lambda run: run.change("timeline", Entry, entry(run), fact="PaymentVoided"),
+        told(fact="PaymentVoided"),
         ENTRIES,
         "it says PaymentVoided, the fact is PaymentCaptured",
     ),
     Mutation(
         "an entry of another cause",
-        lambda run: run.change("timeline", Entry, entry(run), cause="orders/0/1"),
+        told(cause="orders/0/1"),
         ENTRIES,
         "it says that its cause is orders/0/1",
     ),
+    Mutation("an entry of another speaker", told(speaker="orders"), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry of another time", told(at=LONG_AGO), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry of another correlation", told(correlation="x"), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry of another detail", told(detail=Raw(b'{"reference":"x"}')), ENTRIES, "its speaker, time, cause"),
+    Mutation("an entry with a number too large", told(detail=Raw(b"9" * 30)), ENTRIES, "its speaker, time, cause"),
+    Mutation(
+        "an entry of another fact as its cause",
+        lambda run: told(cause=envelope.read(run.fact("ShipmentPlanned").headers).id)(run),
+        ENTRIES,
+        "its speaker, time, cause",
+    ),
+    Mutation(
+        "an entry of a fact that is parked",
+        lambda run: run.park("timeline", run.confirmed, run.fact("PaymentCaptured")),
+        ENTRIES,
+        "the timeline has not handled the fact",
+    ),
+    Mutation(
+        "an entry that is none",
+        told(ordinal="x"),
+        ENTRIES,
+        "the row is no Entry",
+    ),
     Mutation(
         "an entry before its cause",
-        lambda run: run.change("timeline", Entry, entry(run), ordinal=0),
+        told(ordinal=0),
         ENTRIES,
         "its ordinal 0 is not above",
     ),

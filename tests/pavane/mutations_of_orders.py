@@ -58,7 +58,7 @@ OF_ORDERS: Sequence[Mutation] = [
         "ended without having begun",
     ),
     Mutation("an end before the beginning", end_first, ENDS, "{confirmed} ended before it began"),
-    Mutation("an order left open", years_later, ENDS, "after its deadline"),
+    Mutation("an order left open", years_later, ENDS, "after it was due to end"),
     Mutation(
         "a request that nobody answered",
         lambda run: run.lose("OrderPlaced", "OrderConfirmed"),

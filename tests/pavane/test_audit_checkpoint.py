@@ -1,6 +1,7 @@
 """An audit that goes on from a checkpoint says what one says that reads everything, and finds what is broken since."""
 
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from pavane.audit.errors import EvidenceMissing
 from pavane.audit.incremental import go_on
 from pavane.audit.report import Verdict
 from streams.kit.log import Record
+from streams.kit.service import Evolution
+from streams.timeline.events import OrderConfirmed
+from streams.timeline.model import Story
+from streams.timeline.service import timeline
 from tests.pavane.audited import Look, Where
 from tests.pavane.finished import Run, a_shop, sell_every_kind
 from tests.pavane.mutation import Mutation
@@ -73,13 +78,31 @@ async def test_what_is_on_its_way_is_read_again_until_every_snapshot_includes_it
     assert sum(mark.next for mark in known(kept).marks) == sum(look.ends.values())
 
 
-async def test_what_a_view_has_parked_is_read_again_once_it_is_handled(tmp_path: Path):
-    run, kept = Run((await a_shop()).look()), tmp_path / "kept"
-    run.park("timeline", run.confirmed, fact := run.fact("OrderConfirmed"))
-    settled = checkpoint.settled_ends(run.look.evidence().snapshots, run.look.ends)
+async def test_what_a_view_has_parked_and_what_came_after_it_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shop, kept = await a_shop(1), tmp_path / "kept"
+    first = shop.place("lamp")
 
-    assert settled[fact.topic, fact.partition] == fact.offset
-    audited(run.look, kept)
+    def fail(story: Story, fact: OrderConfirmed) -> Story:
+        if fact.order_id == first:
+            raise ValueError("a fold that fails")
+        return story
+
+    with monkeypatch.context() as broken:
+        failing = Evolution(OrderConfirmed, fail, Story, None)
+        broken.setitem(timeline.evolutions, OrderConfirmed, [failing, *timeline.evolutions[OrderConfirmed]])
+        await shop.settle()
+        await sell_every_kind(shop)
+    look = shop.look()
+    [parked] = [each for each in look.seen["timeline"].parked if each.reason == "ValueError"]
+    settled = checkpoint.settled_ends(look.evidence().snapshots, look.ends)
+
+    assert settled[parked.topic, parked.partition] == parked.offset < look.ends[parked.topic, parked.partition] - 1
+    verdicts = audited(look, kept)
+    assert verdicts == look.verdicts()
+    assert {name: verdict.violations for name, verdict in verdicts.items() if not verdict.clean} == {}
+    assert audited(shop.look(), kept) == look.verdicts(), "the next one goes on from there"
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
@@ -92,19 +115,23 @@ async def test_what_is_broken_after_the_checkpoint_is_named(mutation: Mutation, 
     before = run.look.between({}, read)
     mutation.plant(run)
 
-
     said = "\n".join(audited(run.look, kept)[mutation.verdict].violations)
 
     assert run.look.between({}, read) == before, "it is not broken in what is not read again"
     assert mutation.words.format_map(vars(run)) in said, f"{mutation.verdict} says: {said or 'nothing'}"
 
 
-async def test_an_audit_that_found_something_broken_leaves_the_checkpoint_as_it_was(tmp_path: Path):
+@pytest.mark.parametrize(
+    "breaks", [lambda run: run.charge(run.confirmed, captures=2), lambda run: run.look.wipe("billing")]
+)
+async def test_an_audit_that_found_something_broken_leaves_the_checkpoint_as_it_was(
+    breaks: Callable[[Run], None], tmp_path: Path
+):
     shop, kept = await a_shop(), tmp_path / "kept"
     audited(shop.look(), kept)
     before = kept.read_bytes()
     run = Run(shop.look())
-    run.charge(run.confirmed, captures=2)
+    breaks(run)
 
     assert any(not verdict.clean for verdict in audited(run.look, kept).values())
     assert kept.read_bytes() == before
@@ -134,3 +161,33 @@ async def test_other_code_begins_anew_and_what_is_no_checkpoint_is_refused(tmp_p
         kept.write_bytes(broken)
         with pytest.raises(EvidenceMissing, match="is no checkpoint of an audit"):
             checkpoint.read(kept, CODE)
+
+
+def test_a_checkpoint_is_not_written_into_that_of_another_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept = tmp_path / "kept"
+    sync = os.fsync
+
+    def meanwhile(file: int) -> None:
+        """Another audit writes the same checkpoint, from its first byte to its last."""
+        monkeypatch.setattr(os, "fsync", sync)
+        checkpoint.write(kept, b"longer than the first")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+
+    checkpoint.write(kept, b"the first")
+
+    assert kept.read_bytes() == b"the first"
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(file: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(EvidenceMissing, match="No space left on device"):
+        checkpoint.write(tmp_path / "kept", b"the first")
+
+    assert list(tmp_path.iterdir()) == []

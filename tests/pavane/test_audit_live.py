@@ -1,7 +1,8 @@
 """The audit on real parts: it reads databases, log and registry, finds what was done to them, and changes nothing."""
 
+import asyncio
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
@@ -12,16 +13,19 @@ from pavane.audit import EvidenceMissing, Report, audit, databases, log
 from pavane.audit.checkpoint import Mark
 from pavane.audit.ledger import Where, digest_of
 from pavane.audit.live import Registry, _Log
-from pavane.audit.world import Charge, Parcel, World
+from pavane.audit.world import Charge, Parcel
 from streams.billing import simulator as provider
 from streams.billing.provider import AuthorizePayment, CapturePayment
 from streams.kit.log import Extent, Record
+from streams.kit.migrations import migrate
 from streams.kit.money import Money
+from streams.kit.run import find
 from streams.kit.simulation import SimulatedWorld
 from streams.shipping import simulator as carrier
 from streams.shipping.carrier import BookShipment
 from streams.shipping.events import Address
-from tests.conftest import NewTopics
+from tests.conftest import NewDatabase, NewTopics
+from tests.waiting import eventually
 
 STRAY = "00000000-0000-4000-8000-00000000dead"
 
@@ -101,6 +105,26 @@ def test_a_kafka_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
         reader.partition_count(["orders"])
 
 
+async def test_an_audit_that_opens_during_a_change_over_sees_what_that_made(new_database: NewDatabase):
+    environment = {"PAVANE_DATABASE_BILLING": await new_database()}
+    url = environment["PAVANE_DATABASE_BILLING"]
+    await asyncio.to_thread(migrate, "billing", url)
+    with psycopg.connect(url) as changing, psycopg.connect(url, autocommit=True) as watching, ExitStack() as stack:
+        changing.execute("LOCK TABLE lanes IN ACCESS EXCLUSIVE MODE")
+        opening = asyncio.to_thread(databases.open_snapshot, stack, find("billing"), environment)
+        opened = asyncio.create_task(opening)
+
+        def waits() -> bool:
+            waiting = watching.execute("SELECT FROM pg_locks WHERE NOT granted AND relation = 'lanes'::regclass")
+            return bool(waiting.fetchall())
+
+        await eventually(waits, what="the audit waits for the lanes")
+        changing.execute("INSERT INTO lanes (partition, partition_count, epoch) VALUES (0, 4, 7)")
+        changing.commit()
+
+        assert (await opened).lanes[0].epoch == 7
+
+
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +193,7 @@ async def test_topics_that_do_not_exist_or_do_not_match_are_named(stack: Stack, 
 
 async def test_money_that_was_asked_for_twice_and_taken_once_is_one_capture(new_database):
     environment = {"PAVANE_DATABASE_WORLD": await new_database()}
-    assert databases.read_world(environment) == World({}, {})
+    assert databases.read_world(environment)[:2] == (None, None)
     amount = Money(amount_minor=500, currency="EUR")
     async with SimulatedWorld.playing(provider.SCRIPT, environment) as payments:
         await payments.ask([AuthorizePayment(order_id="o", amount=amount, method="card-ok")])
@@ -181,5 +205,6 @@ async def test_money_that_was_asked_for_twice_and_taken_once_is_one_capture(new_
 
     world = databases.read_world(environment)
 
+    assert world.absent == ()
     assert world.charges == {"o": [Charge("payment/o", "o", "captured", 500, "EUR", 1)]}
     assert world.parcels == {"o": [Parcel("shipment/o", "o", "booked", 1)]}

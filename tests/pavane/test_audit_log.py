@@ -1,12 +1,14 @@
 """The audit names every fact that was lost, doubled, displaced or said before its causes."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.lane import Holding
 from streams.kit.log import Record, ToSay
-from tests.pavane.audited import PARTITIONS, Look, Shop, headed, said_by
+from tests.pavane.audited import PARTITIONS, SERVICES, Look, Seen, Shop, headed, said_by
 
 LOST, SEQUENCES, CAUSES = "nothing-lost", "sequences", "after-causes"
 
@@ -21,6 +23,14 @@ class Case:
 
     def fact(self, topic: str, at: int = 0) -> Record:
         return self.look.records(topic, self.order)[at]
+
+    def plant(self, topic: str, **values: Any) -> Record:
+        """Append a record like the topic's first about the order, with other values."""
+        fact = self.fact(topic)
+        records = self.look.log[topic, fact.partition]
+        records.append(replace(fact, offset=len(records), **values))
+        self.look.ends[topic, fact.partition] += 1
+        return records[-1]
 
     def words(self, name: str) -> str:
         return "\n".join(self.look.broken().get(name, ()))
@@ -76,7 +86,8 @@ def test_a_fact_that_is_said_again_with_other_bytes_is_named(case: Case):
 def test_a_fact_in_the_wrong_partition_is_named(case: Case):
     fact = case.fact("shipping")
     elsewhere = (fact.partition + 1) % PARTITIONS
-    case.look.log.setdefault(("shipping", elsewhere), []).append(replace(fact, partition=elsewhere))
+    records = case.look.log.setdefault(("shipping", elsewhere), [])
+    records.append(replace(fact, partition=elsewhere, offset=len(records)))
 
     assert "it was written to the wrong topic or partition" in case.words(SEQUENCES)
 
@@ -97,32 +108,64 @@ def test_a_clock_that_goes_back_is_named(case: Case):
 
 
 def test_a_foreign_writer_is_named(case: Case):
-    fact = case.fact("billing")
-    case.look.replace(fact, fact, replace(fact, headers=()))
+    case.plant("billing", headers=())
 
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
 
 def test_a_foreign_record_is_only_told_once_all_who_hear_the_topic_have_passed_over_it(case: Case):
-    fact = case.fact("billing")
-    case.look.replace(fact, fact, replace(fact, headers=()))
+    planted = case.plant("billing", headers=())
     *others, last = [seen for seen in case.look.seen.values() if "billing" in seen.service.topics]
     for seen in others:
-        seen.skipped["billing", fact.partition] = fact.offset + 1
+        go_on_behind(seen, planted)
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
 
-    last.skipped["billing", fact.partition] = fact.offset + 1
+    go_on_behind(last, planted)
 
     assert case.look.broken() == {}
     [told] = [note for note in case.look.verdicts()[SEQUENCES].notes if "billing wrote it" in note]
     assert told.endswith("all who hear the topic have passed over it")
 
 
+def go_on_behind(seen: Seen, record: Record) -> None:
+    """The service's lane is to read what comes after the record."""
+    lane = seen.lanes[record.partition]
+    positions = {**lane.positions, record.topic: record.offset + 1}
+    seen.lanes[record.partition] = lane._replace(positions=positions)
+
+
 def test_a_header_without_a_value_is_no_envelope(case: Case):
-    fact = case.fact("billing")
-    case.look.replace(fact, fact, replace(fact, headers=[("ce_id", None)]))  # type: ignore[list-item]
+    case.plant("billing", headers=[("ce_id", None)])
 
     assert "somebody else than billing wrote it" in case.words(SEQUENCES)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("ce_id", f"billing/LANE/{2**63}"), ("clock", f'{{"orders":{2**63}}}'), ("clock", '{"orders":-1}')],
+)
+def test_an_envelope_with_a_number_that_nobody_counts_up_to_is_none_of_ours(case: Case, header: str, value: str):
+    fact = case.fact("billing")
+    case.plant("billing", headers=headed(fact, **{header: value.replace("LANE", str(fact.partition))}).headers)
+
+    assert "it has no envelope of ours (it has a number that nobody counts up to)" in case.words(SEQUENCES)
+
+
+def test_a_dead_letter_with_a_number_that_nobody_counts_up_to_is_none_of_ours(case: Case):
+    topic = "orders.dead-letters"
+    headers = {"dead_letter_id": f"{topic}/0/{2**63}", "dead_letter_origin": "x", "dead_letter_clock": "{}"}
+    forged = [(name, value.encode()) for name, value in headers.items()]
+    case.look.log[topic, 0] = [Record(topic, 0, 0, 0, b"k", b"v", forged)]
+
+    assert "it is no dead letter of ours (it has a number that nobody counts up to)" in case.words(SEQUENCES)
+
+
+@pytest.mark.parametrize("number", [str(2**63), "9" * 5000])
+def test_a_cause_with_a_number_that_nobody_counts_up_to_is_none(case: Case, number: str):
+    fact = case.fact("shipping")
+    case.look.replace(fact, headed(fact, cause=f"orders/{fact.partition}/{number}"))
+
+    assert "it names no cause that can be read" in case.words(CAUSES)
 
 
 def test_a_foreign_record_among_the_dead_letters_is_named(case: Case):
@@ -154,6 +197,29 @@ def test_a_fact_that_its_database_never_committed_is_named(case: Case):
 
     assert "but the database of shipping has committed" in case.words(LOST)
     assert "restored from an older copy" in case.words(LOST)
+
+
+@pytest.mark.parametrize("service", ["orders", "inventory", "billing", "shipping"])
+def test_a_database_that_was_made_anew_is_named(case: Case, service: str):
+    case.look.wipe(service)
+
+    assert f"the database of {service} has committed 0" in case.words(LOST)
+
+
+def test_what_a_view_that_was_made_anew_has_not_heard_again_is_not_settled_yet(case: Case):
+    case.look.wipe("timeline")
+
+    assert case.look.broken() == {}
+    facts = sum(len(records) for (topic, _), records in case.look.log.items() if topic in SERVICES)
+    assert case.look.verdicts()[LOST].unsettled == facts
+
+
+def test_a_service_that_never_ran_has_nothing_to_answer_for():
+    look = Shop().look()
+    for service in SERVICES:
+        look.wipe(service)
+
+    assert look.broken() == {}
 
 
 def test_a_fact_that_was_passed_over_is_named(case: Case):

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
+from streams.kit.events import milliseconds
 from streams.orders.service import DEADLINE_SECONDS
 from tests.pavane.audited import NOW, PARTITIONS, Look, Shop, said_by, wire
 
@@ -47,7 +49,23 @@ async def test_an_open_order_past_its_deadline_is_named(shop: Shop):
     look = shop.look()
     look.now = NOW + timedelta(seconds=DEADLINE_SECONDS + 90)
 
-    assert f"order {order} is open 90 s after its deadline" in only(look, "orders-end")
+    assert f"order {order} is open 90 s after it was due to end" in only(look, "orders-end")
+
+
+async def test_an_order_that_was_placed_after_its_deadline_has_as_long_from_then_on(shop: Shop):
+    order = shop.place("lamp")
+    await shop.settle("orders")
+    look = shop.look()
+    placed_at = NOW + timedelta(seconds=DEADLINE_SECONDS + 600)
+    [placed] = look.records("orders", order)
+    look.replace(placed, replace(placed, timestamp=milliseconds(placed_at)))
+
+    look.now = placed_at + timedelta(seconds=50)
+    verdict = look.verdicts()["orders-end"]
+    assert (verdict.clean, verdict.unsettled) == (True, 1)
+
+    look.now = placed_at + timedelta(seconds=70)
+    assert f"order {order} is open 70 s after it was due to end" in only(look, "orders-end")
 
 
 async def test_a_request_that_was_heard_and_never_answered_is_named(shop: Shop):

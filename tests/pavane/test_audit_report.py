@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from pavane.audit import Report, table
-from pavane.audit.report import MOST_EXAMPLES, Tally
+from pavane.audit.dead_letters import DeadLetter, listed
+from pavane.audit.report import MOST_CHARACTERS, MOST_EXAMPLES, Tally
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -64,6 +65,41 @@ def test_any_number_of_violations_is_counted_but_few_are_kept():
     assert len(verdict.violations) == MOST_EXAMPLES
 
 
+def test_any_number_of_notes_is_counted_but_few_are_kept():
+    counted = tally()
+    for number in range(1000):
+        counted.note(f"letter {number}")
+
+    report = Report(AT, 1.5, (counted.verdict(),))
+
+    [verdict] = json.loads(report.as_json())["verdicts"]
+    assert (verdict["note_count"], len(verdict["notes"])) == (1000, MOST_EXAMPLES)
+    assert "and 995 more" in shown(report)
+
+
+def test_text_of_strangers_is_one_line_and_moves_no_terminal():
+    counted = tally()
+    counted.violation("about \x1b[2J\nall is well")
+    counted.note("about \x1b]0;x\x07 " + "y" * MOST_CHARACTERS)
+
+    verdict = counted.verdict()
+
+    assert verdict.violations == ("about \ufffd[2J all is well",)
+    [note] = verdict.notes
+    assert note.startswith("about \ufffd]0;x\ufffd yyy")
+    assert len(note) == MOST_CHARACTERS
+    assert "\x1b" not in shown(Report(AT, 1.5, (verdict,)))
+
+
+def test_a_long_key_of_a_dead_letter_leaves_room_for_its_reason():
+    letter = DeadLetter("orders.dead-letters/0/1", "orders.requests/0/5", "k" * 30_000, "Refused", "no such order")
+
+    [note] = listed([letter]).notes
+
+    assert "about kkk" in note
+    assert note.endswith("…: Refused: no such order")
+
+
 def test_many_violations_at_one_place_count_as_many():
     counted = tally()
     counted.violation("facts 5 to 9 are missing", 5)
@@ -83,6 +119,7 @@ def test_json_holds_every_verdict_with_its_counts():
             "unsettled": 0,
             "violation_count": 1,
             "violations": ["item 0"],
+            "note_count": 0,
             "notes": [],
             "lists": False,
             "clean": False,

@@ -1,12 +1,16 @@
 """The audit names every row that is not the fold of the facts, and every story that tells something else."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
+from pavane.audit.stories import digest_of
 from streams.billing.model import Invoice
 from streams.orders.model import Order, Price, Status
 from streams.timeline.model import Entry, Shelf, Story
 from streams.timeline.model import Status as StoryStatus
-from tests.pavane.audited import Look, Shop, said_by
+from tests.pavane.audited import NOW, Look, Shop, said_by
 
 ROWS, VIEWS, ENTRIES = "rows-rebuilt", "views-rebuilt", "entries-told"
 
@@ -105,11 +109,29 @@ def test_an_entry_of_a_fact_that_does_not_exist_is_named(case: Case):
         ({"order_id": "other"}, "the fact is about"),
         ({"fact": "PaymentVoided"}, "it says PaymentVoided, the fact is PaymentCaptured"),
         ({"cause": "orders/0/1"}, "it says that its cause is orders/0/1"),
+        ({"detail": msgspec.Raw(b"{}")}, "its speaker, time, cause, correlation or detail is not what the fact"),
         ({"ordinal": 0}, "its ordinal 0 is not above"),
     ],
 )
-def test_an_entry_that_tells_something_else_is_named(case: Case, change: dict[str, str | int], said: str):
+def test_an_entry_that_tells_something_else_is_named(case: Case, change: dict[str, Any], said: str):
     entry = case.entry("PaymentCaptured")
     case.look.seen["timeline"].put(entry, **change)
 
     assert said in case.words(ENTRIES)
+
+
+def test_an_entry_is_the_same_as_a_database_writes_it():
+    """PostgreSQL orders the fields of `jsonb` its own way, and tells times in the zone of the connection."""
+    detail = b'{"lines":[{"sku":"lamp","quantity":2}],"deadline":"2026-01-01T12:15:00Z"}'
+    entry = Entry(
+        id="orders/0/1", order_id="o", ordinal=0, fact="OrderPlaced", speaker="orders", at=NOW, cause="c",
+        correlation="x", detail=msgspec.Raw(detail),
+    )  # fmt: skip
+    document = """{"id":"orders/0/1","order_id":"o","ordinal":7,"fact":"OrderPlaced","speaker":"orders",
+        "at":"2026-01-01T14:00:00+02:00","cause":"c","correlation":"x",
+        "detail":{"deadline": "2026-01-01T12:15:00Z", "lines": [{"quantity": 2, "sku": "lamp"}]}}"""
+
+    read = msgspec.json.decode(document, type=Entry)
+
+    assert read != entry
+    assert digest_of(read) == digest_of(entry)

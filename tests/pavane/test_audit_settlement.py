@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pavane.audit.world import Charge, Parcel
+from pavane.audit.world import Charge, Parcel, World
 from streams.billing.model import Invoice
 from streams.billing.model import Status as InvoiceStatus
 from streams.inventory.model import Reservation
@@ -201,6 +201,33 @@ def test_anything_of_an_order_that_nobody_placed_is_named(placed: Placed):
     assert "order stray was never placed, but there is something of it in the provider's payments" in words(
         look, CANCELLED
     )
+
+
+# -- what is not at hand ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("party", ["provider", "carrier"])
+def test_of_a_party_whose_records_are_not_at_hand_nothing_is_judged_and_a_note_says_so(placed: Placed, party: str):
+    look = placed.shop.look()
+    absent = f"the {party}'s records are not at hand"
+    charges, parcels = (None, look.parcels) if party == "provider" else (look.charges, None)
+    look.world = World(charges, parcels, (absent,))
+
+    verdicts = look.verdicts()
+
+    assert look.broken() == {}
+    assert verdicts[CONFIRMED].notes == verdicts[CANCELLED].notes == (absent,)
+
+
+def test_the_services_own_rows_are_judged_all_the_same(placed: Placed):
+    look = placed.shop.look()
+    look.world = World(None, None)
+    seen = look.seen["billing"]
+    seen.put(seen.rows[Invoice][placed.confirmed], status=InvoiceStatus.AUTHORIZED)
+    seen.put(seen.rows[Invoice][placed.cancelled], status=InvoiceStatus.OPEN)
+
+    assert "its invoice is authorized, not captured" in words(look, CONFIRMED)
+    assert "its invoice is open, not voided" in words(look, CANCELLED)
 
 
 # -- what is not settled ---------------------------------------------------------------------------------------------

@@ -1,17 +1,22 @@
 """How operators say which records they mean, and how what they see is said."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
+from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import Item, ItemId
 from pavane.dead_letters.listing import Listing
 from pavane.dead_letters.selection import Selected, Selection
+from pavane.dead_letters.showing import what_discarding_means
 from pavane.operators.errors import NotAsked
 from pavane.operators.words import age, age_of, aligned, cut, plain
 from streams.kit import envelope
 from streams.kit.log import Record
 from streams.kit.parking import Parked
+from tests.pavane.audited import LANGUAGE, Ids, wire
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -99,3 +104,21 @@ def test_columns_are_as_wide_as_what_is_in_them() -> None:
         "a     b  c",
         "long  x  the last one is as long as it is",
     ]
+
+
+async def test_a_request_is_named_by_the_registry_whatever_its_headers_say() -> None:
+    name = "CancelOrder\x1b[2J"
+    cancel = wire("orders.requests", "CancelOrder", {"tenant": "shop", "order_id": str(UUID(int=1)), "asked_by": "ada"})
+    asked = Record("orders.requests", 0, 5, 0, b"key", cancel, [("ce_type", name.encode())])
+    said = replace(asked, topic="orders")
+
+    events = Events(LANGUAGE, Ids())
+
+    assert await events.name(asked) == "CancelOrder"
+    assert await events.name(said) == name
+
+
+def test_what_discarding_means_is_told_in_plain_text() -> None:
+    one = selected()
+
+    assert "\x1b" not in "".join(what_discarding_means(one.item, "StockReserved\x1b[2J"))
