@@ -174,6 +174,9 @@ def _facts(told: Iterable[Fact]) -> OrderFacts | None:
         total: Any = getattr(fact, "total", None)
         if total is not None:
             facts.total_minor, facts.currency = total.amount_minor, total.currency
+        lines: Any = getattr(fact, "lines", ())
+        if lines:
+            facts.goods = ends.goods((line.sku, line.quantity) for line in lines)
     return facts
 
 

@@ -1,6 +1,6 @@
 """How orders begin and end, as the topic `orders` tells it; and that every request to place one was answered."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ GRACE_SECONDS = 60
 
 @dataclass(slots=True)
 class OrderFacts:
-    """What was said about one order on the topic `orders`, in order: names and sequences.
+    """What was said about one order on the topic `orders`, in order: names and sequences. `goods`: what it is over.
 
     `due_ms` (milliseconds since 1970): from when on it is to be called off, if it is still open. That is its deadline,
     or when it was placed if that was later, as after an outage of `orders`.
@@ -31,6 +31,7 @@ class OrderFacts:
     said: list[tuple[str, int]] = field(default_factory=list)
     total_minor: int = 0
     currency: str = ""
+    goods: str = ""
     due_ms: int | None = None
 
     @property
@@ -60,7 +61,16 @@ class Orders:
         if said.name == PLACED:
             total: dict[str, Any] = said.fields["total"]
             order.total_minor, order.currency = total["amount_minor"], total["currency"]
+            order.goods = goods((line["sku"], line["quantity"]) for line in said.fields["lines"])
             order.due_ms = max(milliseconds(said.fields["deadline"]), said.timestamp)
+
+
+def goods(lines: Iterable[tuple[str, int]]) -> str:
+    """How many pieces of each SKU these lines are, in words that are equal however they are ordered or divided."""
+    pieces: dict[str, int] = {}
+    for sku, quantity in lines:
+        pieces[sku] = pieces.get(sku, 0) + quantity
+    return str(dict(sorted(pieces.items())))
 
 
 def ends_once(orders: Mapping[str, OrderFacts], snapshot: Snapshot, now: datetime) -> Verdict:

@@ -9,7 +9,7 @@ An order whose end somebody has still to hear, or has parked, is not settled yet
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts
+from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts, goods
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.world import Charge, World
 from streams.billing.model import Invoice
@@ -48,7 +48,8 @@ class Remains(NamedTuple):
 
 
 def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandled) -> Verdict:
-    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other."""
+    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other. What is
+    set aside for an order is what it is over."""
     tally = Tally(
         "confirmed-paid-and-sent",
         "An order is confirmed exactly if its total was captured once, its stock dispatched and its parcel booked.",
@@ -61,6 +62,12 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHa
         ending = _ending(orders, order_id)
         if reservation.status is ReservationStatus.DISPATCHED and ending != CONFIRMED:
             tally.violation(f"order {order_id} is {ending or 'open'}, but its stock was dispatched: see reservations")
+        wanted = orders[order_id].goods if order_id in orders else ""
+        stock = goods((line.sku, line.quantity) for line in reservation.lines)
+        if wanted and reservation.lines and stock != wanted:
+            tally.violation(
+                f"order {order_id} is over {wanted}, but its stock is {stock} ({reservation.status}): see reservations"
+            )
     for order_id, charges in (remains.world.charges or {}).items():
         if (captures := sum(charge.captures for charge in charges)) > 1:
             tally.violation(

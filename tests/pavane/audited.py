@@ -368,14 +368,16 @@ class Shop:
         self.ask("inventory.requests", "ReceiveStock", f"shop/{sku}", sku=sku, quantity=quantity, request_id=f"r-{sku}")
         self.ask("orders.requests", "SetPrice", f"shop/{sku}", sku=sku, price=money, request_id=f"p-{sku}")
 
-    def place(self, sku: str, quantity: int = 1, method: str = "card-ok", country: str = "DE") -> str:
-        """Ask for an order; its id."""
+    def place(
+        self, sku: str, quantity: int = 1, method: str = "card-ok", country: str = "DE", lines: Sequence[Any] = ()
+    ) -> str:
+        """Ask for an order, of `lines` if there are any; its id."""
         self._placed += 1
         order_id = str(uuid5(NAMESPACE_URL, str(self._placed)))
         address = {"recipient": "A", "street": "B 1", "postal_code": "12345", "city": "C", "country": country}
         self.ask(
             "orders.requests", "PlaceOrder", order_id, order_id=order_id, customer="c-1", currency="EUR",
-            lines=[{"sku": sku, "quantity": quantity}], payment_method=method, ship_to=address,
+            lines=list(lines) or [{"sku": sku, "quantity": quantity}], payment_method=method, ship_to=address,
         )  # fmt: skip
         return order_id
 

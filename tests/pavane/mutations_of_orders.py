@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from pavane.audit.world import Charge, Parcel
 from streams.billing.model import Invoice
 from streams.billing.model import Status as Paid
+from streams.inventory.events import StockLine
 from streams.inventory.model import Movement, Reservation, Stock
 from streams.inventory.model import Status as Goods
 from streams.shipping.model import Shipment
@@ -17,6 +18,8 @@ from tests.pavane.mutation import STRAY, Mutation
 
 ENDS, ANSWERED = "orders-end", "requests-answered"
 CONFIRMED, UNDONE, STOCK = "confirmed-paid-and-sent", "cancelled-undone", "stock-balances"
+
+OTHER_GOODS = (StockLine(sku="another", quantity=1),)
 
 
 def end_first(run: Run) -> None:
@@ -119,6 +122,18 @@ OF_ORDERS: Sequence[Mutation] = [
         lambda run: run.change("inventory", Reservation, run.cancelled, status=Goods.DISPATCHED),
         CONFIRMED,
         "but its stock was dispatched",
+    ),
+    Mutation(
+        "other goods dispatched than were ordered",
+        lambda run: run.change("inventory", Reservation, run.confirmed, lines=OTHER_GOODS),
+        CONFIRMED,
+        "but its stock is {{'another': 1}} (dispatched)",
+    ),
+    Mutation(
+        "other goods set aside than were ordered",
+        lambda run: run.change("inventory", Reservation, run.cancelled, lines=OTHER_GOODS),
+        CONFIRMED,
+        "but its stock is {{'another': 1}} (released)",
     ),
     Mutation(
         "a shipment not booked",

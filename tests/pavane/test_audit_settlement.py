@@ -97,6 +97,18 @@ def test_a_confirmed_order_whose_stock_did_not_leave_is_named(placed: Placed):
     assert "its stock is reserved, not dispatched" in words(look, CONFIRMED)
 
 
+async def test_lines_of_one_item_are_its_pieces_together(placed: Placed):
+    lamps = [{"sku": "lamp", "quantity": 1}, {"sku": "flyer", "quantity": 1}, {"sku": "lamp", "quantity": 2}]
+    order = placed.shop.place("lamp", lines=lamps)
+    await placed.shop.settle()
+    look = placed.shop.look()
+    row = look.seen["inventory"].rows[Reservation][order]
+
+    assert look.broken() == {}
+    look.seen["inventory"].put(row, lines=row.lines[:1])
+    assert f"order {order} is over {{'flyer': 1, 'lamp': 3}}, but its stock is {{'lamp': 3}}" in words(look, CONFIRMED)
+
+
 def test_a_confirmed_order_without_a_parcel_is_named(placed: Placed):
     look = placed.shop.look()
     look.parcels[placed.confirmed] = []
