@@ -30,12 +30,12 @@ Step = tuple[str, tuple[str, ...]]
 
 UNCLOSED = """
     (s.status = 'confirmed' AND s.stage <> 'dispatched'
-     OR s.status = 'cancelled' AND s.settled_at > now() - interval '30 days'
+     OR s.status = 'cancelled' AND s.settled_at > now() - interval '7 days'
         AND (SELECT count(DISTINCT e.speaker) FROM entries e
               WHERE e.order_id = s.order_id AND e.fact = ANY(%(closings)s)) < 3)
 """
 """Of a story that has ended: somebody has not closed it. Of a cancelled one its entries alone tell, so that is looked
-for a month long."""
+for a week long."""
 OPEN = f"""
     SELECT s.order_id, s.tenant, s.status, s.placed_at,
            coalesce((SELECT json_agg(to_json(e) ORDER BY e.ordinal) FROM entries e WHERE e.order_id = s.order_id), '[]')

@@ -29,6 +29,8 @@ MOST_STORIES = 2_000
 _FOR_EVER = 1 << 60
 _SPEAKERS = ["orders", "inventory", "billing", "shipping"]
 """Whose facts the timeline hears; api/ imports no service, and a test holds the two equal."""
+_RETRIED = "timeline.retried"
+"""What it was told again, which ordinals count as well."""
 
 _STORY = """
     SELECT s.order_id, s.status, s.stage, s.reason, s.lines, s.total_minor, s.currency,
@@ -48,7 +50,7 @@ _PAGE = """
 _HEADS = """
     SELECT to_regclass('entries')::oid::bigint AS view, partition,
            coalesce((SELECT sum(value::bigint)::bigint FROM jsonb_each_text(clock)
-                      WHERE key = ANY(%(speakers)s)), 0) AS head
+                      WHERE key = ANY(%(counted)s)), 0) AS head
       FROM (VALUES (1)) one LEFT JOIN lanes ON true
 """
 # `customer` is null for the feed, which wants what everybody was told.
@@ -182,7 +184,7 @@ class Timeline:
 
     async def heads(self) -> Heads:
         """How far each lane has heard. Some facts above that may be told already, if they had been parked."""
-        rows = await self._rows(_HEADS, {"speakers": _SPEAKERS})
+        rows = await self._rows(_HEADS, {"counted": [*_SPEAKERS, _RETRIED]})
         return Heads(rows[0]["view"], {row["partition"]: row["head"] for row in rows if row["partition"] is not None})
 
     async def told(self, since: Mapping[int, int], most: int) -> list[Told]:

@@ -34,7 +34,7 @@ class Bounds(NamedTuple):
     """What is borne, and for how long.
 
     `patience_seconds`: how long a process may not answer, or not be live, or be idle beyond `idle_seconds`, before it
-    is killed. One that was killed for being idle may be so twice as long the next time, up to `longest_idle_seconds`:
+    is killed. One that was idle from its start on may be so twice as long the next time, up to `longest_idle_seconds`:
     it may wait for what no new start brings. A process that has lived for `steady_seconds` has its earlier deaths
     forgiven; `most_deaths` within that time, and it is started only every `longest_pause_seconds`.
     """
@@ -107,8 +107,7 @@ class Supervisor:
             runs = "runs again" if came_up else "runs"
             answered, was_idle = await self._watch(instance, answers, runs, idle_seconds)
             came_up, answers = came_up or answered, False
-            bounds = self._bounds
-            idle_seconds = min(idle_seconds * 2, bounds.longest_idle_seconds) if was_idle else bounds.idle_seconds
+            idle_seconds = self._idle_next(idle_seconds, was_idle, time.monotonic() - begun)
             if instance.asked_to_end:
                 return
             how = self._how_it_ended(instance)
@@ -158,6 +157,13 @@ class Supervisor:
                     instance.child.kill()
             await asyncio.sleep(BETWEEN_DEATH_WATCHES_SECONDS)
         return answered, was_idle
+
+    def _idle_next(self, idle_seconds: float, was_idle: bool, lived_seconds: float) -> float:
+        """How long the next one may be idle: twice as long, if this one got nowhere from its start on."""
+        bounds = self._bounds
+        if not was_idle or lived_seconds > idle_seconds + bounds.patience_seconds + bounds.steady_seconds:
+            return bounds.idle_seconds
+        return min(idle_seconds * 2, bounds.longest_idle_seconds)
 
     def _what_to_do(self, instance: Instance) -> str:
         bounds = self._bounds

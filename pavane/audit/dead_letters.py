@@ -10,7 +10,7 @@ from pavane.operators.words import cut
 from streams.kit import envelope
 from streams.kit.envelope import Envelope, with_values
 from streams.kit.log import Record
-from streams.kit.parking import AT_ONCE, BEHIND
+from streams.kit.parking import AT_ONCE
 
 MOST_CHARACTERS = 200
 MOST_OF_A_KEY = 100
@@ -37,8 +37,11 @@ def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
         holding = [each for each in snapshot.parked if each.holds]
         tally.checked += len(holding)
         tally.unsettled += len(holding)
+        heads: set[tuple[int, str]] = set()
         for each in holding:
-            if each.reason != BEHIND:
+            # They come in the order in which they were parked: the first one of a key is what the others wait for.
+            if (each.partition, each.key) not in heads:
+                heads.add((each.partition, each.key))
                 then = f"tried again {_when(each.retry_at)}" if each.retry_at else "waits for a redrive"
                 key, message = cut(each.key, MOST_OF_A_KEY), cut(each.message, MOST_CHARACTERS)
                 tally.note(

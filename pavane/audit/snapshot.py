@@ -35,7 +35,7 @@ class Snapshot:
 
     `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `parked`: what
     was heard and is not handled yet. `documents`: the rows of one table as JSON, in any order; it can be asked while
-    the snapshot is open. `columns`: the same as tuples of some columns, for tables too long to be read whole.
+    the snapshot is open.
     """
 
     service: Service

@@ -77,14 +77,19 @@ class Forecaster:
         draft = Draft(lane, [Delivery(p.record, p.envelope, p) for p in (each.parked for each in in_line)], {})
         rows = Rows()
         found: list[Forecast] = []
+        is_held = False
         for item, opened in zip(in_line, opener.open(draft), strict=True):
             event = await self._events.name(item.parked.record)
-            if found and found[-1].would not in (Would.HANDLE, Would.LET_GO):
+            if is_held:
                 before = found[-1]
                 details = before.details if before.would is Would.WAIT else (f"for what becomes of {before.item.id}",)
                 found.append(Forecast(item, event, Would.WAIT, details))
                 continue
-            found.append(Forecast(item, event, *await self._decide(draft, rows, opened)))
+            forecast = Forecast(item, event, *await self._decide(draft, rows, opened))
+            found.append(forecast)
+            # One that is wrong itself holds the others no more.
+            frees = forecast.would is Would.FAIL and bool(draft.parking.tried) and not draft.parking.tried[-1].holds
+            is_held = forecast.would not in (Would.HANDLE, Would.LET_GO) and not frees
         return found
 
     async def _lane(self, partition: int) -> tuple[Lane, Opener]:

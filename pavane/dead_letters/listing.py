@@ -77,7 +77,7 @@ def document(selected: Selected) -> dict[str, Any]:
         "message": parked.message,
         "attempts": parked.attempts,
         "parked_at": item.parked_at,
-        "retry_at": parked.retry_at,
+        "retry_at": parked.retry_at and max(parked.retry_at, item.parked_at),
         "waits_behind": None if item.is_head else str(item.head),
         "behind": item.behind,
     }

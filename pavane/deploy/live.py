@@ -34,8 +34,11 @@ SELECT table_name, column_name, is_nullable = 'NO' AND column_default IS NULL AN
 """
 MADE_AGAIN: LiteralString = "SELECT max(ended_at) FROM operations WHERE what = %s"
 IN_FLIGHT: LiteralString = "SELECT count(*) FROM orders WHERE status = 'placed'"
-#: They have ended, and somebody has yet to send off or undo what they did for it.
-NOT_CLOSED = f"SELECT count(*) FROM stories s WHERE {UNCLOSED}"
+#: What has not ended by the stories, which may be behind; and what has, but somebody has yet to send it off or to undo
+#: what was done for it.
+OPEN_STORIES = (
+    f"SELECT count(*) FILTER (WHERE s.status = 'placed'), count(*) FILTER (WHERE {UNCLOSED}) FROM stories s"
+)
 MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 
 
@@ -51,8 +54,8 @@ async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live
     async with reach.database("orders", reading=True) as connection:
         [(placed,)] = await (await connection.execute(IN_FLIGHT)).fetchall()
     async with reach.database("timeline", reading=True) as connection:
-        cursor = await connection.execute(NOT_CLOSED.encode(), {"closings": CLOSINGS})
-        [(not_closed,)] = await cursor.fetchall()
+        cursor = await connection.execute(OPEN_STORIES.encode(), {"closings": CLOSINGS})
+        [(told, not_closed)] = await cursor.fetchall()
     asked = await asyncio.to_thread(_ask_registry, registry_url, candidate, met)
     return Live(
         running={name: _those_that_count(versions) for name, versions in ran.items()},
@@ -61,7 +64,7 @@ async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live
         lacking=asked.lacking,
         met=[Met(*kind, asked.by_id.get(kind.schema_id), *seen) for kind, seen in met.seen.items()],
         columns=columns,
-        in_flight=placed + not_closed,
+        in_flight=max(placed, told) + not_closed,
         remade={name: at for name in ran if not ran[name] and (at := await _made_again(reach, name)) is not None},
         left_out=met.left_out,
         migrated=frozenset(revision for (revision,) in migrated),

@@ -162,7 +162,7 @@ def _shown(item: Item, event: str) -> DeadLetter:
         reason=parked.reason,
         attempts=parked.attempts,
         parked_at=item.parked_at.astimezone(UTC),
-        retry_at=parked.retry_at and parked.retry_at.astimezone(UTC),
+        retry_at=parked.retry_at and max(parked.retry_at, item.parked_at).astimezone(UTC),
         behind=item.behind,
     )
 

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
-from infra.addresses import Addresses
+from infra.addresses import Addresses, database_variable
 from infra.stack import KEYS_DATABASE
 from pavane import settled
 from pavane.forget.receipt import FORGET, receipt
@@ -23,7 +23,7 @@ from pavane.forget.traces import Traces, parked_in_plain, traces_of
 from pavane.lines import a_console
 from pavane.operators import operations
 from pavane.operators.agreeing import agreed
-from pavane.operators.errors import NotAsked
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
 from pavane.operators.reach import Connection, Reach
 from pavane.operators.words import count
 from streams.kit.keyring import CACHE_SECONDS
@@ -99,7 +99,10 @@ class Forgetting:
                 await operations.end(orders, number, f"not forgotten: {type(error).__name__}")
             raise
         async with self._reach.database("orders") as orders:
-            at = await self._store.destroy(keys, key.id)
+            try:
+                at = await self._store.destroy(keys, key.id)
+            except psycopg.Error as error:
+                raise DatabaseUnreadable(KEYS_DATABASE, database_variable(KEYS_DATABASE), error) from error
             # At once: whoever asks again finds no key of this customer, and could not write it.
             written = receipt(kept, at, traces)
             await operations.end(orders, number, written)

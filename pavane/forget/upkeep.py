@@ -3,15 +3,22 @@
 No text is encrypted anew for any of that.
 """
 
+from typing import LiteralString
+
 from pavane.forget.receipt import DESTROYED, FORGET
 from pavane.lines import a_console
 from pavane.operators.errors import NotAsked
 from pavane.operators.reach import Connection
 from pavane.operators.words import count
+from pavane.rebuild.swapping import FROM_LOG, SWAP
 from streams.kit.keystore import KeyStore
 from streams.kit.masters import Masters
 
 DONE, OTHERS_LEFT = 0, 1
+_LOST: LiteralString = (
+    "SELECT EXISTS (SELECT FROM operations r WHERE r.what = %s AND r.outcome LIKE %s AND NOT EXISTS "
+    "(SELECT FROM operations f WHERE f.what = %s AND f.outcome LIKE %s AND f.begun_at < r.begun_at))"
+)
 AT_ONCE = 500
 
 
@@ -25,6 +32,18 @@ class NoReceipts(NotAsked):
             f"database of orders was lost and made again from the log alone, its receipts are gone with it: restore a "
             f"backup of it beside it, run 'pavane rebuild orders --from-backup URL --restart --swap --reason ...', "
             f"which gives them back, and this again."
+        )
+
+
+class ReceiptsLost(NotAsked):
+    """The database of orders was made again from the log, and no receipt is older."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database of orders was made again from its log, and all receipts are of after that: who had been "
+            "forgotten before cannot be told. What the receipts name was looked after. Restore a backup of that "
+            "database beside it, run 'pavane rebuild orders --from-backup URL --restart --swap --reason ...', which "
+            "gives its receipts back, and this again."
         )
 
 
@@ -55,7 +74,8 @@ async def rewrap(store: KeyStore, masters: Masters, connection: Connection, *, d
 
 
 async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *, dry_run: bool) -> int:
-    """Destroy what a restored backup has brought back: keys that a receipt names as destroyed. Raises `NoReceipts`."""
+    """Destroy what a restored backup has brought back: keys that a receipt names as destroyed. Raises `NoReceipts`, and
+    `ReceiptsLost` when it is done."""
     cursor = await orders.execute(
         "SELECT DISTINCT jsonb_array_elements_text(items) FROM operations WHERE what = %s AND outcome LIKE %s",
         (FORGET, f"{DESTROYED}%"),
@@ -68,11 +88,14 @@ async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *
     console.print(f"{len(back):,} of {len(named):,} destroyed keys are back. {' '.join(back)}", highlight=False)
     if dry_run or not back:
         console.print("Nothing was changed.")
-        return DONE
-    for key in back:
-        await store.destroy(keys, key)
-    await store.sweep(keys)
-    console.print("Destroyed again. The receipts of then stand.")
+    else:
+        for key in back:
+            await store.destroy(keys, key)
+        await store.sweep(keys)
+        console.print("Destroyed again. The receipts of then stand.")
+    [(are_lost,)] = await (await orders.execute(_LOST, (SWAP, f"{FROM_LOG}[%", FORGET, f"{DESTROYED}%"))).fetchall()
+    if are_lost:
+        raise ReceiptsLost
     return DONE
 
 

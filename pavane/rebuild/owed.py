@@ -24,12 +24,11 @@ from streams.kit.errors import Refused, Undecidable, Undecodable
 from streams.kit.lane import DEAD_LETTERS, REQUESTS, Delivery
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
-from streams.kit.parking import AT_ONCE, BEHIND, DISCARDED, Parked
+from streams.kit.parking import AT_ONCE, BEHIND, DISCARDED, REBUILT, Parked
 from streams.kit.service import Service
 
 RECORDS = 5_000
 REFUSALS = frozenset(each.__name__ for each in (Undecidable, Undecodable, Refused))
-REBUILT = "Rebuilt"
 WHY = "it was heard and not handled when the database was lost"
 
 
@@ -208,7 +207,8 @@ class _Lane:
         everything = sorted((one for each in self._found.values() for one in each), key=_causally)
         heads: set[str] = set()
         parked = []
-        for number, one in enumerate(everything, 1):
+        # As high as if they were parked now: a number that was written down before the loss is of no other record.
+        for number, one in enumerate(everything, sum(self._clock.values()) + 1):
             record = one.delivery.record
             letter = self._letters.get(f"{record.topic}/{record.partition}/{record.offset}")
             if letter is not None and letter[0] == DISCARDED:

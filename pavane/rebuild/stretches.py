@@ -81,31 +81,22 @@ class OwnFacts:
         events: list[tuple[Event, str]] = []
         known, last = self._clock.get(self._me, 0), None
         for record in records:
-            sequence = self._sequence(record)
-            if sequence is None or not known < sequence <= self.most:
+            said = envelope.of_own(self._me, self._partition, record.headers)
+            if said is None or not known < said.sequence <= self.most:
                 continue
-            if sequence != known + 1:
-                self._strays.pass_over(record.offset, sequence)
+            if said.sequence != known + 1:
+                self._strays.pass_over(record.offset, said.sequence)
                 continue
-            known, last = sequence, record
+            known, last = said.sequence, said
             events.append(self._opened(record))
         if last is not None:
-            self._clock = {**envelope.read(last.headers).heard, self._me: known}
+            self._clock = {**last.heard, self._me: known}
         return Stretch(events, {self._me: self._strays.held(self._position, known)}, self._clock, len(records))
 
     def _expect_all(self) -> None:
         known = self._clock.get(self._me, 0)
         if (stray := self._strays.left(known)) is not None:
             raise FactsMissing(self._me, self._me, self._partition, stray.offset, known, stray.sequence)
-
-    def _sequence(self, record: Record) -> int | None:
-        """The fact's sequence; None when somebody else wrote the record."""
-        own_id = next((value for name, value in record.headers if name == "ce_id"), None)
-        speaker, _, rest = (own_id or b"").decode(errors="replace").partition("/")
-        partition, _, sequence = rest.partition("/")
-        if speaker != self._me or partition != str(self._partition) or not sequence.isdecimal():
-            return None
-        return int(sequence)
 
     def _opened(self, record: Record) -> tuple[Event, str]:
         try:

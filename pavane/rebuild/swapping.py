@@ -29,7 +29,7 @@ from streams.kit.service import Service
 
 LOCK_TRIES = 60
 BETWEEN_TRIES_SECONDS = 0.5
-SWAP = "rebuild"
+SWAP, FROM_LOG = "rebuild", "changed over; lanes made from the log: "
 #: Whatever happens to this process, the lanes do not stand still for longer.
 _CHANGING = "-c jit=off -c transaction_timeout=30s -c idle_in_transaction_session_timeout=30s"
 _SHORTLY: LiteralString = "SET LOCAL lock_timeout = '500ms'"
@@ -124,7 +124,7 @@ class Swap:
         await backup.give_back(connection)
         at = [f"{self._service.name}/{p}/{lane.facts}" for p, lane in fresh.items()]
         number = await operations.begin(connection, who, SWAP, at, f"tables before: schema {replaced}", why)
-        await operations.end(connection, number, f"changed over; lanes made from the log: {sorted(owed) or 'none'}")
+        await operations.end(connection, number, f"{FROM_LOG}{sorted(owed) or 'none'}")
         await beside.forget(connection)
         # While the tables are locked: whoever connects again waits, and then finds the fresh ones.
         await connection.execute(_END_WORKERS)

@@ -17,6 +17,7 @@ from streams.kit import envelope
 from streams.kit.envelope import Envelope
 from streams.kit.lane import DEAD_LETTERS, DUE, REQUESTS, Delivery, Holding
 from streams.kit.log import Record
+from streams.kit.parking import DISCARDED
 from streams.kit.service import Service
 
 END = math.inf
@@ -46,6 +47,7 @@ class Past:
         self.lane = HearingAgain(service.name, partition, service.topics, Holding(0, {}, {}, 0, 0))
         self._service = service
         self._heard = history.heard.get(partition, {})
+        self._most = self._heard.get(service.name, 0) if partition in history.heard else EVERYTHING
         self._topics = {topic: Ahead(history.records(topic, partition)) for topic in service.topics}
         self._said = history.records(service.name, partition)
 
@@ -70,7 +72,7 @@ class Past:
     def _facts(self) -> Iterator[tuple[Envelope, Record]]:
         """What the lane said, each fact once, whoever else wrote there. What it has said since is of no past: nobody
         told what waited by then."""
-        last, strays, most = 0, Strays(), self._heard.get(self._service.name, EVERYTHING)
+        last, strays, most = 0, Strays(), self._most
         for record in self._said:
             said = envelope.of_own(record.topic, record.partition, record.headers)
             if said is None or not last < said.sequence <= most:
@@ -159,7 +161,8 @@ def due(service: str, cause: str, fact: Record) -> Delivery | None:
 
 
 def dead_letters(service: Service, history: History) -> dict[tuple[str, int, int], str]:
-    """What the service has put aside, and why: the name of the error, by the record's origin."""
+    """What the service has put aside, and why: the name of the error, by the record's origin. That an operator has
+    discarded it at last is told only of what had no such error."""
     found: dict[tuple[str, int, int], str] = {}
     for partition in range(history.partition_count):
         for record in history.records(service.name + DEAD_LETTERS, partition):
@@ -167,7 +170,8 @@ def dead_letters(service: Service, history: History) -> dict[tuple[str, int, int
             origin, reason = headers.get("dead_letter_origin"), headers.get("dead_letter_reason")
             if origin and reason:
                 topic, of, offset = origin.decode().rsplit("/", 2)
-                found[topic, int(of), int(offset)] = reason.decode()
+                place, why = (topic, int(of), int(offset)), reason.decode()
+                found[place] = found.get(place, why) if why == DISCARDED else why
     return found
 
 

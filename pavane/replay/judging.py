@@ -23,6 +23,7 @@ from streams.kit.fold import is_request
 from streams.kit.lane import Delivery, Lane
 from streams.kit.log import Record
 from streams.kit.opening import Opened
+from streams.kit.parking import DISCARDED
 
 MOST_WAITING = 20_000
 MOST_SILENT = 10_000
@@ -53,7 +54,7 @@ class Judge:
         self._report = report
         self._lanes = lanes
         self._dead_letters = dead_letters
-        self._unhandled = unhandled
+        self._unhandled = unhandled | {place for place, why in dead_letters.items() if why == DISCARDED}
         self._waiting: dict[tuple[int, str], list[Waiting]] = {}
         self._undecided = AllUndecided()
         #: What nothing is said to now, and nothing was yet: the last ones of all lanes, by id.

@@ -93,7 +93,7 @@ class Fold:
             return False
         if one.delivery.is_new and (one.event is not None or one.problem is not None):
             record, said = one.delivery.record, one.delivery.envelope
-            reason = UNREAD if isinstance(one.problem, RegistryAway) else BEHIND
+            reason = UNREAD if one.problem is not None else BEHIND
             draft.parking.add(record, said, one.key, reason, "an earlier record of the same key is parked")
             self.parked += 1
         return True

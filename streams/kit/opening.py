@@ -9,7 +9,7 @@ from streams.kit.codec import Codec
 from streams.kit.errors import RegistryAway, Undecidable, Undecodable
 from streams.kit.events import About, Due, Event, Heard, from_milliseconds
 from streams.kit.lane import DUE, REQUESTS, RETRIED, Delivery, Draft
-from streams.kit.parking import UNREAD
+from streams.kit.parking import NOT_KNOWN
 from streams.kit.service import Service
 
 MOST_KEY_BYTES = 512
@@ -68,8 +68,9 @@ class Opener:
             return _without_event(delivery, problem)
 
     def _unheard(self, delivery: Delivery, name: str) -> Opened:
-        """Nobody's business here, unless an earlier version has parked it: what it would have done is not done yet."""
-        if delivery.parked is None or delivery.parked.reason == UNREAD:
+        """Nobody's business here, unless an earlier version has parked it: what it would have done is not done yet.
+        What was parked because nobody could tell what it is has called for nothing."""
+        if delivery.parked is None or delivery.parked.reason in NOT_KNOWN:
             return Opened(delivery, None, "", "")
         raise Undecidable(
             f"an earlier version parked this {name}, and this one does not hear it: what it called for is not done. "

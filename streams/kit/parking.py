@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.kit.envelope import Envelope, with_values
-from streams.kit.errors import RegistryAway
+from streams.kit.errors import RegistryAway, Undecodable
 from streams.kit.log import Record
 
 FIRST_RETRY_SECONDS = 1.0
@@ -36,8 +36,12 @@ UNREAD = RegistryAway.__name__
 """The reason of a record that cannot be read before the registry says how it was written."""
 UNANSWERED = "Unanswered"
 """The reason of a record whose effect the outside world did not answer."""
-WITHOUT_LETTER = frozenset({BEHIND, UNREAD, UNANSWERED})
+REBUILT = "Rebuilt"
+"""The reason of a record that was heard and not handled when the database was lost: why not, nobody knows any more."""
+WITHOUT_LETTER = frozenset({BEHIND, UNREAD, UNANSWERED, REBUILT})
 """The reasons of records that nothing is wrong with, as far as is known: no dead letter tells of them."""
+NOT_KNOWN = frozenset({UNREAD, Undecodable.__name__, REBUILT})
+"""The reasons of records that may be nobody's business here: it was not known what they are."""
 DISCARDED = "Discarded"
 """The reason of a record that an operator discarded: it is let go of as soon as nothing of its key is before it."""
 

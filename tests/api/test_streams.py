@@ -437,3 +437,24 @@ async def _waiting_for_locks(url: str, count: int) -> bool:
         )
         [found] = await (await database.execute(query)).fetchone() or (0,)
         return bool(found >= count)
+
+
+async def test_the_heads_of_lanes_are_the_ordinals_of_their_last_facts_however_many_were_told_again(
+    teller: Teller,
+) -> None:
+    order_id, url = new_order(), teller.environment["PAVANE_DATABASE_TIMELINE"]
+    lane = 3
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+        await database.execute("INSERT INTO lanes VALUES (%s, 4, 1) ON CONFLICT DO NOTHING", (lane,))
+        await database.execute(
+            """UPDATE lanes SET clock = clock || '{"timeline.retried": 1500}' WHERE partition = %s""", (lane,)
+        )
+        await teller.tell(order_id, "OrderPlaced", lane=lane)
+        cursor = await database.execute("SELECT ordinal FROM entries WHERE order_id = %s", (order_id,))
+        [(ordinal,)] = await cursor.fetchall()
+    timeline = Timeline(url)
+    await timeline.open()
+    try:
+        assert (await timeline.heads()).positions[lane] == ordinal > 1_500
+    finally:
+        await timeline.close()

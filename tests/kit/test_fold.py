@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.fold import MOST_FACT_BYTES, wanted
-from streams.kit.parking import BEHIND, DISCARDED, UNANSWERED, UNREAD
+from streams.kit.parking import BEHIND, DISCARDED, REBUILT, UNANSWERED, UNREAD
 from streams.kit.rows import RowMissing, Rows
 from streams.kit.service import Reads, Said, Service
 from tests.kit.counter import Counter, added, make_counter, view
@@ -100,7 +100,7 @@ def test_a_request_that_is_itself_wrong_holds_nobody(counter: Counter, how: str)
 
 @pytest.mark.parametrize(
     ("waited", "letters"),
-    [(BEHIND, 1), (UNREAD, 1), (UNANSWERED, 1), ("Refused", 0), ("KeyError", 0)],
+    [(BEHIND, 1), (UNREAD, 1), (UNANSWERED, 1), (REBUILT, 1), ("Refused", 0), ("KeyError", 0)],
 )
 def test_a_request_that_waited_and_is_wrong_itself_holds_nobody_and_has_one_dead_letter(
     counter: Counter, waited: str, letters: int

@@ -187,7 +187,8 @@ def test_what_an_earlier_version_parked_and_this_one_does_not_hear_is_kept(count
 
     assert "does not hear it" in str(parked("Unanswered").problem)
     assert parked("Unanswered").key == "a"
-    assert parked(UNREAD).problem is None, "it was parked since nobody could tell what it is"
+    for reason in (UNREAD, "Undecodable", "Rebuilt"):
+        assert parked(reason).problem is None, "it was parked since nobody could tell what it is"
 
 
 def test_a_key_function_that_fails_is_a_problem_of_its_record(counter: Counter) -> None:

@@ -101,6 +101,19 @@ async def test_what_is_nobodys_fact_is_passed_over(at: int) -> None:
     assert positions["billing"] == len(of_billing), "nobody has to decide about it again"
 
 
+async def test_who_has_no_more_than_an_id_of_the_service_said_nothing() -> None:
+    log, lane = await a_log()
+    right, _ = await said_again(log, lane)
+    said = log["billing", lane]
+    forged = [
+        replace(said[0], headers=[("ce_id", f"billing/{lane}/{sequence}".encode())])
+        for sequence in (len(said) + 1, 99_999)
+    ]
+    log["billing", lane] = renumbered([*said, *forged], lane)
+
+    assert await said_again(log, lane) == (right, {"billing": len(log["billing", lane])})
+
+
 @pytest.mark.parametrize("foreign", [0, 1, 99, 1_000])
 async def test_the_last_fact_is_found_behind_whatever_others_wrote(foreign: int) -> None:
     log, lane = await a_log()

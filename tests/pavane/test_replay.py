@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -30,6 +31,7 @@ from streams.inventory.service import inventory
 from streams.kit.envelope import write_clock
 from streams.kit.errors import WrongSetting
 from streams.kit.events import Effect, Fact
+from streams.kit.parking import DISCARDED
 from streams.kit.run import find
 from streams.kit.service import Said, Service, World
 from tests.pavane.audited import NOW, PARTITIONS, Shop, headed
@@ -282,6 +284,36 @@ async def test_what_was_parked_and_said_since_the_database_was_looked_at_is_no_d
 
     assert report.same, report.text()
     assert report.decisions > 0
+
+
+async def test_what_an_operator_discarded_is_no_difference() -> None:
+    """Once it had been put aside, and once while it only waited."""
+    shop = Shop()
+    shop.stock("lamp", 100)
+    await shop.settle()
+    shop.provider.is_away = lambda: True
+    for _ in range(8):
+        shop.place("lamp")
+    await shop.settle("orders", "inventory")
+    of_billing = shop.instances["billing"]
+    for partition in range(PARTITIONS):
+        await of_billing.step(partition)
+    parked = of_billing.database.parked
+    discarded = 0
+    for waiting in parked.values():
+        for number, each in waiting.items():
+            waiting[number] = msgspec.structs.replace(each, reason=DISCARDED, message="a test shop", retry_at=NOW)
+            discarded += 1
+    assert discarded
+    for partition in range(PARTITIONS):
+        await of_billing.step(partition)
+        of_billing.say(partition)
+    assert not any(parked.values())
+    assert letters_of(shop, "billing") == discarded
+
+    report = await asyncio.to_thread(replay, billing, past_of(shop, "billing"))
+
+    assert report.same, report.text()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,14 @@ async def test_a_process_that_hangs_or_gets_nowhere_is_killed_and_started_again(
     assert re.search(rf"nobody-1, pid {first.pid}, {told}.*\. It is killed", kept.news)
 
 
+def test_one_that_got_on_before_it_was_idle_has_what_was_borne_of_it_forgiven() -> None:
+    supervisor = Supervisor(print, Bounds(longest_idle_seconds=200.0))
+    assert supervisor._idle_next(60, was_idle=True, lived_seconds=76) == 120
+    assert supervisor._idle_next(120, was_idle=True, lived_seconds=136) == 200
+    assert supervisor._idle_next(120, was_idle=True, lived_seconds=7 * 86_400) == 60
+    assert supervisor._idle_next(120, was_idle=False, lived_seconds=5) == 60
+
+
 async def test_one_that_was_killed_for_being_idle_may_be_idle_twice_as_long_the_next_time(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:

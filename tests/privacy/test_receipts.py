@@ -196,12 +196,21 @@ async def test_no_receipt_at_all_is_no_success_while_there_are_keys() -> None:
 
 async def test_what_a_receipt_names_is_destroyed_again_and_without_any_key_there_is_nothing_to_do() -> None:
     keys, store = cast("Connection", Rows(data_keys=[(1,)])), Store()
-    orders = cast("Connection", Rows(operations=[(KEY.id,)]))
+    orders = cast("Connection", Rows(EXISTS=[(False,)], operations=[(KEY.id,)]))
 
     assert await upkeep.destroy_again(cast("KeyStore", store), keys, orders, dry_run=False) == upkeep.DONE
     assert store.done == ["destroy", "sweep"]
-    nothing = cast("Connection", Rows()), cast("Connection", Rows(data_keys=[(0,)]))
+    nothing = cast("Connection", Rows(EXISTS=[(False,)])), cast("Connection", Rows(data_keys=[(0,)]))
     assert await upkeep.destroy_again(cast("KeyStore", Store()), nothing[1], nothing[0], dry_run=False) == upkeep.DONE
+
+
+async def test_receipts_that_are_all_of_after_a_loss_are_no_success() -> None:
+    keys, store = cast("Connection", Rows(data_keys=[(40,)])), Store()
+    orders = cast("Connection", Rows(EXISTS=[(True,)], operations=[(KEY.id,)]))
+
+    with pytest.raises(upkeep.ReceiptsLost, match=r"all receipts are of after that.*--from-backup URL --restart"):
+        await upkeep.destroy_again(cast("KeyStore", store), keys, orders, dry_run=False)
+    assert store.done == ["destroy", "sweep"], "what the receipts name is destroyed all the same"
 
 
 def test_what_went_astray_is_kept_where_nobody_else_can_read_it(tmp_path: Path) -> None:
