@@ -33,7 +33,7 @@ LINE: LiteralString = PLACED + " WHERE partition = %s AND head = %s ORDER BY num
 
 
 class ItemId(NamedTuple):
-    """service/partition/number. A number is given once, and never comes again."""
+    """service/partition/number. A number is given once, unless somebody has set the lane's clock back."""
 
     service: str
     partition: int
