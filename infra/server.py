@@ -7,7 +7,9 @@ real question to them is. Each is one module: `kafka.py`, `postgres.py`, `apicur
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -18,6 +20,9 @@ from infra.errors import ExitedEarly, InfraError, NotReady, PortLost
 from infra.processes import Child
 
 HOST = "127.0.0.1"
+#: Below those that Linux and macOS choose from for whoever asks for any.
+PORTS = range(15_000, 32_000)
+_chance = random.SystemRandom()
 STARTS_WITH_NEW_PORTS = 3
 BETWEEN_QUESTIONS_SECONDS = 0.03
 
@@ -167,13 +172,17 @@ def write_news(file: Path, text: str) -> None:
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Ports of 127.0.0.1 that nobody uses now, all different."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    try:
-        return tuple(each.getsockname()[1] for each in sockets)
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of 127.0.0.1 that nobody uses now, all different.
+
+    They are of those that the system gives to nobody who asks for any: an outgoing connection, of which there are many
+    here, could have one before it is listened on, or while what listens is started again.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        port = _chance.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            found.add(port)
+    return tuple(found)
 
 
 def lean_environment(**more: str) -> dict[str, str]:

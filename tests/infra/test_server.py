@@ -35,6 +35,13 @@ async def test_a_port_lost_to_somebody_else_is_replaced(part: Valkey, monkeypatc
         assert part.ask() is None
 
 
+def test_free_ports_are_none_that_the_system_gives_away_by_itself() -> None:
+    given, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = server.free_ports(50)
+    assert len(set(ports)) == 50
+    assert max(ports) < given
+
+
 async def test_a_killed_server_comes_back_on_its_port_with_its_data(part: Valkey) -> None:
     await part.start()
     port = part.port
