@@ -32,9 +32,8 @@ test: venv
 	@$(VENV)/python -m pytest -m stack --ignore=tests/faults -n 2 --dist loadfile --no-loadscope-reorder \
 		--durations=15 --durations-min=10 --cov --cov-append --cov-report=term:skip-covered
 
-# Two files at a time, each on a stack of its own: while one fault is waited for, another one has the processor.
 faults: venv
-	@FAULTS=all $(VENV)/python -m pytest -svv -n 2 --dist loadfile tests/faults tests/deploy tests/pavane/test_restarts.py \
+	@FAULTS=all $(VENV)/python -m pytest -s tests/faults tests/deploy tests/pavane/test_restarts.py \
 		tests/security/test_others_are_served.py tests/security/test_open_streams.py tests/security/test_keycloak.py
 
 # The picture needs matplotlib, which nothing else does.

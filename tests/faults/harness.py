@@ -10,7 +10,6 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -174,9 +173,7 @@ async def prove(addresses: Addresses, load: Load, kept: Path | None = None) -> N
     wrong = load.wrong_ends()
     assert wrong == [], wrong
     assert report.verdict("orders-end").checked >= load.placed
-    told = f"{load.told()}; at rest {at_rest:.1f} s later; {len(report.invariants)} invariants hold"
-    # What a process of several writes to stdout nobody sees.
-    print(f"\n{told}", file=sys.stderr)  # noqa: T201
+    print(f"\n{load.told()}; at rest {at_rest:.1f} s later; {len(report.invariants)} invariants hold")  # noqa: T201
 
 
 async def audited_at_rest(addresses: Addresses, kept: Path | None = None) -> Report:
