@@ -138,16 +138,20 @@ class Rebuild:
 
     async def fill(self, processes: int, tell: building.Tell) -> None:
         """Fold until the fresh tables are as near to the log's end as makes no difference."""
+        least = FEW_RECORDS
         for _ in range(MOST_ROUNDS):
             ends = await self.ends()
             begun = time.monotonic()
-            if _left(ends, await self.lanes()) > FEW_RECORDS:
+            left = _left(ends, await self.lanes())
+            if left > FEW_RECORDS:
                 self._fillings.clear()
                 await building.build(self.service, self.environment, ends, processes, tell)
-            else:
-                await self._catch_up(ends)
-                if time.monotonic() - begun < NEAR_SECONDS:
-                    return
+                continue
+            await self._catch_up(ends)
+            # While orders flow there is always more: what comes during a round is what the next one has.
+            if time.monotonic() - begun < NEAR_SECONDS or left >= least:
+                return
+            least = left
 
     async def _catch_up(self, ends: Mapping[int, Ends]) -> None:
         """Fold in this process; what that needs is kept open for the next time."""
