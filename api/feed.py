@@ -4,8 +4,8 @@ While anybody listens, the reader asks the timeline every `PAUSE_SECONDS` what w
 each fact to those whose order it is about. It reads with two statements a round, however many listen. A listener has a
 bounded queue; whoever is too slow is told so, and goes on from the timeline later.
 
-A lane's position is the ordinal of the last fact that its lane has heard. Facts that had been parked may be told
-above it; they are remembered by id until the lane has passed them, so that nothing is told twice and nothing left out.
+A lane's position is the ordinal of the last fact that it has been told. What is told between the two statements of a
+round lies above it, and is remembered by id until the lane has passed it: nothing is told twice, and nothing left out.
 When other tables took the place of the timeline's, ordinals count anew: whoever listens is let go.
 """
 

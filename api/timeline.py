@@ -183,7 +183,7 @@ class Timeline:
         return count
 
     async def heads(self) -> Heads:
-        """How far each lane has heard. Some facts above that may be told already, if they had been parked."""
+        """How far each lane is told."""
         rows = await self._rows(_HEADS, {"counted": [*_SPEAKERS, _RETRIED]})
         return Heads(rows[0]["view"], {row["partition"]: row["head"] for row in rows if row["partition"] is not None})
 

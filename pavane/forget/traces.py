@@ -5,7 +5,10 @@ Parked records that belong to no order yet are found by that token in their byte
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import NamedTuple
+
+import fastavro
 
 from pavane.operators.reach import Reach
 from pavane.operators.words import count
@@ -68,12 +71,10 @@ async def parked_in_plain(reach: Reach, person: Person) -> int:
 
 
 def _as_avro(text: str) -> bytes:
-    """A string as it stands in a record: its length (zigzag, in groups of 7 bits), then its UTF-8."""
-    found, left = bytearray(), 2 * len(text.encode())
-    while left > 0x7F:
-        found.append(left & 0x7F | 0x80)
-        left >>= 7
-    return bytes([*found, left]) + text.encode()
+    """A string as it stands in a record: with its length before it."""
+    written = BytesIO()
+    fastavro.schemaless_writer(written, "string", text)
+    return written.getvalue()
 
 
 async def _counted(reach: Reach, service: str, of: str, *values: object) -> int:

@@ -74,7 +74,8 @@ class Opener:
             return Opened(delivery, None, "", "")
         raise Undecidable(
             f"an earlier version parked this {name}, and this one does not hear it: what it called for is not done. "
-            f"Deploy a version that hears it and redrive it, or discard it"
+            f"Deploy a version that hears it, then 'pavane dead-letters redrive' it; or, if it is to be left undone, "
+            f"'pavane dead-letters discard' it"
         )
 
     def _unread(self, delivery: Delivery, problem: RegistryAway) -> Opened:

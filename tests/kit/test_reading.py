@@ -11,6 +11,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.util import calc_crc32c
 
 from infra.stack import Stack
+from streams.kit import envelope
 from streams.kit.kafka import KafkaLog
 from streams.kit.log import Record
 from streams.kit.reading import ENOUGH_BYTES, GATHERING_MILLISECONDS, LONG_POLL_MILLISECONDS
@@ -51,6 +52,32 @@ async def test_an_unreadable_batch_of_one_producer_is_handed_on_and_everybody_el
 
     assert [record.offset for record in read] == [0, 1, 2, 3, 4]
     assert [record.value for record in read] == [b"first", b"before", None, None, b"last"]
+
+
+async def test_who_looks_for_its_last_facts_steps_over_a_record_that_the_client_cannot_read(
+    stack: Stack, new_topics: NewTopics, new_name: str
+) -> None:
+    await new_topics(new_name, partitions=1)
+    cause = envelope.of_request("r", 0, 0, ())
+    producer = AIOKafkaProducer(bootstrap_servers=stack.addresses.kafka_bootstrap, acks="all")
+    await producer.start()
+    try:
+        for sequence in (1, 2, 3):
+            if sequence == 3:
+                await _produce(stack, new_name, [None])
+            headers = envelope.write(new_name, 0, sequence, "Told", {}, cause)
+            await producer.send_and_wait(new_name, b"v", key=b"k", partition=0, headers=headers)
+    finally:
+        await producer.stop()
+    log = KafkaLog(stack.addresses.kafka_bootstrap, new_name, [new_name], 6_000)
+    await log.open()
+    try:
+        said = await log.last_said(new_name, 0, 3)
+    finally:
+        await log.close()
+
+    assert said is not None
+    assert (said.last, said.up_to) == (3, 3)
 
 
 async def test_what_came_before_an_error_is_read_again(
