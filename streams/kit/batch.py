@@ -77,7 +77,7 @@ class Batches:
         values = (delivery.record.value for draft in drafts for delivery in draft.deliveries)
         await self._codec.learn(values, PATIENCE_SECONDS)
         opened = [(draft, await self._open(draft)) for draft in drafts]
-        home = {one.row: draft.lane.partition for draft, each in opened for one in each if one.event is not None}
+        home = _homes(opened)
         moves = [Move(draft, acknowledged[draft.lane.partition]) for draft in drafts]
         rows = Rows()
         try:
@@ -232,3 +232,15 @@ class Batches:
 Opening = Sequence[tuple[Draft, Sequence[Opened]]]
 Homes = Mapping[str, int]
 """In which lane each row is that a record of the batch is about."""
+
+
+def _homes(opened: Opening) -> Homes:
+    """Raises `BatchRefused` for a row that records of two lanes name. It is one lane's own, and a record of another
+    says so under a wrong key: heard one by one, each finds the row as the database has it."""
+    homes: dict[str, int] = {}
+    for draft, each in opened:
+        for one in each:
+            mine = draft.lane.partition
+            if one.event is not None and (first := homes.setdefault(one.row, mine)) != mine:
+                raise BatchRefused(f"records of lanes {first} and {mine} name the row {one.row}")
+    return homes

@@ -41,7 +41,9 @@ _fetching = {
     "enable_auto_commit": False,
     "max_partition_fetch_bytes": REQUEST_BYTES // 4,
     "fetch_max_wait_ms": LONG_POLL_MILLISECONDS,
-    "max_poll_interval_ms": 300_000,
+    # The client leaves its group for good when nobody reads for so long: while the database is away, every lane is
+    # halted, or there are fewer lanes than members. Who gets nowhere is noticed by `liveness`.
+    "max_poll_interval_ms": 2**31 - 1,
     "rebalance_timeout_ms": 60_000,
 }
 
@@ -154,8 +156,8 @@ class KafkaLog:
     def assigned(self) -> Mapping[int, int]:
         return dict(self._assigned)
 
-    async def extents(self, partition: int) -> Mapping[str, Extent]:
-        at = [TopicPartition(topic, partition) for topic in self._topics]
+    async def extents(self, partition: int, *also: str) -> Mapping[str, Extent]:
+        at = [TopicPartition(topic, partition) for topic in (*self._topics, *also)]
         try:
             starts, ends = await asyncio.gather(self._consumer.beginning_offsets(at), self._consumer.end_offsets(at))
         except KafkaError as error:
@@ -218,7 +220,7 @@ class KafkaLog:
 
     async def read(self, wanted: Collection[tuple[str, int]], timeout_seconds: float) -> Iterable[Record]:
         if not wanted:
-            self._reader.forget()
+            self._reader.rest()
             await asyncio.sleep(min(timeout_seconds, PAUSE_SECONDS))
             return ()
         return await self._reader.read([TopicPartition(*each) for each in wanted], timeout_seconds)

@@ -165,6 +165,9 @@ class Lane:
         self.parked = max(holding.parked, sum(holding.clock.values()))
         self.hears = frozenset(topics)
         self._requests = frozenset(topic for topic in topics if topic.endswith(REQUESTS))
+        # Others know of our requests from our facts alone, so these were heard, though the clock may have been set back
+        # since: with a topic that was made anew offsets begin again.
+        self._waits_for = self.hears - self._requests
         #: Of these speakers the clock follows what came here, and not what others have heard of them.
         self.knows_itself = self.hears | {me}
         self.halted: RefusedToGuess | None = None
@@ -257,7 +260,7 @@ class Lane:
             # Offsets may have holes (a foreign producer's transactions leave markers), so there is no gap to see.
             verdict = Verdict.NEXT if said.sequence > clock.get(topic, 0) else Verdict.KNOWN
         else:
-            verdict = causal.judge(clock, self.hears, said.speaker, said.sequence, said.heard)
+            verdict = causal.judge(clock, self._waits_for, said.speaker, said.sequence, said.heard)
         if verdict is Verdict.EARLY:
             return verdict
         if verdict is Verdict.GAP:
@@ -283,7 +286,7 @@ class Lane:
         first = self._queues[topic][0]
         assert isinstance(first, Delivery)
         said = first.envelope
-        lacking = causal.lacking(clock, self.hears, said.speaker, said.heard)
+        lacking = causal.lacking(clock, self._waits_for, said.speaker, said.heard)
         assert lacking is not None
         return lacking
 

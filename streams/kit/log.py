@@ -88,8 +88,8 @@ class Log(Protocol):
         """The partitions that the group gives to this instance now, each with a number that grows when it is given."""
         ...
 
-    async def extents(self, partition: int) -> Mapping[str, Extent]:
-        """Start and end of the partition in every topic heard. Raises `LogAway`."""
+    async def extents(self, partition: int, *also: str) -> Mapping[str, Extent]:
+        """Start and end of the partition in every topic heard, and in `also`. Raises `LogAway`."""
         ...
 
     def astray(self) -> Mapping[int, RecordsAstray]:

@@ -9,20 +9,23 @@ Whatever is known here of a lane, the database knows too: to drop one is to forg
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 
 from streams.kit.errors import DatabaseBehind, LogLost, LogShorter, LogTruncated, RefusedToGuess, TopicReplaced
 from streams.kit.faultpoints import reached
 from streams.kit.lane import Holding, Lane
 from streams.kit.liveness import Progress
-from streams.kit.log import Answered, Log
+from streams.kit.log import Answered, Log, LogAway
 from streams.kit.logs import logger
 from streams.kit.outbox import Outbox
 from streams.kit.service import Service
 from streams.kit.settings import WorkerSettings
 from streams.kit.store import Store
 from streams.kit.telemetry import Telemetry
+
+ANSWER_SECONDS = 0.5
+ASK_AGAIN_SECONDS = 2.0
 
 
 class Owned:
@@ -64,6 +67,14 @@ class Owned:
         self._reading: set[int] = set()
         self._halted_under: dict[int, int | None] = {}
         self._told: set[int] = set()
+        #: Of lanes that are given and not taken: whether the log has answered, and why it has not.
+        self._asking: dict[int, asyncio.Task[bool]] = {}
+        self._unanswered: dict[int, str] = {}
+
+    @property
+    def away(self) -> str | None:
+        """Why a lane that is ours cannot be taken yet."""
+        return next(iter(self._unanswered.values()), None)
 
     # -- taking ------------------------------------------------------------------------------------------------------
 
@@ -76,18 +87,43 @@ class Owned:
         for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
             self.drop(partition)
         self._claim_lost()
-        for partition, given in assigned.items():
-            if partition not in self._taken:
-                async with self._one_at_a_time:
-                    # While the lanes before it were taken, the group may have given it to somebody else, who would
-                    # lose it to us and not take it again before the next rebalance.
-                    if self._log.assigned().get(partition) == given:
-                        await self._take_over(partition)
-                        self._taken[partition] = given
+        for partition in await self._answered({p for p in assigned if p not in self._taken}):
+            async with self._one_at_a_time:
+                # While the lanes before it were taken, the group may have given it to somebody else, who would lose it
+                # to us and not take it again before the next rebalance.
+                if self._log.assigned().get(partition) == assigned[partition]:
+                    await self._take_over(partition)
+                    self._taken[partition] = assigned[partition]
         # Only now is anything fetched: the next lane's questions would wait behind this one's long poll.
         for partition in [p for p in self.lanes if p not in self._reading]:
             self._log.seek(partition, self.lanes[partition].positions)
             self._reading.add(partition)
+
+    async def _answered(self, wanted: Set[int]) -> Sequence[int]:
+        """Of which of these lanes the log says where they begin and end. Asked beside all work: a partition without a
+        leader holds up no other lane, and nobody takes a lane from its owner that they could not work on."""
+        for partition in self._asking.keys() - wanted:
+            self._asking.pop(partition).cancel()
+            self._unanswered.pop(partition, None)
+        if new := wanted - self._asking.keys():
+            self._asking.update((p, asyncio.create_task(self._ask(p), name=f"ask-about-{p}")) for p in sorted(new))
+            await asyncio.wait([self._asking[partition] for partition in new], timeout=ANSWER_SECONDS)
+        done = [partition for partition, asking in self._asking.items() if asking.done()]
+        return [partition for partition in done if self._asking.pop(partition).result()]
+
+    async def _ask(self, partition: int) -> bool:
+        own = () if self._service.is_projection else (self._service.name,)
+        try:
+            await self._log.extents(partition, *own)
+        except LogAway as error:
+            self._unanswered[partition] = str(error)
+            self._telemetry.again("kafka_away")
+            again = ASK_AGAIN_SECONDS
+            logger().warning("kafka_away", partition=partition, error=str(error), again_in_seconds=again)
+            await asyncio.sleep(again)
+            return False
+        self._unanswered.pop(partition, None)
+        return True
 
     def _claim_lost(self) -> None:
         """Drop lanes lost to a higher epoch that the group still gives to us two sessions later, to take them again.
@@ -215,6 +251,10 @@ class Owned:
         """Forget every lane, also those that are halted or lost: all are taken again."""
         for partition in {*self.lanes, *self.halted, *self._taken}:
             self.drop(partition)
+        for asking in self._asking.values():
+            asking.cancel()
+        self._asking.clear()
+        self._unanswered.clear()
 
     def drop(self, partition: int) -> None:
         """Forget everything in memory about a lane; the database has it for the next owner."""

@@ -126,7 +126,8 @@ class Parking:
 
 
 def next_try(now: datetime, attempts: int, at_least_seconds: float) -> datetime:
-    """When to ask again what the world did not answer: pauses double from a second to a minute."""
+    """When to ask again what the world did not answer: pauses double from a second to a minute, and are longer where it
+    asks for that, up to an hour."""
     doublings = min(attempts - 1, MOST_DOUBLINGS)
     pause = min(FIRST_RETRY_SECONDS * 2.0**doublings, LONGEST_RETRY_SECONDS)
-    return now + timedelta(seconds=max(pause, at_least_seconds))
+    return now + timedelta(seconds=max(pause, min(at_least_seconds, LONGEST_RETRY_AFTER_SECONDS)))

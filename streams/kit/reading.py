@@ -150,10 +150,16 @@ class Reader:
         seconds = GATHERING_ENDS_AFTER * long / 1000
         self._gathers_until = asyncio.get_running_loop().call_later(seconds, enough)
 
-    def forget(self) -> None:
-        """Nothing is to be read: what went wrong before is nobody's trouble."""
+    def rest(self) -> None:
+        """Nothing is to be read: what went wrong before is nobody's trouble. What the group's coordinator has met is:
+        it waits until somebody has heard of it, as a reading does."""
         self._damaged.clear()
         self._failed = None
+        try:
+            self._consumer._coordinator.check_errors()
+        except KafkaError as error:
+            self._failed = f"the group of Kafka cannot be joined: {error!r}"
+            logger().warning("group_failed", error=repr(error), again_in_seconds=PAUSE_SECONDS)
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -82,6 +82,9 @@ class RemoteWorld:
                 reason = f"no answer within {CALL_SECONDS:g} s; what was asked may have been done"
             except httpx.HTTPError as error:
                 reason = f"{self._http.base_url} does not answer: {error!r}"
+            except Exception as error:
+                # Whatever a library makes of what came back (JSON too deep, a date that is none): others are answered.
+                reason = f"its answer cannot be read: {error!r}"
             return Unanswered(reason=reason)
 
     async def _answer(self, effect: Effect) -> Answer:

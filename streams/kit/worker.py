@@ -80,7 +80,8 @@ class Worker:
             forget=self._forget,
         )
         self.lanes, self.outboxes, self.halted = self._owned.lanes, self._owned.outboxes, self._owned.halted
-        self._one_record_for = 0
+        #: The lanes of a batch that was refused, and how many records each still hears one by one, in turn.
+        self._one_by_one: dict[int, int] = {}
         self._stuck: set[tuple[int, str]] = set()
         self._due_at = self._look_after_at = datetime.min.replace(tzinfo=UTC)
         self._pause = 0.0
@@ -93,7 +94,7 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 await self.step(wait_seconds=self._settings.due_poll_seconds)
-                self.away, self._pause = None, 0.0
+                self.away, self._pause = self._owned.away, 0.0
             except PavaneError as error:
                 await self._cope(error)
         await self.let_go()
@@ -128,7 +129,7 @@ class Worker:
             to_run = [draft for draft in drafts if draft.moved or draft.deliveries]
             heard = await self._run(to_run) if to_run else 0
             if drafts and not to_run:
-                self._one_record_for = 0
+                self._one_by_one.clear()
             await self._look_after()
         # A halted lane waits for somebody to decide; that is told as such.
         self.progress.note(*(p for p, lane in self.lanes.items() if lane.halted is not None or not lane.held_back()))
@@ -162,6 +163,7 @@ class Worker:
 
     def _forget(self, partition: int) -> None:
         self._noted.pop(partition, None)
+        self._one_by_one.pop(partition, None)
         self._batches.forget(partition)
 
     # -- reading and hearing -----------------------------------------------------------------------------------------
@@ -191,23 +193,32 @@ class Worker:
         room = self._settings.unacknowledged_facts - sum(o.unacknowledged_facts for o in self.outboxes.values())
         if room <= 0:
             return []
-        # Lanes with little to hear first: what they leave of their share goes to the others.
-        lanes = sorted((lane for lane in self.lanes.values() if lane.halted is None), key=Lane.held_back)
+        lanes = [lane for lane in self.lanes.values() if lane.halted is None]
         drafts: list[Draft] = []
-        left = 1 if self._one_record_for else self._settings.batch_records
+        if refused := [lane for partition in self._one_by_one for lane in lanes if lane.partition == partition]:
+            for lane in refused:
+                drafts.append(self._order(lane, 1))
+                if drafts[-1].moved:
+                    break
+            return drafts
+        self._one_by_one.clear()
+        # Lanes with little to hear first: what they leave of their share goes to the others.
+        lanes.sort(key=Lane.held_back)
+        left = self._settings.batch_records
         for number, lane in enumerate(lanes):
-            draft = lane.order(left if self._one_record_for else max(1, left // (len(lanes) - number)))
-            drafts.append(draft)
-            left -= len(draft.deliveries)
-            if lane.halted is not None:
-                self._owned.halt(lane.partition, lane.halted, lane.epoch)
-            if self._one_record_for and draft.moved:
-                break
+            drafts.append(self._order(lane, max(1, left // (len(lanes) - number))))
+            left -= len(drafts[-1].deliveries)
         return drafts
+
+    def _order(self, lane: Lane, limit: int) -> Draft:
+        draft = lane.order(limit)
+        if lane.halted is not None:
+            self._owned.halt(lane.partition, lane.halted, lane.epoch)
+        return draft
 
     async def _add_timed(self, drafts: Sequence[Draft]) -> None:
         """Add what its time has come for, after what was read: deadlines, and parked records to be tried again."""
-        now, alone = self._now(), self._one_record_for > 0
+        now, alone = self._now(), bool(self._one_by_one)
         waits = _is_to_come(self._due_at, now, self._settings.due_poll_seconds)
         if not drafts or (waits and not alone) or (alone and _any_heard(drafts)):
             return
@@ -252,7 +263,7 @@ class Worker:
             self._noted[draft.lane.partition] = acknowledged[draft.lane.partition]
             if draft.said:
                 self.outboxes[draft.lane.partition].add([(draft.lane.row, draft.said)])
-        self._one_record_for = max(0, self._one_record_for - 1)
+        self._count_down(drafts)
         self._note_stuck(fold)
         return sum(len(draft.deliveries) for draft in drafts)
 
@@ -265,8 +276,15 @@ class Worker:
             records = sum(len(draft.deliveries) for draft in drafts)
             if records > 1:
                 # One of them is refused; go on one by one until it has shown itself.
-                self._one_record_for = records
+                self._one_by_one = {each.lane.partition: len(each.deliveries) for each in drafts if each.deliveries}
             logger().warning("batch_refused", records=records, error=str(error))
+
+    def _count_down(self, drafts: Sequence[Draft]) -> None:
+        """A lane that was heard one by one is the last in turn now, or is heard as all others."""
+        for draft in drafts:
+            left = self._one_by_one.pop(draft.lane.partition, 0) - 1
+            if left > 0:
+                self._one_by_one[draft.lane.partition] = left
 
     def _note_stuck(self, fold: Fold) -> None:
         """A deadline whose decision fails would come again with every poll: leave it until the next start."""

@@ -147,7 +147,7 @@ class Desk:
     def assigned(self) -> Mapping[int, int]:
         return {0: self._starts}
 
-    async def extents(self, partition: int) -> Mapping[str, Extent]:
+    async def extents(self, partition: int, *also: str) -> Mapping[str, Extent]:
         return {topic: Extent(0, len(self.logs[topic])) for topic in self.service.topics}
 
     def astray(self) -> Mapping[int, RecordsAstray]:

@@ -124,9 +124,10 @@ class SimulatedLog:
     def assigned(self) -> Mapping[int, int]:
         return dict(self.given)
 
-    async def extents(self, partition: int) -> Mapping[str, Extent]:
+    async def extents(self, partition: int, *also: str) -> Mapping[str, Extent]:
         await self._host.takes()
-        return {topic: Extent(0, len(self._cluster.records(topic, partition))) for topic in self._topics}
+        topics = (*self._topics, *also)
+        return {topic: Extent(0, len(self._cluster.records(topic, partition))) for topic in topics}
 
     def astray(self) -> Mapping[int, RecordsAstray]:
         return {}

@@ -51,6 +51,12 @@ def test_a_fact_waits_for_its_causes_and_is_taken_as_soon_as_they_are() -> None:
     assert set(heard(draft)) == {"right/0/1", "right/0/2", "right/0/3", "left/0/1"}
 
 
+def test_who_knows_of_our_requests_knows_it_from_us_and_waits_for_none_that_a_topic_made_anew_does_not_have() -> None:
+    skipped = Holding(2, {"left": 0, "me.requests": 4, "right": 0}, {"me": 9, "me.requests": 4}, 0, 0)
+    draft = push(lane(skipped), fact("left", 1, {"me.requests": 1_000, "right": 1}), fact("right", 1)).order(10)
+    assert heard(draft) == ["right/0/1", "left/0/1"]
+
+
 def test_two_topics_may_wait_for_each_other_in_turn() -> None:
     records = [
         fact("left", 1, {"right": 1}), fact("left", 2, {"right": 2}),

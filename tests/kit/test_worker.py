@@ -233,12 +233,12 @@ async def test_lanes_are_taken_again_when_the_log_did_not_say_where_it_begins(co
     def unsure(log: KafkaLog) -> KafkaLog:
         extents = log.extents
 
-        async def refuse_first(asked: Any) -> Any:
+        async def refuse_first(partition: int, *also: str) -> Any:
             nonlocal refusals
             if refusals:
                 refusals -= 1
                 raise LogAway("Kafka does not answer")
-            return await extents(asked)
+            return await extents(partition, *also)
 
         log.extents = refuse_first  # type: ignore[method-assign,assignment]
         return log
@@ -248,6 +248,36 @@ async def test_lanes_are_taken_again_when_the_log_did_not_say_where_it_begins(co
         await counting.ask(("k0", 5), ("k1", 5))
         await counting.until_totals({"k0": 5, "k1": 5})
     assert (refusals, [line["event"] for line in lines].count("kafka_away")) == (0, 2)
+
+
+async def test_a_partition_of_which_the_log_says_nothing_holds_up_no_other_lane_and_is_taken_from_nobody(
+    counting: Counting,
+) -> None:
+    leaderless = {1}
+
+    def unsure(log: KafkaLog) -> KafkaLog:
+        extents = log.extents
+
+        async def refuse(partition: int, *also: str) -> Any:
+            if partition in leaderless:
+                raise LogAway("Kafka knows no leader")
+            return await extents(partition, *also)
+
+        log.extents = refuse  # type: ignore[method-assign]
+        return log
+
+    here = next(key for key in KEYS if counting.partition(key) == 0)
+    there = next(key for key in KEYS if counting.partition(key) == 1)
+    instance = await counting.start(unsure)
+    await counting.ask((here, 5), (there, 5))
+    await counting.until_totals({here: 5})
+    told = instance.readiness()
+    assert (told["ready"], told["away"], instance.lanes) == (False, ["Kafka knows no leader"], {0})
+    assert 1 not in await counting.epochs()
+
+    leaderless.clear()
+    await counting.until_totals({here: 5, there: 5})
+    await eventually(lambda: instance.readiness()["ready"])
 
 
 async def equal(asked: Callable[[], Awaitable[Any]], expected: Any) -> bool:
