@@ -78,5 +78,5 @@ async def _had(keys: Awaitable[T]) -> T:
     try:
         return await keys
     except KeysAway as error:
-        logger().warning("keys_away", error=str(error))
+        logger().warning("person_keys_away", error=str(error))
         raise Unavailable("Orders can be neither taken nor shown for now; what was accepted goes on.") from error

@@ -16,7 +16,10 @@ from pavane.main import app
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("choreography", "contracts", "infra", "pavane", "streams")
-PAGES = ("README.md", "ARCHITECTURE.md", "docs/operations.md", "docs/privacy.md")
+PAGES = (
+    *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"),
+    *("docs/operations.md", "docs/privacy.md", "docs/speed.md"),
+)
 #: A command in a message.
 QUOTED = re.compile(r"'pavane ((?:[^']|'\.\.\.')+)'")
 PROMPT = re.compile(r"^(?:\$ |\.venv/bin/)?pavane ([^#\n]+)", re.MULTILINE)
