@@ -44,7 +44,7 @@ def shoppers(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module, at noon, which is 0."""
     monkeypatch.setitem(sys.modules, "locust", Locust("locust"))
     monkeypatch.delitem(sys.modules, "pavane.bench.shoppers", raising=False)
-    found = importlib.import_module("pavane.bench.shoppers")
+    found: Any = importlib.import_module("pavane.bench.shoppers")
     monkeypatch.delitem(sys.modules, "pavane.bench.shoppers")
     monkeypatch.setattr(found, "time", SimpleNamespace(time=lambda: found.now))
     monkeypatch.setattr(found.Customer, "_come", lambda self: None)
