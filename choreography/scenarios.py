@@ -1,6 +1,7 @@
 """What the explorer walks: some orders, what may be asked about them, and what must hold in every end.
 
-The invariants are the audit's own (`pavane.audit`), asked of the rows and records of one end state.
+The invariants are the audit's own (`pavane.audit`), asked of the rows and records of one end state. That rows are what
+the facts make of them is not among these: here they are made of nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -128,7 +129,7 @@ class Scenario:
         stocks = {row.item: row for row in common if isinstance(row, Stock)}
         reservations = [row for row in rows if isinstance(row, Reservation)]
         movements = [row for row in common if isinstance(row, Movement)]
-        return _told(stock.balances(stocks, stocks, reservations, movements))
+        return _told(stock.balances(stocks, None, reservations, movements))
 
     def _judge(self, lane: Lane) -> str:
         """One order at its end: the audit's invariants of an order."""

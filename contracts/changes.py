@@ -41,6 +41,13 @@ def misleading(older: dict[str, Any], newer: dict[str, Any]) -> Iterator[Told]:
                 f"the field {path} is not marked as personal any more: what older records say in it is not erased",
                 'Keep the mark "personal": true.',
             )
+        defaults = [each.field["default"] for each in (was, now) if "default" in each.field]
+        if len(defaults) == 2 and defaults[0] != defaults[1]:
+            yield (
+                f"the default of {path} was {defaults[0]!r} and is {defaults[1]!r}: what older records did not say "
+                f"would be read otherwise",
+                "Keep the default, or give what means something else another name.",
+            )
         if lost := [name for name in _names(was) if name not in _names(now)]:
             yield (
                 f"the field {path} is no longer known as {', '.join(lost)}, under which older records say it",

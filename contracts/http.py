@@ -37,11 +37,12 @@ def _paths(released: Json, now: Json) -> Iterator[str]:
 
 
 def _asked(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
-    missing = {scope for needed in after.get("security", []) for scope in needed.get("bearer", [])} - {
-        scope for needed in before.get("security", []) for scope in needed.get("bearer", [])
-    }
-    if missing:
-        yield f"{at}: needs the scope {', '.join(sorted(missing))}"
+    for what, has, needs in (
+        ("a token", _tokens(before, released), _tokens(after, now)),
+        ("the scope", _scopes(before, released), _scopes(after, now)),
+    ):
+        if missing := needs - has:
+            yield f"{at}: needs {what} {', '.join(sorted(missing))}"
     known = {(each["in"], each["name"].lower()): each for each in before.get("parameters", [])}
     given = {(each["in"], each["name"].lower()): each for each in after.get("parameters", [])}
     for key, parameter in given.items():
@@ -58,23 +59,41 @@ def _asked(at: str, before: Json, after: Json, released: Json, now: Json) -> Ite
     yield from _body(at, before, after, released, now)
 
 
+def _tokens(operation: Json, document: Json) -> set[str]:
+    """The ways of saying who one is, one of which is needed; empty where anybody may ask."""
+    ways = operation.get("security", document.get("security", []))
+    return {way for needed in ways for way in needed} if all(ways) else set()
+
+
+def _scopes(operation: Json, document: Json) -> set[str]:
+    ways = operation.get("security", document.get("security", []))
+    return {scope for needed in ways for scope in needed.get("bearer", [])}
+
+
 def _body(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
-    was, is_now = before.get("requestBody", {}).get("content", {}), after.get("requestBody", {}).get("content", {})
-    if is_now and not was:
+    was, is_now = before.get("requestBody", {}), after.get("requestBody", {})
+    if is_now.get("required") and not was.get("required"):
         yield f"{at}: needs a body"
-    for kind, content in was.items():
-        if kind not in is_now:
+    for kind, content in was.get("content", {}).items():
+        if kind not in is_now.get("content", {}):
             yield f"{at}: a body of {kind} is not taken any more"
         else:
-            yield from _narrower(f"{at}: body", content["schema"], is_now[kind]["schema"], released, now)
+            yield from _narrower(f"{at}: body", content["schema"], is_now["content"][kind]["schema"], released, now)
 
 
 def _narrower(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
-    """Where `after` refuses what `before` takes."""
+    """Where `after` refuses what `before` takes, or takes what was left out for something else."""
     before, after = _resolved(before, released), _resolved(after, now)
-    if _types(before, released) - _types(after, now):
-        yield f"{at}: {_named(before)} is not taken any more"
-        return
+    if "default" in before and after.get("default") != before["default"]:
+        yield f"{at}: default is {after.get('default')}, was {before['default']}"
+    given = _kinds(after, now)
+    for kind in _kinds(before, released):
+        taken = [list(_stricter(at, kind, each, released, now)) for each in given if _holds(each, kind)]
+        yield from min(taken, key=len, default=[f"{at}: {_named(kind)} is not taken any more"])
+
+
+def _stricter(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
+    """Of one kind of value."""
     for name in LOWER:
         if name in after and after[name] > before.get(name, float("-inf")):
             yield f"{at}: {name} is {after[name]}, was {before.get(name)}"
@@ -106,8 +125,6 @@ def _fewer_fields(at: str, before: Json, after: Json, released: Json, now: Json)
 
 def _answered(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
     for status, response in before["responses"].items():
-        if not status.startswith("2"):
-            continue
         given = after["responses"].get(status)
         if given is None:
             yield f"{at}: {status} is not answered any more"
@@ -125,10 +142,15 @@ def _answered(at: str, before: Json, after: Json, released: Json, now: Json) -> 
 
 def _less(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
     """Where a reader of `before` does not find in `after` what it reads."""
-    before, after = _resolved(before, released), _resolved(after, now)
-    if _types(after, now) - _types(before, released):
-        yield f"{at}: is {_named(after)}, was {_named(before)}"
-        return
+    known = _kinds(before, released)
+    for kind in _kinds(after, now):
+        read = [list(_missing(at, each, kind, released, now)) for each in known if _holds(each, kind)]
+        was = " or ".join(map(_named, known))
+        yield from min(read, key=len, default=[f"{at}: is {_named(kind)}, was {was}"])
+
+
+def _missing(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
+    """Of one kind of value."""
     given = after.get("properties", {})
     for name, field in before.get("properties", {}).items():
         if name not in given:
@@ -148,17 +170,25 @@ def _resolved(schema: Json, document: Json) -> Json:
     if "$ref" not in schema:
         return schema
     found: Json = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    return found
+    return {**found, **{name: each for name, each in schema.items() if name != "$ref"}}
 
 
-def _types(schema: Json, document: Json) -> set[str]:
-    """The JSON types that the schema allows, with their formats."""
-    some = schema.get("anyOf")
-    if some:
-        return {kind for each in some for kind in _types(_resolved(each, document), document)}
-    return {f"{schema.get('type', 'anything')} {schema.get('format', '')}".strip()}
+def _kinds(schema: Json, document: Json) -> list[Json]:
+    """The schemas one of which a value has to fit."""
+    schema = _resolved(schema, document)
+    if "anyOf" not in schema:
+        return [schema]
+    common = {name: each for name, each in schema.items() if name != "anyOf"}
+    return [{**common, **kind} for each in schema["anyOf"] for kind in _kinds(each, document)]
 
 
-def _named(schema: Json) -> str:
-    some = schema.get("anyOf", [schema])
-    return " or ".join(str(each.get("format") or each.get("type", "anything")) for each in some)
+def _holds(wide: Json, narrow: Json) -> bool:
+    """By type and format alone: every value of the one is a value of the other."""
+    types = wide.get("type"), narrow.get("type")
+    return (types[0] in (None, types[1]) or types == ("number", "integer")) and (
+        wide.get("format") in (None, narrow.get("format"))
+    )
+
+
+def _named(kind: Json) -> str:
+    return str(kind.get("format") or kind.get("type", "anything"))

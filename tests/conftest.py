@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 import pytest
+import structlog
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from structlog.dev import ConsoleRenderer
+from structlog.dev import plain_traceback as plain
 
 from contracts import registry
 from infra import topics
@@ -21,13 +24,18 @@ from streams.kit.language import Language
 from streams.kit.migrations import migrate
 from streams.kit.run import services
 
+# Traces of errors are told as they are: drawn with the values of all names one takes seconds.
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], ConsoleRenderer(exception_formatter=plain)])
+
+#: Fixtures that start one.
+STACKS = {"stack", "own_ground"}
 NewTopics = Callable[..., Awaitable[None]]
 NewDatabase = Callable[[], Awaitable[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
+        if not STACKS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.stack)
 
 

@@ -10,22 +10,24 @@ from streams.kit.keys import item_key
 
 def balances(
     stock: Mapping[str, Stock],
-    rebuilt: Mapping[str, Stock],
+    rebuilt: Mapping[str, Stock] | None,
     reservations: Iterable[Reservation],
     movements: Iterable[Movement],
 ) -> Verdict:
-    """`rebuilt`: the stock that the facts of inventory make. All four belong to the same moment."""
+    """`rebuilt`: the stock that the facts of inventory make; None: rows are made of nothing else, so it is not asked.
+    All four belong to the same moment."""
     tally = Tally(
         "stock-balances",
         "No stock is below zero; received + adjusted = on hand + reserved + dispatched; and stock is the sum of "
         "inventory's facts, of its reservations and of its movements.",
     )
     sums = _sums(reservations, movements)
-    for item in sorted(stock.keys() | rebuilt.keys() | {item for _, item in sums}):
+    for item in sorted(stock.keys() | (rebuilt or {}).keys() | {item for _, item in sums}):
         tally.checked += 1
         row = stock.get(item)
         if row is None:
-            tally.violation(f"{item}: the stock row is missing; the facts make it {rebuilt.get(item)}")
+            made = "" if rebuilt is None else f"; the facts make it {rebuilt.get(item)}"
+            tally.violation(f"{item}: the stock row is missing{made}")
             continue
         for name in ("on_hand", "reserved", "dispatched", "received"):
             if getattr(row, name) < 0:
@@ -36,7 +38,7 @@ def balances(
                 f"{item}: received {row.received} + adjusted {row.adjusted} = {came}, but on hand {row.on_hand} + "
                 f"reserved {row.reserved} + dispatched {row.dispatched} = {is_there}"
             )
-        if rebuilt.get(item) != row:
+        if rebuilt is not None and rebuilt.get(item) != row:
             tally.violation(f"{item}: the row is {row}, the facts of inventory make it {rebuilt.get(item)}")
         for name in ("reserved", "dispatched", "received", "adjusted"):
             if getattr(row, name) != sums[name, item]:

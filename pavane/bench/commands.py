@@ -34,10 +34,13 @@ async def bench(names: Sequence[str], options: Options, out: Path) -> int:
             result = await module.run(Given(options, report.progress))
             report.add(name, result)
             missed += [goal for goal in result.goals if not goal.is_met]
-        except NotProven as error:
-            lines.say(f"  No figure: {error}")
+        except (NotProven, TimeoutError) as error:
+            lines.say(f"  No figure: {str(error) or 'it took too long'}")
             without.append(name)
-    lines.say(f"\nEverything is in {out / 'bench.json'}. {draw(report.document, out)}")
+    if report.document["scenarios"]:
+        lines.say(f"\nEverything is in {out / 'bench.json'}. {draw(report.document, out)}")
+    else:
+        lines.say(f"\nNothing was written: what may be in {out / 'bench.json'} is of an earlier run.")
     if without:
         lines.say(f"Not proven, and so not in it: {', '.join(without)}.")
     if missed:

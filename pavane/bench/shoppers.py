@@ -3,7 +3,8 @@
     locust -f pavane/bench/shoppers.py --headless ... with PLAN=plan.json, which `scenarios/load.py` writes
 
 It imports nothing of ours: locust lives in an environment of its own (load.lock). Each user is one customer after the
-other: a visit is so many requests long, at a constant pace, so that a slow answer does not make the load smaller.
+other: a visit is so many requests long. Requests are due at a constant pace, however long the answers take, and count
+from when they were due: after a slow answer those that it held up are sent at once, as late as they are (`generator`).
 """
 
 import itertools
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, events, task
 
 PLAN: dict[str, Any] = json.loads(Path(os.environ["PLAN"]).read_text()) if "PLAN" in os.environ else {}
 #: A visit: from one customer's coming to the next one's.
@@ -28,6 +29,10 @@ KNOWN: list[str] = PLAN.get("known", [])
 #: Tokens of customers who have never been here, each for one visit; when there are none left, known ones come again.
 NEW: Iterator[str] = iter(PLAN.get("new", []))
 BEGIN = time.time() + PLAN.get("warm_up_seconds", 0)
+RATE: float = PLAN.get("rate", 1)
+#: From one request of a user to the user's next one.
+PACE_SECONDS: float = PLAN.get("users", 1) / RATE
+USERS = itertools.count()
 
 noted: dict[str, list[float]] = {}
 errors: list[str] = []
@@ -39,12 +44,23 @@ class Customer(FastHttpUser):
     """One after the other."""
 
     host = PLAN.get("url", "http://nowhere")
-    wait_time = constant_throughput(PLAN.get("rate", 1) / PLAN.get("users", 1))
     connection_timeout = network_timeout = 30.0
 
     def on_start(self) -> None:
         self._requests = itertools.count()
         self._come()
+        # All users start at once; their requests are to be due one after the other.
+        self._due = time.time() + next(USERS) / RATE - PACE_SECONDS
+        self.wait()
+
+    def wait_time(self) -> float:
+        """Seconds until the next request is due; 0 when it is late."""
+        self._due += PACE_SECONDS
+        return max(0.0, self._due - time.time())
+
+    def context(self) -> dict[str, float]:
+        """What `note` is told with each request."""
+        return {"due": self._due}
 
     @task(20)
     def place(self) -> None:
@@ -114,11 +130,19 @@ class Customer(FastHttpUser):
 
 
 @events.request.add_listener
-def note(name: str, response_time: float, exception: BaseException | None, start_time: float, **_: Any) -> None:
+def note(
+    name: str,
+    response_time: float,
+    exception: BaseException | None,
+    start_time: float,
+    context: dict[str, float],
+    **_: Any,
+) -> None:
+    """`response_time`: milliseconds from `start_time`, when it was sent."""
     if exception is not None:
         errors.append(f"{name}: {exception}")
-    if start_time >= BEGIN:
-        noted.setdefault(name, []).append(response_time / 1000)
+    if context["due"] >= BEGIN:
+        noted.setdefault(name, []).append(start_time + response_time / 1000 - context["due"])
 
 
 @events.quit.add_listener

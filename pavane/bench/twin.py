@@ -78,7 +78,7 @@ class Moved(NamedTuple):
 async def twins(ground: Ground, usage: Usage, drained: Drained) -> list[Twin]:
     """The twin of `drained`, once a client, the fastest first; the platform idles meanwhile."""
     # Only then has every idle connection told what it wrote.
-    await asyncio.sleep(max(0.0, drained.begun + drained.seconds + database.LATEST_SECONDS - time.time()))
+    await asyncio.sleep(max(0.0, drained.begun + drained.caught_up_seconds + database.LATEST_SECONDS - time.time()))
     rows = await asyncio.to_thread(database.rows_written, ground.databases)
     written = {at: count - drained.rows_before.get(at, 0) for at, count in rows.items()}
     moved = Moved(drained, {at: count for at, count in written.items() if count})
@@ -103,10 +103,11 @@ async def _run(ground: Ground, usage: Usage, moved: Moved, client: str) -> Twin:
             process.stdin.write(b"go\n")
         async with asyncio.timeout(WORKED_SECONDS):
             done = {name: asyncio.create_task(_line(process, b"done")) for name, process in processes.items()}
-            # As in a drain: to the last fact, however far the view is.
+            # As in a drain: to the last fact, however far the view is, whose CPU counts all the same.
             await asyncio.gather(*(each for name, each in done.items() if find(name).says))
             ended = time.time()
             await asyncio.gather(*done.values())
+            worked = time.time()
         await asyncio.gather(*(process.wait() for process in processes.values()))
     finally:
         for name, process in processes.items():
@@ -114,7 +115,7 @@ async def _run(ground: Ground, usage: Usage, moved: Moved, client: str) -> Twin:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    cpu = {name: used for name, used in usage.cpu_seconds(begun, ended).items() if used > 0.005}
+    cpu = {name: used for name, used in usage.cpu_seconds(begun, worked).items() if used > 0.005}
     return Twin(client, moved.drained.orders, ended - begun, cpu)
 
 

@@ -97,4 +97,6 @@ async def test_any_other_refusal_is_no_question_of_speed() -> None:
 async def test_a_gateway_that_is_not_there_answers_nothing() -> None:
     made = Generator(plan(1, connections=0))
     await made.run()
-    assert [status for *_, status, _ in made.noted] == [0] * ORDERS
+    # As above: a busy machine sends fewer.
+    assert [status for *_, status, _ in made.noted] == [0] * (ORDERS - made.unsent)
+    assert made.noted

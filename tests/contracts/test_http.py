@@ -29,6 +29,18 @@ def listing(document: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def parameter(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """The schema of one parameter of the listing."""
+    [found] = [each["schema"] for each in listing(document) if each["name"] == name]
+    return found  # type: ignore[no-any-return]
+
+
+def errors(document: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one error of a problem."""
+    found: dict[str, Any] = schema(document, "Problem")["properties"]["errors"]["items"]
+    return found
+
+
 BREAKS: list[tuple[str, Edit]] = [
     ("GET /v1/stock/{sku}: is gone", lambda d: d["paths"].pop("/v1/stock/{sku}")),
     ("POST /v1/orders: is gone", lambda d: d["paths"]["/v1/orders"].pop("post")),
@@ -51,6 +63,15 @@ BREAKS: list[tuple[str, Edit]] = [
         {"name": "since", "in": "query", "required": True, "schema": {"type": "string"}})),
     ("query limit: is not taken", lambda d: listing(d).remove(next(p for p in listing(d) if p["name"] == "limit"))),
     ("query limit: is required now", lambda d: [p.update(required=True) for p in listing(d)]),
+    ("needs a token bearer", lambda d: d["paths"]["/health/live"]["get"].update(security=[{"bearer": []}])),
+    ("query limit: default is 100, was 20", lambda d: parameter(d, "limit").update(default=100)),
+    ("query limit: default is None, was 20", lambda d: parameter(d, "limit").pop("default")),
+    ("query cursor: maxLength is 10, was 100", lambda d: parameter(d, "cursor")["anyOf"][0].update(maxLength=10)),
+    ("query cursor: null is not taken", lambda d: parameter(d, "cursor")["anyOf"].pop()),
+    ("POST /v1/orders: 409 is not answered", lambda d: placing(d)["responses"].pop("409")),
+    ("POST /v1/orders: 409/detail: is gone", lambda d: schema(d, "Problem")["properties"].pop("detail")),
+    ("409/errors/0/pointer: is gone", lambda d: errors(d)["properties"].pop("pointer")),
+    ("409/correlation_id: may be missing", lambda d: schema(d, "Problem")["required"].remove("correlation_id")),
     ("needs a body", lambda d: d["paths"]["/v1/orders/{order_id}/cancellation"]["post"].update(
         requestBody=placing(d)["requestBody"])),
 ]  # fmt: skip
@@ -62,9 +83,17 @@ GROWS: list[Edit] = [
     lambda d: schema(d, "NewOrder")["required"].remove("currency"),
     lambda d: schema(d, "Order")["properties"].update(note={"type": "string"}),
     lambda d: listing(d).append({"name": "status", "in": "query", "schema": {"type": "string"}}),
-    lambda d: placing(d)["responses"].update({"429": {"description": "slower"}}),
+    lambda d: placing(d)["responses"].update({"425": {"description": "later"}}),
     lambda d: placing(d)["responses"]["202"]["headers"].update(Extra={}),
-]
+    lambda d: placing(d).pop("security"),
+    lambda d: schema(d, "Problem")["properties"].update(note={"type": "string"}),
+    lambda d: schema(d, "OrderLine")["properties"]["quantity"].update(type="number"),
+    lambda d: schema(d, "NewOrder")["properties"].update(currency={"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    lambda d: parameter(d, "cursor")["anyOf"][0].update(maxLength=200),
+    lambda d: parameter(d, "limit").update(anyOf=[{"type": "integer"}, {"type": "null"}]),
+    lambda d: d["paths"]["/v1/orders/{order_id}/cancellation"]["post"].update(
+        requestBody={**placing(d)["requestBody"], "required": False}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("what", "edit"), BREAKS, ids=[what for what, _ in BREAKS])

@@ -105,13 +105,23 @@ async def test_what_a_view_has_parked_and_what_came_after_it_is_read_again(
     assert audited(shop.look(), kept) == look.verdicts(), "the next one goes on from there"
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-async def test_what_is_broken_after_the_checkpoint_is_named(mutation: Mutation, tmp_path: Path):
-    shop, kept = await a_shop(0), tmp_path / "kept"
+@pytest.fixture(scope="module")
+async def gone_on(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Look]:
+    """A checkpoint, and a look at what came since."""
+    shop, kept = await a_shop(0), tmp_path_factory.mktemp("gone-on") / "kept"
     audited(shop.look(), kept)
-    read = {mark.where: mark.next for mark in known(kept).marks}
     await sell_every_kind(shop)
-    run = Run(shop.look())
+    return kept.read_bytes(), shop.look()
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+async def test_what_is_broken_after_the_checkpoint_is_named(
+    mutation: Mutation, gone_on: tuple[bytes, Look], tmp_path: Path
+):
+    kept = tmp_path / "kept"
+    kept.write_bytes(gone_on[0])
+    read = {mark.where: mark.next for mark in known(kept).marks}
+    run = Run(gone_on[1])
     before = run.look.between({}, read)
     mutation.plant(run)
 

@@ -11,6 +11,9 @@ from streams.timeline.model import Story
 from streams.timeline.service import timeline
 from tests.pavane.audited import PARTITIONS, SERVICES, Shop
 
+#: So many walks are taken by `make check` too.
+QUICK = 3
+
 
 @pytest.fixture
 def shop() -> Shop:
@@ -53,7 +56,9 @@ async def test_a_platform_at_rest_is_clean_and_settled(shop: Shop):
     assert all(verdict.checked for name, verdict in verdicts.items() if name != "parked")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(each, marks=[pytest.mark.slow] if each >= QUICK else []) for each in range(12)]
+)
 async def test_at_no_moment_is_anything_in_flight_taken_for_a_violation(shop: Shop, seed: int):
     """Services step at random, facts are said late or twice, and the audit's looks lie far apart."""
     rng = random.Random(seed)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from streams.inventory.model import Movement, Stock
+from pavane.audit.stock import balances
+from streams.inventory.model import Kind, Movement, Stock
 from tests.pavane.audited import Look, Shop
 
 NAME = "stock-balances"
@@ -50,6 +51,15 @@ def test_a_reservation_that_is_not_in_the_stock_is_named(look: Look):
     look.seen["inventory"].put(stock(look), on_hand=97, reserved=0)
 
     assert "shop/lamp: reserved is 0, its reservations sum up to 2" in words(look)
+
+
+def test_where_rows_are_made_of_facts_alone_stock_is_still_the_sum_of_its_reservations():
+    row = Stock(item="shop/lamp", on_hand=8, reserved=2, received=10)
+    received = Movement(movement="shop/lamp/r-1", item="shop/lamp", kind=Kind.RECEIVED, quantity=10)
+
+    assert balances({"shop/lamp": row}, None, [], [received]).violations == (
+        "shop/lamp: reserved is 2, its reservations sum up to 0",
+    )
 
 
 def test_a_receipt_that_is_not_in_the_ledger_is_named(look: Look):

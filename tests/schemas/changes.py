@@ -79,6 +79,7 @@ NO_VALUE = "is no value of its type"
 NOT_AVRO = "is not an Avro schema"
 LOST = "has lost A"
 RENAMED = "which is alike, has come"
+READ_OTHERWISE = "would be read otherwise"
 UNMARKED = "is not marked as personal any more"
 STANDS_FOR = "its doc does not say what it stands for"
 
@@ -126,6 +127,31 @@ DEFAULTS = [
     stricter("no by default", [], [field("n", "boolean", default=False)], ours=STANDS_FOR),
     stricter("free by default", [], [told("price_minor", "long", 0)], ours="which reads as a real one"),
     stricter("1970 by default", [], [told("at", MILLIS, 0)], ours="which reads as a real one"),
+    stricter(
+        "a default becomes another one",
+        [told("n", "string", "web")],
+        [told("n", "string", "shop")],
+        ours="the default of Told.n was 'web' and is 'shop'",
+    ),
+    stricter(
+        "a default of lines becomes another one",
+        lines(told("n", "int", 1)),
+        lines(told("n", "int", 2)),
+        ours=READ_OTHERWISE,
+    ),
+    stricter(
+        "a default becomes null",
+        [told("n", ["string", "null"], "web")],
+        [field("n", ["null", "string"], default=None)],
+        ours=READ_OTHERWISE,
+    ),
+    stricter(
+        "a default becomes another one, under another name",
+        [told("a", "string", "web")],
+        [told("b", "string", "shop", aliases=["a"])],
+        ours=READ_OTHERWISE,
+    ),
+    takes("a default stays", [told("n", "string", "web")], [told("n", "string", "web", aliases=["m"])]),
     stricter("a reason by default", [], [field("reason", UA, default="A")], ours="as if it were said"),
 ]
 TYPES = [
@@ -293,6 +319,13 @@ OVER_TIME = [
     takes("an enum grows twice", [field("why", UA)], [field("why", UAB)], [field("why", enum(*UAB["symbols"], "C"))]),
     takes("a field comes, goes and comes back", [], [maybe("a")], [], [maybe("a")]),
     refuses("a field goes and comes back as another type", [maybe("a")], [], [maybe("a", "long")]),
+    stricter(
+        "a field goes and comes back with another default",
+        [told("a", "string", "web")],
+        [],
+        [told("a", "string", "shop")],
+        ours=READ_OTHERWISE,
+    ),
     refuses("a default comes and goes", [], [told("a", "string", "web")], [field("a")]),
     stricter(
         "a time goes and comes back in another unit",

@@ -66,6 +66,12 @@ def test_every_pair_of_versions_is_checked_not_only_neighbours(tmp_path: Path) -
     assert any("consumer of Told v3 cannot read what a producer of v1" in told for told in found)
 
 
+def test_what_older_records_did_not_say_is_read_by_all_as_the_same(tmp_path: Path) -> None:
+    first, second = (field("channel", default=each, doc="The default: a guess.") for each in ("a", "b"))
+    (found,) = check(tmp_path, [TENANT], [TENANT, first], [TENANT, second])
+    assert "Told.v3.avsc: since v2, the default of Told.channel was 'a' and is 'b'" in found
+
+
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [

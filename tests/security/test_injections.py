@@ -79,6 +79,7 @@ async def test_text_in_a_query_or_a_header_changes_nothing(shop: httpx.AsyncClie
 @pytest.mark.parametrize("text", [*HEADER, *LOG, *UNICODE], ids=ascii)
 async def test_what_is_logged_of_a_caller_stays_one_line(door: Door, text: str, capsys: pytest.CaptureFixture[str]):
     door.log.refuses_with = ZeroDivisionError(text)
+    usual = structlog.get_config()
     structlog.configure(
         processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.PrintLoggerFactory(sys.stdout)
     )
@@ -86,7 +87,7 @@ async def test_what_is_logged_of_a_caller_stays_one_line(door: Door, text: str, 
         body = order(payment_method="card-ok")
         await door.http.post("/v1/orders", json=body, headers=as_customer(idempotency_key=new_key()))
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**usual)
 
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines

@@ -19,6 +19,7 @@ from pavane.issuer import Issuer
 from streams.kit.errors import WrongSetting
 
 OLD, NEW = make_key(), make_key()
+RSA, CURVE = RSAKey.generate_key(2_048), ECKey.generate_key("P-256")
 
 
 def by(key: Any) -> str:
@@ -198,7 +199,7 @@ MEMBERS = ("kty", "use", "key_ops", "alg", "crv", "kid", "x", "y", "n", "e", "x5
 @pytest.mark.parametrize("member", MEMBERS)
 @pytest.mark.parametrize("odd", [[], {}, [[]], {"a": []}, 5, -1, 1.5, True, None, "", "verify", "\0"], ids=repr)
 def test_an_odd_key_takes_no_other_along(member: str, odd: Any):
-    for key in (NEW, RSAKey.generate_key(2_048), ECKey.generate_key("P-256")):
+    for key in (NEW, RSA, CURVE):
         [published] = public_jwks(key)["keys"] if key is NEW else [key.as_dict(private=False)]
         found = keys_published({"keys": [{**published, member: odd}, *public_jwks(OLD)["keys"]]})
 

@@ -4,7 +4,8 @@ A process of its own places the orders (`generator`: open loop, counted from the
 they end (`listener`: an independent consumer). The whole way is from the intended time to the arrival of
 `OrderConfirmed` there; "accepted" is the time at which the gateway's 202 came. Steps are the differences between the
 timestamps of an order's facts, which are those of their decisions: a step includes the commit and the append before it.
-All clocks are this machine's.
+All clocks are this machine's. CPU is counted from when the first order was due until everybody, the timeline too, has
+heard all.
 
 A rate that the machine does not keep up with (orders wait in thousands, or are refused) has no latency: it grows as
 long as one measures. That is said instead, higher rates are left out, and every accepted order still has to end well.
@@ -148,15 +149,14 @@ async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: s
         assert listener.stdout is not None
         await listener.stdout.readline()
         place.extra["listener"] = listener.pid
-        begun = time.time()
         document = await _generate(place, Plan(
             url=place.platform.gateway_url,
             tokens=[place.platform.issuer.token(TENANT, f"customer-{number}") for number in range(CUSTOMERS)],
             rate=rate, orders=orders, goods=len(Workload(TENANT, 0).goods) - 1, connections=CONNECTIONS, seed=seed,
             document=str(place.stack.data.path / f"generated-{seed}.json"),
         ))  # fmt: skip
-        ended = time.time()
         await place.platform.settled(SETTLED_SECONDS)
+        settled_at = time.time()
     finally:
         place.extra.pop("listener", None)
         if listener.returncode is None:
@@ -165,8 +165,13 @@ async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: s
     if (too_high := not_kept_up(rate, orders, document)) is not None:
         return too_high
     facts = await asyncio.to_thread(_facts, place.addresses.kafka_bootstrap, begin, looker.ends())
-    cpu = usage.cpu_seconds(begun, ended)
+    cpu = used(usage, document["noted"], settled_at)
     return _measured(rate, document, _confirmed_at(heard_file), facts, cpu)
+
+
+def used(usage: Usage, noted: Sequence[tuple[float, float, int, str]], settled_at: float) -> dict[str, float]:
+    """CPU seconds by process for all that the orders called for: from when the first was due until all was heard."""
+    return usage.cpu_seconds(min(due for due, *_ in noted), settled_at)
 
 
 def not_kept_up(rate: float, orders: int, document: Mapping[str, Any]) -> NotKeptUp | None:

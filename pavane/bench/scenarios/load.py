@@ -1,8 +1,8 @@
 """A shop's traffic at a steady rate: orders, questions about them, lists and cancellations, by locust (`make load`).
 
-Everything runs on this machine, locust too. Times are from sending to the whole answer, as locust sees them, without
-the warm-up. Memory is the gateway's own, what it shares counted once (PSS). No order is lost: every one that was
-accepted is in orders' own table, has ended, and the audit is clean.
+Everything runs on this machine, locust too. Times are from when a request was due to the whole answer, so a slow answer
+makes those late that it held up (`shoppers`); without the warm-up. Memory is the gateway's own, what it shares counted
+once (PSS). No order is lost: every one that was accepted is in orders' own table, has ended, and the audit is clean.
 
 The run ends with a verdict, goal by goal, whatever was missed. A short run (`--quick`) is held to what is right and
 wrong alone: it says nothing about time and memory.
@@ -99,6 +99,8 @@ async def _driven(place: Ground, plan: Plan) -> tuple[dict[str, Any], list[int]]
     watching = asyncio.create_task(_memory(place.platform.children[GATEWAY][-1].pid, plan.seconds))
     try:
         _, complaint = await process.communicate()
+        if process.returncode != 0 or not told.exists():
+            raise proof.NotProven(f"locust ended with code {process.returncode}: {complaint.decode()[-2_000:]}")
         memory = await watching
     finally:
         watching.cancel()
@@ -106,8 +108,6 @@ async def _driven(place: Ground, plan: Plan) -> tuple[dict[str, Any], list[int]]
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode != 0 or not told.exists():
-        raise proof.NotProven(f"locust ended with code {process.returncode}: {complaint.decode()[-2_000:]}")
     document: dict[str, Any] = json.loads(told.read_text())
     return document, memory
 
