@@ -126,9 +126,12 @@ async def own_order(order_id: str, caller: Customer, parts: Gateway) -> answers.
     order = await parts.reads.order(order_id, caller.tenant, caller.subject)
     if order is not None:
         return order
-    if await parts.idempotency.was_accepted(order_id, _of(caller)):
-        return answers.Order(order_id=order_id, status="accepted", stage="asked")
-    raise NoSuchOrder
+    if not await parts.idempotency.was_accepted(order_id, _of(caller)):
+        raise NoSuchOrder
+    # A key that another customer of the shop had used is answered again once Redis has forgotten whose it was.
+    if await parts.timeline.is_of_another(order_id, caller.tenant, caller.subject):
+        raise NoSuchOrder
+    return answers.Order(order_id=order_id, status="accepted", stage="asked")
 
 
 def _place(order: NewOrder, order_id: str, caller: Customer) -> PlaceOrder:
