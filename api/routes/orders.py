@@ -15,7 +15,7 @@ from api.bodies import NewOrder
 from api.conditions import NEWEST, cursor_of, etag_of, matches, read_cursor, wait_of
 from api.customers import Customer
 from api.due import is_over
-from api.errors import NoSuchOrder, Overloaded, TooManyStreams
+from api.errors import NoSuchOrder, TooManyStreams, Unavailable
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.feed import Listener
 from api.gateway import TAKES_JSON, Gateway, IfNoneMatch, Key, Parts, Prefer, Traced, customer_with
@@ -151,10 +151,10 @@ def _of(caller: Customer) -> str:
 
 
 async def _listener(order_id: str, caller: Customer, parts: Gateway) -> Listener | nullcontext[None]:
-    """To wait is a wish: when too many listen already, the answer comes at once."""
+    """To wait is a wish: when too many listen already, or nothing new can be heard, the answer comes at once."""
     try:
         return await parts.feed.listen(caller.tenant, caller.subject, order_id)
-    except (Overloaded, TooManyStreams):
+    except (Unavailable, TooManyStreams):
         return nullcontext()
 
 
