@@ -54,8 +54,8 @@ class SetPrice(Heard, topic="orders.requests"):
     sku: str
     price: Money
     request_id: str
-    as_of: datetime | None = None
     at: datetime
+    as_of: datetime | None = None
 
 
 class StockRejected(Heard, topic="inventory"):
