@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
+from api.answers import Order, Price, Stock
 from api.shared_memory import client_of
 
 FRESH_MS = 5_000
@@ -34,6 +35,9 @@ FLOOR_MS = 60_000
 MOST_KNOWN = 1_000
 """Of each kind, in its sorted set."""
 KNOWN_MS = 600_000
+
+FORM = hashlib.sha256(json.dumps([kept.model_json_schema() for kept in (Order, Stock, Price)]).encode()).hexdigest()[:8]
+"""Of what is kept: gateways of two versions share it only where both read it alike."""
 
 _LOOK = """
 local version, body, mark, fresh, floor =
@@ -100,7 +104,7 @@ class Name(NamedTuple):
     @property
     def key(self) -> str:
         # A digest: whoever can read Redis need not read there who buys what, and a key has one length.
-        return f"pavane:cache:{self.kind}:{hashlib.sha256(json.dumps(self.which).encode()).hexdigest()[:32]}"
+        return f"pavane:cache:{self.kind}:{FORM}:{hashlib.sha256(json.dumps(self.which).encode()).hexdigest()[:32]}"
 
     @property
     def lease(self) -> str:

@@ -1,5 +1,7 @@
 """What the gateway asks of the services: the requests it puts on the log."""
 
+from datetime import datetime
+
 from streams.kit.events import Request, Value
 from streams.kit.keys import item_key
 from streams.kit.money import Money
@@ -62,9 +64,10 @@ class CancelOrder(OrderRequest, topic="orders.requests", person="asked_by"):
 
 
 class SetPrice(ItemRequest, topic="orders.requests"):
-    """From now on one of the SKU costs this."""
+    """From now on one of the SKU costs this; asked before another that was taken, it changes nothing."""
 
     price: Money
+    as_of: datetime | None = None
 
 
 class ReceiveStock(ItemRequest, topic="inventory.requests"):

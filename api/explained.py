@@ -37,7 +37,8 @@ EXPLAINED: dict[str, Explained] = {
     "no-such-order": Explained(
         "There is no order of this id, or it is somebody else's: the answer is the same, so that nobody learns of "
         "others' orders.",
-        "Use the order_id of the answer to POST /v1/orders, and the token of the same customer.",
+        "Use the order_id of the answer to POST /v1/orders, and the token of the same customer. One that was accepted "
+        "just now may not be known here yet: ask again for some seconds, and do not order again.",
     ),
     "no-such-item": Explained(
         "No stock was ever received, or no price was ever set, of this SKU in your shop.",

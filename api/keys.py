@@ -91,7 +91,8 @@ def keys_of_file(jwks: Any) -> dict[str, PublicKey]:
 def keys_published(jwks: Any) -> dict[str, PublicKey]:
     """Those keys of a provider's JWKS that tokens may be signed with, by id; others are passed over (RFC 7517, 5).
 
-    Raises `UnusableKey` when there are none, or more than a provider has.
+    None at all where it publishes none: all are withdrawn. Raises `UnusableKey` when there are some and none can be
+    used, or more than a provider has.
     """
     found = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(found, list) or len(found) > MOST_KEYS:
@@ -105,7 +106,7 @@ def keys_published(jwks: Any) -> dict[str, PublicKey]:
             continue
         if keys.setdefault(key.kid, key) is not key:
             raise UnusableKey("two keys in it have the same kid")
-    if not keys:
+    if found and not keys:
         raise UnusableKey("no key in it can be used")
     return keys
 
@@ -140,6 +141,9 @@ class PublishedKeys:
         """The key of that id; None if the provider has no such key. Raises `KeysAway` when that cannot be known."""
         if kid not in self._keys or not self._younger_than(self._keep_seconds):
             await self._fetch_unless_lately()
+        elif not self._younger_than(2 * self._refresh_seconds) and not self._why:
+            # Nobody has asked for long, and not because the provider is away: the key may have been withdrawn since.
+            await self._fetch_unless_lately()
         elif not self._younger_than(self._refresh_seconds) and self._may_fetch():
             self._fetch()
         if not self._younger_than(self._keep_seconds):
@@ -151,6 +155,8 @@ class PublishedKeys:
         await self._refresh()
         if not self._younger_than(self._keep_seconds):
             raise ConnectionError(self._why)
+        if not self._keys:
+            raise ConnectionError(f"{self._url} publishes no key")
 
     async def reachable(self) -> None:
         """Raises, with why, when the keys could not be fetched when they were due."""

@@ -1,8 +1,9 @@
 """Requests onto the log: each one acknowledged by all in-sync replicas in time, or refused.
 
 The producer is idempotent, so its own retries neither double nor reorder. They also never end by themselves: the time
-is bounded here. A record whose time ran out after it was handed over may still come onto the log later. It then names
-the same order as the caller's retry, which is placed once, so it does no harm.
+is bounded here. A record whose time ran out after it was handed over may still come onto the log, hours later if the
+broker was away. It then names the same order or receipt as the caller's retry, which is done once; a price says when it
+was asked for, and changes nothing once another was taken that was asked for later. So it does no harm.
 """
 
 import asyncio

@@ -231,7 +231,12 @@ class Reads:
 
         async def warm(name: Name) -> None:
             async with places:
-                await self._load(name, new_token(), "warmed")
+                try:
+                    await self._load(name, new_token(), "warmed")
+                except Unavailable:
+                    raise
+                except Exception:
+                    logger().exception("warming_failed", kind=name.kind, consequence="it is read when it is asked for")
 
         while True:
             try:

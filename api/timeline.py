@@ -69,7 +69,13 @@ _TOLD = """
 _TOLD_OF = """
     SELECT split_part(id, '/'::text, 2) AS lane, ordinal, id, fact, order_id, s.tenant, s.customer,
            to_json(e)::text AS data
-      FROM entries e JOIN stories s USING (order_id) WHERE order_id = %(order_id)s ORDER BY ordinal
+      FROM entries e JOIN stories s USING (order_id)
+     WHERE order_id = %(order_id)s AND s.tenant = %(tenant)s AND s.customer = %(customer)s
+     ORDER BY ordinal
+"""
+_OF_ANOTHER = """
+    SELECT order_id FROM stories
+     WHERE order_id = %(order_id)s AND (tenant, customer) <> (%(tenant)s, %(customer)s)
 """
 _SHELF = """
     SELECT available, reserved, dispatched, concat_ws('/', available, reserved, dispatched) AS mark,
@@ -159,6 +165,11 @@ class Timeline:
         row = await self._row(_STORY, {"order_id": order_id, "tenant": tenant, "customer": customer})
         return None if row is None else _order(row)
 
+    async def is_of_another(self, order_id: str, tenant: str, customer: str) -> bool:
+        """Whether the order was heard of, and is somebody else's."""
+        asked = {"order_id": order_id, "tenant": tenant, "customer": customer}
+        return await self._row(_OF_ANOTHER, asked) is not None
+
     async def page(self, tenant: str, customer: str, after: tuple[datetime, str], most: int) -> list[Summary]:
         """That customer's orders, newest first, from behind the one that was placed then and has this id."""
         values = {"tenant": tenant, "customer": customer, "placed_at": after[0], "order_id": after[1], "most": most}
@@ -196,9 +207,10 @@ class Timeline:
         async with self._catching_up:
             return await self._told(since, window or _FOR_EVER, tenant=tenant, customer=customer)
 
-    async def told_of(self, order_id: str) -> list[Told]:
-        """All that was told of an order."""
-        return [Told(**{**row, "lane": int(row["lane"])}) for row in await self._rows(_TOLD_OF, {"order_id": order_id})]
+    async def told_of(self, order_id: str, tenant: str, customer: str) -> list[Told]:
+        """All that was told of an order, if it is that customer's."""
+        rows = await self._rows(_TOLD_OF, {"order_id": order_id, "tenant": tenant, "customer": customer})
+        return [Told(**{**row, "lane": int(row["lane"])}) for row in rows]
 
     async def _told(self, since: Mapping[int, int], window: int = _FOR_EVER, **some: Any) -> list[Told]:
         until = [ordinal + window for ordinal in since.values()]

@@ -86,7 +86,8 @@ class Scenario:
         for sku, amount in SKUS.items():
             item = f"{SHOP}/{sku}"
             price = Money(amount_minor=amount, currency="EUR")
-            requests.append(("orders", SetPrice(tenant=SHOP, sku=sku, price=price, request_id="price"), item))
+            asked = SetPrice(at=NOON, tenant=SHOP, sku=sku, price=price, request_id="price")
+            requests.append(("orders", asked, item))
             receipt = ReceiveStock(tenant=SHOP, sku=sku, quantity=on_hand + 1, request_id="receipt")
             loss = AdjustStock(tenant=SHOP, sku=sku, quantity=-1, reason="broken", request_id="loss")
             requests += [("inventory", receipt, item), ("inventory", loss, item)]

@@ -1,5 +1,6 @@
 """Stock and prices of a SKU: everybody of the tenant may look, operators may write."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -78,6 +79,7 @@ async def set_price(
             sku=sku,
             price=Money(amount_minor=price.amount_minor, currency=price.currency),
             request_id=request_id,
+            as_of=datetime.now(UTC),
         )
         await parts.log.append(request, trace.correlation, trace.traceparent)
         return _accepted(sku, request_id, f"/v1/prices/{sku}")

@@ -60,7 +60,7 @@ async def events_of_order(caller: Reader, order_id: str, parts: Parts, last_even
     listener = await parts.feed.listen(caller.tenant, caller.subject, order_id.lower())
     try:
         order = await own_order(order_id, caller, parts)
-        story = await parts.timeline.told_of(order.order_id)
+        story = await parts.timeline.told_of(order.order_id, caller.tenant, caller.subject)
     except BaseException:
         listener.close()
         raise

@@ -15,7 +15,7 @@ from api.bodies import NewOrder
 from api.conditions import NEWEST, cursor_of, etag_of, matches, read_cursor, wait_of
 from api.customers import Customer
 from api.due import is_over
-from api.errors import NoSuchOrder, Overloaded, TooManyStreams
+from api.errors import NoSuchOrder, TooManyStreams, Unavailable
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
 from api.feed import Listener
 from api.gateway import TAKES_JSON, Gateway, IfNoneMatch, Key, Parts, Prefer, Traced, customer_with
@@ -126,9 +126,12 @@ async def own_order(order_id: str, caller: Customer, parts: Gateway) -> answers.
     order = await parts.reads.order(order_id, caller.tenant, caller.subject)
     if order is not None:
         return order
-    if await parts.idempotency.was_accepted(order_id, _of(caller)):
-        return answers.Order(order_id=order_id, status="accepted", stage="asked")
-    raise NoSuchOrder
+    if not await parts.idempotency.was_accepted(order_id, _of(caller)):
+        raise NoSuchOrder
+    # A key that another customer of the shop had used is answered again once Redis has forgotten whose it was.
+    if await parts.timeline.is_of_another(order_id, caller.tenant, caller.subject):
+        raise NoSuchOrder
+    return answers.Order(order_id=order_id, status="accepted", stage="asked")
 
 
 def _place(order: NewOrder, order_id: str, caller: Customer) -> PlaceOrder:
@@ -148,10 +151,10 @@ def _of(caller: Customer) -> str:
 
 
 async def _listener(order_id: str, caller: Customer, parts: Gateway) -> Listener | nullcontext[None]:
-    """To wait is a wish: when too many listen already, the answer comes at once."""
+    """To wait is a wish: when too many listen already, or nothing new can be heard, the answer comes at once."""
     try:
         return await parts.feed.listen(caller.tenant, caller.subject, order_id)
-    except (Overloaded, TooManyStreams):
+    except (Unavailable, TooManyStreams):
         return nullcontext()
 
 

@@ -37,7 +37,8 @@ IN_FLIGHT: LiteralString = "SELECT count(*) FROM orders WHERE status = 'placed'"
 #: What has not ended by the stories, which may be behind; and what has, but somebody has yet to send it off or to undo
 #: what was done for it.
 OPEN_STORIES = (
-    f"SELECT count(*) FILTER (WHERE s.status = 'placed'), count(*) FILTER (WHERE {UNCLOSED}) FROM stories s"
+    f"SELECT count(*) FILTER (WHERE s.status = 'placed'), count(*) FILTER (WHERE s.status <> 'placed') FROM stories s "
+    f"WHERE s.status = 'placed' OR {UNCLOSED}"
 )
 MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 

@@ -54,6 +54,8 @@ class SetPrice(Heard, topic="orders.requests"):
     sku: str
     price: Money
     request_id: str
+    at: datetime
+    as_of: datetime | None = None
 
 
 class StockRejected(Heard, topic="inventory"):
@@ -169,6 +171,7 @@ class PriceSet(Fact):
     sku: str
     price: Money
     request_id: str
+    as_of: datetime | None = None
 
     @property
     def key(self) -> str:

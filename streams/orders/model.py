@@ -31,9 +31,13 @@ class Order(State, table="orders", key="order_id"):
 
 
 class Price(State, table="prices", key="item"):
-    """What one piece of an item costs now. Without a currency: it has no price. `request_id`: who set it last."""
+    """What one piece of an item costs now. Without a currency: it has no price. `request_id`: who set it last.
+
+    `as_of`: when it was asked for; if that is not known, when the last one before it was that said so.
+    """
 
     item: str
     amount_minor: int = 0
     currency: str | None = None
     request_id: str | None = None
+    as_of: datetime | None = None

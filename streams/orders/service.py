@@ -125,16 +125,26 @@ def cancel_for_customer(order: Order, asked: CancelOrder) -> Iterator[Said]:
 
 @orders.hears(SetPrice)
 def set_price(price: Price, asked: SetPrice) -> Iterator[Said]:
-    """The price of one item. The last request again, or the price it has already, changes nothing."""
+    """The price of one item. The last request again, one that was asked before it, or the price it has already, changes
+    nothing."""
     if not (is_tenant(asked.tenant) and is_token(asked.sku) and price.item == item_key(asked.tenant, asked.sku)):
         raise Refused("the tenant or the sku is not allowed, or the record's key is not tenant/sku")
     if not 0 <= asked.price.amount_minor <= HIGHEST_PRICE_MINOR:
         raise Refused(f"a price is 0 to {HIGHEST_PRICE_MINOR:,} minor units, not {asked.price.amount_minor:,}")
     if not (is_currency(asked.price.currency) and is_plain(asked.request_id, TOKEN_CHARACTERS)):
         raise Refused("the currency is not an ISO 4217 code, or the request id is not allowed")
+    if price.request_id == asked.request_id:
+        return
+    # A sender whose clock is ahead must not shut out all who ask after it.
+    as_of = asked.as_of and min(asked.as_of, asked.at)
+    if as_of and price.as_of and as_of < price.as_of:
+        return
+    # The price that it has already is said as well if it says when: what was asked before it may still come.
     same = (price.amount_minor, price.currency) == (asked.price.amount_minor, asked.price.currency)
-    if not same and price.request_id != asked.request_id:
-        yield PriceSet(tenant=asked.tenant, sku=asked.sku, price=asked.price, request_id=asked.request_id)
+    if as_of or not same:
+        yield PriceSet(
+            tenant=asked.tenant, sku=asked.sku, price=asked.price, request_id=asked.request_id, as_of=as_of
+        )
 
 
 def _cancelled(order: Order, reason: CancellationReason) -> Iterator[Said]:
@@ -185,7 +195,11 @@ def cancellation_refused(order: Order, fact: CancellationRefused) -> Order:
 @orders.evolves(PriceSet)
 def price_set(price: Price, fact: PriceSet) -> Price:
     return replace(
-        price, amount_minor=fact.price.amount_minor, currency=fact.price.currency, request_id=fact.request_id
+        price,
+        amount_minor=fact.price.amount_minor,
+        currency=fact.price.currency,
+        request_id=fact.request_id,
+        as_of=fact.as_of or price.as_of,
     )
 
 

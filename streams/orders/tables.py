@@ -28,4 +28,5 @@ prices = Table(
     Column("amount_minor", BigInteger, nullable=False),
     Column("currency", Text),
     Column("request_id", Text),
+    Column("as_of", DateTime(timezone=True)),
 )

@@ -25,6 +25,11 @@ stories = Table(
 # A customer's orders, newest first, page by page: (placed_at, order_id) is the cursor.
 Index("stories_of_customer", stories.c.tenant, stories.c.customer, stories.c.placed_at.desc(), stories.c.order_id)
 
+# What may be overdue, and of what is learned how long is usual. No column in them changes with every fact, so that the
+# rows are still updated in their place (HOT).
+Index("stories_placed", stories.c.placed_at, postgresql_where=text("status = 'placed'"))
+Index("stories_settled", stories.c.settled_at, postgresql_where=stories.c.settled_at.is_not(None))
+
 entries = Table(
     "entries",
     metadata,

@@ -113,6 +113,9 @@ class KnownTimeline:
     async def order(self, order_id: str, tenant: str, customer: str) -> Order | None:
         return self.orders.get((order_id, tenant, customer))
 
+    async def is_of_another(self, order_id: str, tenant: str, customer: str) -> bool:
+        return any(each[0] == order_id and each[1:] != (tenant, customer) for each in self.orders)
+
     async def page(self, tenant: str, customer: str, after: Any, most: int) -> list[Summary]:
         return []
 
@@ -122,7 +125,7 @@ class KnownTimeline:
     async def told(self, since: Any, most: int) -> list[Any]:
         return []
 
-    async def told_of(self, order_id: str) -> list[Any]:
+    async def told_of(self, order_id: str, tenant: str, customer: str) -> list[Any]:
         return []
 
     async def stock(self, tenant: str, sku: str) -> Stock | None:

@@ -5,7 +5,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ from api.cache import JITTER, Cache, Name, Reading, State, new_token, version_of
 from api.errors import Unavailable
 from api.reads import Reads
 from api.telemetry import CACHE
-from api.timeline import PRICE, STOCK, Timeline
+from api.timeline import ORDER, PRICE, STOCK, Timeline
 from infra.stack import Stack
 from tests.api.conftest import eventually
 from tests.faults.proxy import Proxy
@@ -373,3 +373,62 @@ async def test_what_is_asked_for_by_too_many_is_read_from_the_database(
 
         assert all(price is not None and price.amount_minor == 7 for price in prices)
         assert counted(PRICE)["unwatched"] > before
+
+
+class OneIsOdd:
+    """A timeline that cannot read one of the orders that it is asked for."""
+
+    def __init__(self) -> None:
+        self.read: list[Name] = []
+
+    async def reading(self, name: Name) -> Reading | None:
+        order_id, _, _ = name.which
+        self.read.append(name)
+        return Reading(order_id.encode(), "1", "1")
+
+    async def marks(self, kind: str, names: Any) -> tuple[str, dict[Name, str]]:
+        return "1", {}
+
+    async def reachable(self) -> None: ...
+
+
+class Lately(Cache):
+    """A cache in which two orders were kept lately, one of them under a name that nobody makes."""
+
+    def __init__(self) -> None: ...
+
+    async def known(self, kind: str, most: int) -> list[Name]:
+        return [Name(ORDER, ("odd",)), Name(ORDER, ("o-1", "shop", "c7"))] if kind == ORDER else []
+
+    async def outdate(self, names: Any, version: str) -> int:
+        return 0
+
+    async def keep(self, name: Name, token: str, reading: Reading) -> bool:
+        return True
+
+    async def close(self) -> None: ...
+
+
+async def test_one_reading_that_fails_does_not_keep_a_gateway_from_being_ready():
+    timeline = OneIsOdd()
+    found = Reads(cast("Timeline", timeline), Lately())
+    found.start()
+
+    async def is_ready() -> bool:
+        try:
+            await found.reachable()
+        except ConnectionError:
+            return False
+        return True
+
+    await eventually(is_ready, 5)
+    await found.close()
+
+    assert [name.which for name in timeline.read] == [("o-1", "shop", "c7")]
+
+
+def test_a_gateway_does_not_read_what_another_version_has_kept_in_another_form(monkeypatch: pytest.MonkeyPatch):
+    ours = Name(STOCK, ("shop", "lamp")).key
+    monkeypatch.setattr(caching, "FORM", "other")
+
+    assert Name(STOCK, ("shop", "lamp")).key != ours

@@ -10,8 +10,8 @@ import pytest
 
 from api.answers import Order
 from api.conditions import cursor_of, matches, read_cursor, wait_of
-from api.errors import InvalidRequest
-from api.timeline import _SPEAKERS
+from api.errors import InvalidRequest, Unavailable
+from api.timeline import _SPEAKERS, Heads
 from streams.timeline import service as timeline
 from tests.api.conftest import Door, as_customer
 from tests.api.stories import Teller, new_order
@@ -139,6 +139,24 @@ async def test_when_too_many_wait_the_answer_comes_at_once_and_says_so(door: Doo
     monkeypatch.setattr("api.feed.MOST_LISTENERS", 0)
     order_id = new_order()
     customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
+
+    answer = await door.http.get(f"/v1/orders/{order_id}", headers=as_customer(prefer="wait=20"))
+
+    assert answer.status_code == 200
+    assert "preference-applied" not in answer.headers
+
+
+async def test_what_can_be_shown_is_shown_also_when_nothing_new_can_be_waited_for(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+):
+    async def heads() -> Heads:
+        raise Unavailable("the timeline is away")
+
+    monkeypatch.setattr(door.timeline, "heads", heads)
+    order_id = new_order()
+    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
+    # As the cache has it.
     door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
 
     answer = await door.http.get(f"/v1/orders/{order_id}", headers=as_customer(prefer="wait=20"))

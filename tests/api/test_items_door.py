@@ -1,5 +1,7 @@
 """What the gateway takes and refuses of stock and prices, before any server is asked."""
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 
@@ -47,7 +49,7 @@ EVERY_KIND = ["r-1", "k" * 255, "2026/03/01", "/", "[::1]/../%2f;a=b,c", "".join
 def decided(service: Service, asked: type[Heard], door: Door) -> list[Fact]:
     """What the service really says to the request that the gateway put on the log."""
     request = door.log.last
-    heard = msgspec.convert(msgspec.to_builtins(request), asked)
+    heard = msgspec.convert({**msgspec.to_builtins(request), "at": datetime.now(UTC)}, asked)
     return list(Given(service, key=request.key)().when(heard).said)
 
 
@@ -83,11 +85,16 @@ async def test_an_integer_is_one_however_it_is_written(door: Door, written: str,
 
 async def test_operators_set_prices(door: Door):
     price = {"amount_minor": 600, "currency": "EUR"}
+    began = datetime.now(UTC)
     answer = await door.http.put("/v1/prices/lamp", json=price, headers=as_operator(idempotency_key="p-1"))
 
     assert (answer.status_code, answer.headers["location"]) == (202, "/v1/prices/lamp")
     named = price_id("shop", "lamp", "p-1")
-    assert door.log.last == SetPrice(tenant="shop", sku="lamp", price=Money(**price), request_id=named)
+    as_of = door.log.last.as_of
+    assert began <= as_of <= datetime.now(UTC)
+    assert door.log.last == SetPrice(
+        tenant="shop", sku="lamp", price=Money(**price), request_id=named, as_of=as_of
+    )
 
 
 async def test_a_price_set_without_a_key_has_a_request_id_of_its_own(door: Door):

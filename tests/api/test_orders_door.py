@@ -13,7 +13,7 @@ from api.answers import Order
 from api.bodies import plain_text
 from api.errors import NotAccepted, OutcomeUnknown
 from api.events import Address, CancelOrder, OrderLine, PlaceOrder
-from api.idempotency import name_of
+from api.idempotency import Idempotency, name_of
 from streams.kit.protection import DataKey
 from tests.api.conftest import Door, as_customer, order, token
 
@@ -214,6 +214,30 @@ async def test_cancelling_is_asked_of_the_orders_owner_only(door: Door):
     assert [request for request, _, _ in door.log.requests] == [
         CancelOrder(tenant="shop", order_id=order_id, asked_by=protect("asked_by", "c7"))
     ]
+
+
+async def test_who_uses_anothers_key_that_redis_has_forgotten_gets_no_hold_of_their_order(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+):
+    async def was_accepted(keys: Idempotency, name: str, of: str) -> bool:
+        return of.startswith("shop/")
+
+    monkeypatch.setattr(Idempotency, "was_accepted", was_accepted)
+    for customer in ("c7", "c8"):
+        await door.http.post("/v1/orders", json=order(), headers=as_customer(customer, idempotency_key="k1"))
+    first = door.log.requests[0][0]
+    assert isinstance(first, PlaceOrder)
+    placed = Order(order_id=first.order_id, status="placed", stage="placed")
+    door.timeline.orders[first.order_id, "shop", first.customer] = placed
+    asked = len(door.log.requests)
+
+    address = f"/v1/orders/{first.order_id}"
+    read = await door.http.get(address, headers=as_customer("c8"))
+    followed = await door.http.get(f"{address}/events", headers=as_customer("c8"))
+    cancelled = await door.http.post(f"{address}/cancellation", headers=as_customer("c8"))
+
+    assert [read.status_code, followed.status_code, cancelled.status_code] == [404, 404, 404]
+    assert len(door.log.requests) == asked
 
 
 async def test_a_customer_who_was_forgotten_orders_again_as_somebody_new(door: Door):

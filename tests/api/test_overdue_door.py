@@ -1,14 +1,32 @@
 """`GET /v1/overdue`: what an operator is told of late orders, of their own tenant alone."""
 
+import asyncio
 from collections.abc import Mapping
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import psycopg
+import pytest
 
+from api.late import CLOSINGS, LEARNED_FROM, LEAST_SECONDS, OPEN, OVER
+from api.timeline import MOST_STORIES
 from api.tokens import OPERATOR
+from pavane.deploy.live import OPEN_STORIES
+from streams.kit.migrations import migrate
 from tests.api.conftest import token
 from tests.api.stories import Teller, new_order
+from tests.conftest import NewDatabase
+
+#: Of a hundred stories one is under way and some are cancelled, as in a shop that works.
+STORIES = """
+    INSERT INTO stories
+    SELECT gen_random_uuid(), 'shop', 'c7', status, CASE status WHEN 'confirmed' THEN 'dispatched' ELSE 'placed' END,
+           '[]', 1200, 'EUR', '', at, at, CASE status WHEN 'placed' THEN NULL ELSE at END, 9
+      FROM (SELECT now() - n * interval '10 minutes' AS at,
+                   CASE WHEN n % 100 = 0 THEN 'placed' WHEN n % 20 = 1 THEN 'cancelled' ELSE 'confirmed' END AS status
+              FROM generate_series(1, 50000) n) told
+"""
 
 
 def as_operator_of(tenant: str) -> dict[str, str]:
@@ -77,3 +95,26 @@ async def test_an_older_order_that_is_not_late_hides_no_late_one(shop: httpx.Asy
     found = await shop.get("/v1/overdue", params={"limit": 1}, headers=as_operator_of(tenant))
 
     assert [each["order_id"] for each in found.json()["orders"]] == [late]
+
+
+@pytest.mark.parametrize(
+    ("question", "values"),
+    [
+        (OPEN, {"tenant": "shop", "least": LEAST_SECONDS, "most": MOST_STORIES, "closings": CLOSINGS}),
+        (OVER, {"most": LEARNED_FROM}),
+        (OPEN_STORIES, {"closings": CLOSINGS}),
+    ],
+)
+async def test_what_is_late_is_found_without_a_look_at_every_story(
+    new_database: NewDatabase, question: str, values: dict[str, Any]
+):
+    url = await new_database()
+    await asyncio.to_thread(migrate, "timeline", url)
+    async with await psycopg.AsyncConnection.connect(url) as database:
+        await database.execute(STORIES)
+        await database.execute("ANALYZE stories")
+        rows = await (await database.execute(f"EXPLAIN {question}".encode(), values)).fetchall()
+
+    plan = "\n".join(line for (line,) in rows)
+    assert "stories_" in plan
+    assert "Seq Scan on stories" not in plan, plan

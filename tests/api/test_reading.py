@@ -12,7 +12,7 @@ from api.errors import Unavailable
 from api.idempotency import name_of
 from api.timeline import Timeline
 from tests.api.conftest import NOWHERE, as_customer, eventually, frozen, new_key, order, records_of
-from tests.api.stories import token_of
+from tests.api.stories import Teller, new_order, token_of
 
 
 async def test_an_order_not_heard_of_yet_is_accepted_for_its_owner_and_unknown_to_others(shop: httpx.AsyncClient):
@@ -66,6 +66,22 @@ async def test_a_story_is_told_to_its_owner_in_causal_order(shop: httpx.AsyncCli
     assert [entry["fact"] for entry in mine["story"]] == ["OrderPlaced", "StockReserved"]
     assert [entry["took_seconds"] for entry in mine["story"]] == [None, 0.25]
     assert theirs.status_code == 404
+
+
+async def test_a_story_is_told_of_to_its_owner_alone(environment: dict[str, str]):
+    order_id = new_order()
+    await Teller(environment, customer="c7").tell(order_id, "OrderPlaced")
+    owner, other = await token_of(environment, "c7"), await token_of(environment, "c8")
+    timeline = Timeline(environment["PAVANE_DATABASE_TIMELINE"])
+    await timeline.open()
+
+    told = [len(await timeline.told_of(order_id, "shop", customer)) for customer in (owner, other)]
+    is_of_another = [await timeline.is_of_another(order_id, "shop", customer) for customer in (owner, other)]
+    unheard = await timeline.is_of_another(new_order(), "shop", owner)
+    await timeline.close()
+
+    assert told == [1, 0]
+    assert [*is_of_another, unheard] == [False, True, False]
 
 
 async def test_stock_and_prices_are_the_tenants_own(shop: httpx.AsyncClient, environment: dict[str, str]):

@@ -66,7 +66,7 @@ def counting(folder: Path) -> Path:
     counted = "        currency=fact.total.currency,\n        placed_at=fact.at,\n"
     pieces = "        pieces=sum(line.quantity for line in fact.lines),\n"
     _edit(timeline / "service.py", {counted: counted + pieces})
-    (timeline / "versions" / "0003_pieces.py").write_text(MIGRATION)
+    (timeline / "versions" / "0004_pieces.py").write_text(MIGRATION)
     return folder
 
 
@@ -76,8 +76,8 @@ MIGRATION = f'''"""Stories say of how many pieces an order is."""
 from alembic import op
 from sqlalchemy import Column, Integer
 
-revision = "timeline_0003"
-down_revision = "timeline_0002"
+revision = "timeline_0004"
+down_revision = "timeline_0003"
 branch_labels = None
 depends_on = None
 

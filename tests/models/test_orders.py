@@ -265,8 +265,14 @@ def test_a_cancellation_under_another_key_is_refused(last_digit: str) -> None:
 # -- prices ----------------------------------------------------------------------------------------------------------
 
 
-def set_price(amount: Money, request_id: str = "r1", **other: str) -> SetPrice:
-    return replace(SetPrice(tenant="shop", sku="lamp", price=amount, request_id=request_id), **other)
+def set_price(amount: Money, request_id: str = "r1", **other: object) -> SetPrice:
+    return replace(SetPrice(tenant="shop", sku="lamp", price=amount, request_id=request_id, at=NOON), **other)
+
+
+def as_of(minutes: float, amount: Money, request_id: str, comes_after: float = 0) -> SetPrice:
+    """Asked so many minutes after noon, and so many later on the log."""
+    then = NOON + timedelta(minutes=minutes)
+    return set_price(amount, request_id, as_of=then, at=then + timedelta(minutes=comes_after))
 
 
 def test_a_price_is_set_and_remembered_by_item() -> None:
@@ -284,6 +290,32 @@ def test_a_new_price_replaces_the_old_one_also_in_another_currency() -> None:
 def test_the_last_request_again_and_the_price_it_has_change_nothing() -> None:
     given(price("lamp", euros(500), "r1")).when(set_price(euros(900), "r1")).then()
     given(price("lamp", euros(500), "r1")).when(set_price(euros(500), "r2")).then()
+
+
+def test_a_price_that_comes_after_one_that_was_asked_for_later_changes_nothing() -> None:
+    later = given().when(as_of(10, euros(1299), "r2"))
+    later.when(as_of(0, euros(1999), "r1", comes_after=180)).then()
+    again = given().when(as_of(0, euros(1999), "r1")).when(as_of(10, euros(1299), "r2"))
+    again.when(as_of(0, euros(1999), "r1", comes_after=20)).then()
+
+
+def test_a_price_that_was_set_once_more_is_not_changed_by_what_was_asked_between() -> None:
+    confirmed = given().when(as_of(0, euros(1299), "r1")).when(as_of(10, euros(1299), "r3"))
+    confirmed.then(replace(price("lamp", euros(1299), "r3"), as_of=NOON + timedelta(minutes=10)))
+    confirmed.when(as_of(5, euros(1999), "r2", comes_after=180)).then()
+
+
+def test_a_sender_whose_clock_is_ahead_shuts_nobody_out() -> None:
+    ahead = given().when(as_of(600, euros(1999), "r1", comes_after=-600))
+    ahead.when(as_of(1, euros(1299), "r2")).then(
+        replace(price("lamp", euros(1299), "r2"), as_of=NOON + timedelta(minutes=1))
+    )
+
+
+def test_a_price_that_says_no_time_is_set_when_it_comes_and_lets_nothing_older_pass() -> None:
+    story = given().when(as_of(10, euros(1299), "r1")).when(set_price(euros(1499), "r2"))
+    story.then(price("lamp", euros(1499), "r2"))
+    story.when(as_of(5, euros(1999), "r3", comes_after=180)).then()
 
 
 def test_an_order_keeps_the_price_it_was_placed_at() -> None:
