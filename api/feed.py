@@ -64,6 +64,10 @@ class Listener:
         """The next fact; None: there will be none, as this listener was too slow or the gateway ends."""
         return await self._queue.get()
 
+    def told_up_to(self) -> Heads | None:
+        """Up to where it was told everything and has taken it; None while something waits here."""
+        return self._feed.told_up_to() if self._queue.empty() else None
+
     def tell(self, heard: Heard) -> None:
         if self.overrun:
             return
@@ -120,13 +124,17 @@ class Feed:
             self._beginning = self._beginning or asyncio.create_task(self._begin(), name="feed begins")
             await asyncio.shield(self._beginning)
         self._check_room(*about[:2])
-        listener = Listener(self, about, Heads(self._view, dict(self._positions)))
+        listener = Listener(self, about, self.told_up_to())
         self._listeners[about].add(listener)
         self._of_one[about[:2]] += 1
         self._of_tenant[about[0]] += 1
         self._count += 1
         LISTENERS.set(self._count)
         return listener
+
+    def told_up_to(self) -> Heads:
+        """Up to where everything was told to those who listen."""
+        return Heads(self._view, dict(self._positions))
 
     def forget(self, listener: Listener) -> None:
         """It listens no more; harmless when said twice."""
