@@ -67,18 +67,15 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Until the stream or its caller ends."""
-        me = asyncio.current_task()
-        assert me is not None
-        gone = asyncio.create_task(_gone(receive), name="stream left")
-        gone.add_done_callback(lambda _: self._listener.hang_up())
-        try:
-            with self._listener, contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_SECONDS * random.uniform(0.9, 1.0)):
+        with self._listener, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_SECONDS * random.uniform(0.9, 1.0)) as time:
+                gone = asyncio.create_task(_over_when_gone(receive, time), name="stream left")
+                try:
                     await self._run(send)
-            if not gone.done():
-                await _within(SEND_SECONDS, send({"type": "http.response.body", "body": b"", "more_body": False}))
-        finally:
-            gone.cancel()
+                finally:
+                    gone.cancel()
+        if not gone.done():
+            await _within(SEND_SECONDS, send({"type": "http.response.body", "body": b"", "more_body": False}))
 
     async def _run(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -112,6 +109,8 @@ async def _within(seconds: float, sending: Awaitable[None]) -> None:
         await sending
 
 
-async def _gone(receive: Receive) -> None:
+async def _over_when_gone(receive: Receive, time: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    if not time.expired():
+        time.reschedule(0)

@@ -422,7 +422,7 @@ async def test_streams_that_are_taken_up_again_leave_connections_for_all_other_r
         async with await psycopg.AsyncConnection.connect(url) as slow:
             await slow.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
             catching_up = [
-                asyncio.create_task(timeline.told_to("shop", "c7", {0: 0}, None)) for _ in range(2 * CONNECTIONS)
+                asyncio.create_task(timeline.told_to("shop", f"c{n}", {0: 0}, None)) for n in range(2 * CONNECTIONS)
             ]
             await eventually(lambda: _waiting_for_locks(url, MOST_CATCHING_UP), SOON, "some read")
             assert await timeline.price("shop", "never-heard-of") is None

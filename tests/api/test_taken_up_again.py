@@ -10,9 +10,11 @@ import pytest
 
 from api import streams
 from api.customers import Customer
+from api.errors import Unavailable
 from api.feed import Feed
 from api.routes.live import events_of_all
-from api.timeline import Heads, Told
+from api.timeline import MOST_CATCHING_UP, Heads, Timeline, Told
+from tests.api.conftest import NOWHERE
 from tests.waiting import eventually
 
 ADA = Customer("shop", "ada", "ada", None)
@@ -23,6 +25,9 @@ class OneLane:
 
     def __init__(self) -> None:
         self.facts: list[Told] = []
+        self.reading_up = asyncio.Event()
+        self.held = asyncio.Event()
+        self.held.set()
 
     def tell(self, customer: str = "ada", count: int = 1) -> None:
         for ordinal in range(len(self.facts) + 1, len(self.facts) + count + 1):
@@ -36,6 +41,8 @@ class OneLane:
         return self.facts[since[0] :][:most]
 
     async def told_to(self, tenant: str, customer: str, since: Mapping[int, int], window: int | None) -> list[Told]:
+        self.reading_up.set()
+        await self.held.wait()
         until = None if window is None else since[0] + window
         return [told for told in self.facts[since[0] : until] if told.customer == customer]
 
@@ -132,3 +139,52 @@ async def test_what_is_read_up_is_not_read_again_when_that_breaks_off(
         await eventually(lambda: client.last == "1.0-100")
 
     assert [block.decode() for block in client.blocks[1:]] == [f"id: 1.0-{n}" for n in range(50, 101, 10)]
+
+
+async def test_nothing_is_read_up_for_a_client_that_has_gone(gateway: Gateway):
+    gateway.timeline.tell("bob", 100)
+    gateway.timeline.held.clear()
+
+    async with asyncio.timeout(10), gateway.opened("1.0-0"):
+        await gateway.timeline.reading_up.wait()
+
+    assert gateway.feed._count == 0
+
+
+class Asked(Timeline):
+    """A timeline that answers once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(f"postgresql://x@{NOWHERE}/timeline")
+        self.asked: list[str] = []
+        self.let = asyncio.Event()
+
+    async def _told(self, since: Mapping[int, int], window: int = 0, **some: Any) -> list[Told]:
+        self.asked.append(some["customer"])
+        await self.let.wait()
+        return []
+
+    def catch_up(self, customer: str) -> "asyncio.Task[list[Told]]":
+        return asyncio.create_task(self.told_to("shop", customer, {0: 0}, None))
+
+
+async def test_one_customers_streams_keep_no_others_from_being_taken_up_again():
+    timeline = Asked()
+    catching_up = [timeline.catch_up(who) for who in ("ada", "ada", "ada", "ada", "bob")]
+
+    await eventually(lambda: timeline.asked == ["ada", "bob"])
+    timeline.let.set()
+
+    assert await asyncio.gather(*catching_up) == [[]] * 5
+
+
+async def test_a_turn_to_catch_up_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.timeline.CATCH_UP_SECONDS", 0.05)
+    timeline = Asked()
+    first = [timeline.catch_up(f"c{number}") for number in range(MOST_CATCHING_UP)]
+
+    with pytest.raises(Unavailable):
+        await timeline.catch_up("late")
+    timeline.let.set()
+
+    assert await asyncio.gather(*first) == [[]] * MOST_CATCHING_UP
