@@ -50,7 +50,9 @@ class OneLane:
 class Client:
     """Reads a stream as an `EventSource` does: an id counts, whether or not an event came with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: int = 0) -> None:
+        """`turns`: of the loop, that it takes to read an event."""
+        self.turns = turns
         self.blocks: list[bytes] = []
         self.left = asyncio.Event()
 
@@ -59,6 +61,8 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         self.blocks += [block for block in message.get("body", b"").split(b"\n\n") if block]
 
     @property
@@ -188,3 +192,23 @@ async def test_a_turn_to_catch_up_is_not_waited_for_for_ever(monkeypatch: pytest
     timeline.let.set()
 
     assert await asyncio.gather(*first) == [[]] * MOST_CATCHING_UP
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_who_reads_at_once_hears_all_of_a_long_round(gateway: Gateway, turns: int):
+    async with gateway.opened(client=Client(turns)) as client:
+        await eventually(lambda: client.last)
+        gateway.timeline.tell("ada", 900)
+
+        await eventually(lambda: client.events == 900, what="900 events")
+
+
+async def test_who_takes_nothing_is_let_go_and_holds_up_nobody(gateway: Gateway):
+    with await gateway.feed.listen("shop", "ada") as slow, await gateway.feed.listen("shop", "bob") as other:
+        gateway.timeline.tell("ada", 900)
+        gateway.timeline.tell("bob")
+
+        heard = await other.next()
+
+    assert slow.overrun
+    assert heard is not None and heard.told.ordinal == 901
