@@ -201,7 +201,7 @@ class EventsGone(Problem):
     title = "The event to go on from is too far back"
 
     def __init__(self) -> None:
-        super().__init__("List the orders to see how they stand, then open the stream again without Last-Event-ID.")
+        super().__init__("Open the stream again without Last-Event-ID, then list the orders to see how they stand.")
 
 
 class TooManyStreams(Problem):

@@ -80,7 +80,8 @@ EXPLAINED: dict[str, Explained] = {
     "events-gone": Explained(
         "So much has happened since the event that Last-Event-ID names that it cannot be told again; or the stories "
         "were made anew since, and are numbered otherwise.",
-        "Read GET /v1/orders to see how your orders stand, then open the stream without Last-Event-ID.",
+        "Open the stream without Last-Event-ID, then read GET /v1/orders to see how your orders stand: in this order "
+        "nothing falls between.",
     ),
     "too-many-streams": Explained(
         "So many streams of this customer, or of all customers of the shop, are open at this gateway that it takes no "

@@ -2,7 +2,8 @@
 
 While anybody listens, the reader asks the timeline every `PAUSE_SECONDS` what was told since, lane by lane, and hands
 each fact to those whose order it is about. It reads with two statements a round, however many listen. A listener has a
-bounded queue; whoever is too slow is told so, and goes on from the timeline later.
+bounded queue; whoever is too slow is told so, and goes on from the timeline later. A long round gives way to those who
+read.
 
 A lane's position is the ordinal of the last fact that it has been told. What is told between the two statements of a
 round lies above it, and is remembered by id until the lane has passed it: nothing is told twice, and nothing left out.
@@ -11,6 +12,7 @@ When other tables took the place of the timeline's, ordinals count anew: whoever
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
@@ -28,6 +30,10 @@ MOST_AT_ONCE = 1_000
 """Facts of a lane that are read at once."""
 MOST_QUEUED = 256
 """Facts that wait for one listener."""
+MOST_IN_A_ROW = 100
+"""Facts that are told before those who listen have their turn: together with half a queue they fill none."""
+MOMENT_SECONDS = 0.01
+"""How long, when somebody's queue is filling; in a round `PAUSE_SECONDS` at most, as others wait."""
 MOST_LISTENERS = 6_000
 MOST_WAITING = 500
 """Requests that wait for a change at once; each holds the place of a request under way."""
@@ -60,9 +66,18 @@ class Listener:
         self._queue: asyncio.Queue[Heard | None] = asyncio.Queue(MOST_QUEUED)
         self.overrun = False
 
+    @property
+    def is_filling(self) -> bool:
+        """Half of what it may have waiting does."""
+        return self._queue.qsize() > MOST_QUEUED // 2
+
     async def next(self) -> Heard | None:
         """The next fact; None: there will be none, as this listener was too slow or the gateway ends."""
         return await self._queue.get()
+
+    def told_up_to(self) -> Heads | None:
+        """Up to where it was told everything and has taken it; None while something waits here."""
+        return self._feed.told_up_to() if self._queue.empty() else None
 
     def tell(self, heard: Heard) -> None:
         if self.overrun:
@@ -120,13 +135,17 @@ class Feed:
             self._beginning = self._beginning or asyncio.create_task(self._begin(), name="feed begins")
             await asyncio.shield(self._beginning)
         self._check_room(*about[:2])
-        listener = Listener(self, about, Heads(self._view, dict(self._positions)))
+        listener = Listener(self, about, self.told_up_to())
         self._listeners[about].add(listener)
         self._of_one[about[:2]] += 1
         self._of_tenant[about[0]] += 1
         self._count += 1
         LISTENERS.set(self._count)
         return listener
+
+    def told_up_to(self) -> Heads:
+        """Up to where everything was told to those who listen."""
+        return Heads(self._view, dict(self._positions))
 
     def forget(self, listener: Listener) -> None:
         """It listens no more; harmless when said twice."""
@@ -212,10 +231,14 @@ class Feed:
         found = await self._timeline.told({lane: self._positions.get(lane, 0) for lane in heads}, most=MOST_AT_ONCE)
         if found:
             await self._before(found)
-        for told in found:
+        until, filling = time.monotonic() + PAUSE_SECONDS, False
+        for count, told in enumerate(found, 1):
             self._positions[told.lane] = max(self._positions.get(told.lane, 0), min(told.ordinal, heads[told.lane]))
             if told.id not in self._ahead:
-                self._tell(told)
+                filling = self._tell(told) or filling
+            if count % MOST_IN_A_ROW == 0:
+                await asyncio.sleep(MOMENT_SECONDS if filling and time.monotonic() < until else 0)
+                filling = False
         cut = _cut(found)
         for lane, head in heads.items():
             self._positions[lane] = min(head, cut.get(lane, head))
@@ -224,12 +247,15 @@ class Feed:
         self._ahead |= {told.id for told in found if told.ordinal > self._positions[told.lane]}
         return bool(cut)
 
-    def _tell(self, told: Told) -> None:
-        heard = None
+    def _tell(self, told: Told) -> bool:
+        """Whether it fills somebody's queue."""
+        heard, filling = None, False
         for about in ((told.tenant, told.customer), (told.tenant, told.customer, told.order_id)):
             for listener in self._listeners.get(about, ()):
                 heard = heard or Heard(told, dict(self._positions))
                 listener.tell(heard)
+                filling = filling or listener.is_filling
+        return filling
 
 
 def _one_less(counts: Counter[Any], of: Any) -> None:

@@ -1,9 +1,9 @@
 """Requests onto the log: each one acknowledged by all in-sync replicas in time, or refused.
 
 The producer is idempotent, so its own retries neither double nor reorder. They also never end by themselves: the time
-is bounded here. A record whose time ran out after it was handed over may still come onto the log, hours later if the
-broker was away. It then names the same order or receipt as the caller's retry, which is done once; a price says when it
-was asked for, and changes nothing once another was taken that was asked for later. So it does no harm.
+is bounded here. A record whose time ran out after it was handed over may still come onto the log later, as long as its
+producer is not given up. It then names the same order or receipt as the caller's retry, which is done once; a price
+says when it was asked for, and changes nothing once another was taken that was asked for later. So it does no harm.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from api.correlation import new_id
 from api.errors import NotAccepted, OutcomeUnknown, Unavailable
@@ -210,11 +210,16 @@ class RequestLog:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await producer.stop()
-        except (TimeoutError, KafkaError):
-            logger().warning("producer_not_closed", consequence="records under way are in an unknown state")
+        stopping = asyncio.create_task(producer.stop(), name="producer stops")
+        await asyncio.wait([stopping], timeout=_CLOSE_SECONDS)
+        if not stopping.done():
+            # It first sends what it holds, whenever that may be: an older price would come after a newer one.
+            logger().warning("producer_cut_off", consequence="records under way are in an unknown state")
+            await called_off(producer._sender.sender_task)
+            producer._message_accumulator.fail_all(KafkaConnectionError("the producer was given up"))
+            # Now it closes its connections.
+            await asyncio.wait([stopping], timeout=_CLOSE_SECONDS)
+        await called_off(stopping)
 
     def _refused(self, request: Request, problem: NotAccepted | OutcomeUnknown) -> NotAccepted | OutcomeUnknown:
         NOT_ACKNOWLEDGED.labels(request.topic, problem.slug).inc()

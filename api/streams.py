@@ -1,9 +1,9 @@
 """Server-sent events (WHATWG HTML, section 9.2): facts of orders as they are told, one task and one queue a stream.
 
-A stream begins with what its caller has missed, then goes on with what is told. It says a comment when nothing else was
-said for `HEARTBEAT_SECONDS`, so that both ends notice when the other is gone. It ends after `LONGEST_SECONDS` at most,
-so that a token is looked at again; when its reader is too slow; and when the gateway ends. Clients come again by
-themselves with the id of the last event that they have seen.
+A stream begins with what its caller has missed, then goes on with what is told. When nothing else was said for
+`HEARTBEAT_SECONDS` it says a comment, or where it is, so that both ends notice when the other is gone. It ends after
+`LONGEST_SECONDS` at most, so that a token is looked at again; when its reader is too slow; and when the gateway ends.
+Clients come again by themselves with the last id that they have seen.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ RETRY_MS = 1_000
 """After so long clients come again, as they are told at the beginning."""
 
 MEDIA_TYPE = "text/event-stream"
-_HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n\n"
 
 Write = Callable[[Heard], bytes | None]
 """An event as bytes; None: this one is not to be said."""
@@ -36,8 +36,15 @@ def event(event_id: str, name: str, data: str) -> bytes:
     return f"id: {event_id}\nevent: {name}\ndata: {data}\n\n".encode()
 
 
+def lone_id(event_id: str) -> bytes:
+    """An id without an event: from there clients go on when they come again."""
+    return f"id: {event_id}\n\n".encode()
+
+
 class EventStream(Response):
-    """What was missed, then what `listener` hears. `is_over`: asked after each event, whether there will be no more."""
+    """What was missed, then what `listener` hears. `is_over`: asked after each event, whether there will be no more.
+    `heartbeat`: gives what is said when nothing else was for a while.
+    """
 
     media_type = MEDIA_TYPE
 
@@ -47,6 +54,7 @@ class EventStream(Response):
         missed: AsyncIterator[bytes],
         write: Write,
         is_over: Callable[[], bool] = lambda: False,
+        heartbeat: Callable[[], bytes] = lambda: HEARTBEAT,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -55,21 +63,19 @@ class EventStream(Response):
         self._missed = missed
         self._write = write
         self._is_over = is_over
+        self._heartbeat = heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Until the stream or its caller ends."""
-        me = asyncio.current_task()
-        assert me is not None
-        gone = asyncio.create_task(_gone(receive), name="stream left")
-        gone.add_done_callback(lambda _: self._listener.hang_up())
-        try:
-            with self._listener, contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_SECONDS * random.uniform(0.9, 1.0)):
+        with self._listener, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_SECONDS * random.uniform(0.9, 1.0)) as time:
+                gone = asyncio.create_task(_over_when_gone(receive, time), name="stream left")
+                try:
                     await self._run(send)
-            if not gone.done():
-                await _within(SEND_SECONDS, send({"type": "http.response.body", "body": b"", "more_body": False}))
-        finally:
-            gone.cancel()
+                finally:
+                    gone.cancel()
+        if not gone.done():
+            await _within(SEND_SECONDS, send({"type": "http.response.body", "body": b"", "more_body": False}))
 
     async def _run(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -85,7 +91,7 @@ class EventStream(Response):
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     heard = await self._listener.next()
             except TimeoutError:
-                await _say(send, _HEARTBEAT)
+                await _say(send, self._heartbeat())
                 continue
             if heard is None:
                 return
@@ -103,6 +109,8 @@ async def _within(seconds: float, sending: Awaitable[None]) -> None:
         await sending
 
 
-async def _gone(receive: Receive) -> None:
+async def _over_when_gone(receive: Receive, time: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    if not time.expired():
+        time.reschedule(0)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -23,6 +24,8 @@ from streams.kit.pool import Pool
 CONNECTIONS = 8
 MOST_CATCHING_UP = 3
 """Of these, for streams that are taken up again: each may have far to read, and all others read on meanwhile."""
+CATCH_UP_SECONDS = 10.0
+"""So long a place among those is waited for: less than a stream may say nothing."""
 WAIT_SECONDS = 1.0
 STATEMENT_SECONDS = 2
 MOST_STORIES = 2_000
@@ -152,6 +155,7 @@ class Timeline:
             options="-c default_transaction_read_only=on -c TimeZone=UTC",
         )
         self._catching_up = asyncio.Semaphore(MOST_CATCHING_UP)
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
@@ -203,9 +207,17 @@ class Timeline:
         return await self._told(since, most=most)
 
     async def told_to(self, tenant: str, customer: str, since: Mapping[int, int], window: int | None) -> list[Told]:
-        """Of that customer's orders: what was told in these lanes after these ordinals, and `window` ordinals on."""
-        async with self._catching_up:
-            return await self._told(since, window or _FOR_EVER, tenant=tenant, customer=customer)
+        """Of that customer's orders: what was told in these lanes after these ordinals, and `window` ordinals on.
+
+        One question of a customer at a time, so that nobody's many streams keep others waiting.
+        """
+        turn = self._turns.setdefault((tenant, customer), asyncio.Lock())
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS) as wait, turn, self._catching_up:
+                wait.reschedule(None)
+                return await self._told(since, window or _FOR_EVER, tenant=tenant, customer=customer)
+        except TimeoutError:
+            raise Unavailable("Many streams are just taken up again; this one has its turn later.") from None
 
     async def told_of(self, order_id: str, tenant: str, customer: str) -> list[Told]:
         """All that was told of an order, if it is that customer's."""

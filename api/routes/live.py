@@ -13,7 +13,7 @@ from api.errors import EventsGone, InvalidRequest
 from api.feed import Heard, Listener
 from api.gateway import Parts, customer_with
 from api.routes.orders import Reader, own_order
-from api.streams import MEDIA_TYPE, EventStream, event
+from api.streams import HEARTBEAT, MEDIA_TYPE, EventStream, event, lone_id
 from api.timeline import Heads, Timeline, Told
 
 MOST_BEHIND = 100_000
@@ -36,7 +36,9 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 async def events_of_all(caller: Follower, parts: Parts, last_event_id: LastId = None) -> Response:
     """What happens to all of one's own orders, from now on, or from behind `Last-Event-ID`.
 
-    After a break an event may come again (its `id` in the data is the same); none is left out.
+    The stream begins with an id without an event, and says one whenever there was nothing else for a while: go on from
+    the last id, whether or not an event came with it. After a break an event may come again (its `id` in the data is
+    the same); none is left out.
     """
     since = read_positions(last_event_id)
     listener = await parts.feed.listen(caller.tenant, caller.subject)
@@ -45,7 +47,7 @@ async def events_of_all(caller: Follower, parts: Parts, last_event_id: LastId = 
     except BaseException:
         listener.close()
         raise
-    return EventStream(listener, told.missed(), told.write)
+    return EventStream(listener, told.missed(), told.write, heartbeat=told.heartbeat)
 
 
 @router.get(
@@ -92,6 +94,7 @@ class _Told:
     def __init__(self, caller: Customer, timeline: Timeline, listener: Listener, since: Heads | None) -> None:
         self._caller = caller
         self._timeline = timeline
+        self._listener = listener
         self._view, self._until = listener.since
         behind = since.positions if since is not None else {}
         #: Lanes that came or went since are told from now on.
@@ -104,8 +107,9 @@ class _Told:
             raise EventsGone
 
     async def missed(self) -> AsyncIterator[bytes]:
-        """Window by window, and at last what was told above the positions (see `api.feed`)."""
+        """Where it begins; then window by window; at last what was told above the positions (see `api.feed`)."""
         position = dict(self._from)
+        yield self._where(position)
         while not self._is_new:
             behind = {lane: at for lane, at in position.items() if at < self._until[lane]}
             window = WINDOW if behind else None
@@ -119,9 +123,18 @@ class _Told:
             if not behind:
                 return
             position |= {lane: min(at + WINDOW, self._until[lane]) for lane, at in behind.items()}
+            yield self._where(position)
 
     def write(self, heard: Heard) -> bytes | None:
         return None if heard.told.id in self._above else self._event(heard.told, heard.positions)
+
+    def heartbeat(self) -> bytes:
+        """Others' facts count as well: whoever hears nothing for long would otherwise come back from too far behind."""
+        heads = self._listener.told_up_to()
+        return HEARTBEAT if heads is None else self._where(heads.positions)
+
+    def _where(self, positions: Mapping[int, int]) -> bytes:
+        return lone_id(written_positions(Heads(self._view, positions)))
 
     def _event(self, told: Told, positions: Mapping[int, int]) -> bytes:
         return event(written_positions(Heads(self._view, positions)), told.fact, told.data)

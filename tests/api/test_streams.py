@@ -178,14 +178,18 @@ async def test_a_fact_that_was_parked_is_told_once(shop: httpx.AsyncClient, tell
     assert sorted(stream.facts) == ["InvoiceOpened", "OrderPlaced", "ShipmentPlanned"]
 
 
-async def test_a_quiet_stream_is_kept_alive_by_comments(
+async def test_a_quiet_stream_is_kept_alive_by_comments_or_by_where_it_is(
     shop: httpx.AsyncClient, teller: Teller, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
-    async with opened(shop, "/v1/orders/events", teller.customer) as stream:
+    order_id = new_order()
+    await teller.tell(order_id, "OrderPlaced")
+    async with opened(shop, f"/v1/orders/{order_id}/events", teller.customer) as stream:
         await eventually(lambda: stream.lines.count(":") >= 2, SOON, "two comments")
+    async with opened(shop, "/v1/orders/events", teller.customer) as of_all:
+        await eventually(lambda: sum(line.startswith("id: ") for line in of_all.lines) >= 3, SOON, "three ids")
 
-    assert stream.lines[0] == "retry: 1000"
+    assert stream.lines[0] == of_all.lines[0] == "retry: 1000"
 
 
 async def test_a_stream_ends_after_its_time_so_that_the_token_is_looked_at_again(
@@ -418,7 +422,7 @@ async def test_streams_that_are_taken_up_again_leave_connections_for_all_other_r
         async with await psycopg.AsyncConnection.connect(url) as slow:
             await slow.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
             catching_up = [
-                asyncio.create_task(timeline.told_to("shop", "c7", {0: 0}, None)) for _ in range(2 * CONNECTIONS)
+                asyncio.create_task(timeline.told_to("shop", f"c{n}", {0: 0}, None)) for n in range(2 * CONNECTIONS)
             ]
             await eventually(lambda: _waiting_for_locks(url, MOST_CATCHING_UP), SOON, "some read")
             assert await timeline.price("shop", "never-heard-of") is None

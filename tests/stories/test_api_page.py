@@ -122,10 +122,10 @@ BROKEN_OFF = Response(b'id: 1\nevent: OrderPlaced\ndata: {"fact": "OrderPlaced"}
 @pytest.mark.parametrize(
     ("section", "language", "program", "answers"),
     [
-        *(("3. With Python", "python", sys.executable, [problem(503), PLACED, problem(429), UNCHANGED, problem(status)])
-          for status in (401, 404, 500)),
-        *(("4. With JavaScript", "js", "node", [problem(503), PLACED, problem(429), BROKEN_OFF, problem(status)])
-          for status in (401, 404, 500)),
+        *(("3. With Python", "python", sys.executable, [problem(503), PLACED, problem(404), problem(429), UNCHANGED, problem(status)])
+          for status in (401, 403, 500)),
+        *(("4. With JavaScript", "js", "node", [problem(503), PLACED, problem(404), problem(429), BROKEN_OFF, problem(status)])
+          for status in (401, 403, 500)),
     ],
 )  # fmt: skip
 async def test_what_passes_is_asked_again_with_the_same_key_and_what_does_not_ends_the_program(
@@ -147,5 +147,5 @@ async def test_what_passes_is_asked_again_with_the_same_key_and_what_does_not_en
 
     assert code != 0
     assert re.search("refused with|HTTPStatusError", complained), complained
-    assert [request.method for request in asked] == ["POST", "POST", "GET", "GET", "GET"]
+    assert [request.method for request in asked] == ["POST", "POST", *["GET"] * 4]
     assert len({request.headers["idempotency-key"] for request in asked[:2]}) == 1
