@@ -15,11 +15,14 @@ from confluent_kafka.cimpl import NewTopic
 from contracts import registry
 from infra import topics
 from infra.databases import make_databases
+from infra.proxies import pass_by_proxies
 from infra.stack import Stack
 from streams.kit.keystore import make_tables
 from streams.kit.language import Language
 from streams.kit.migrations import migrate
 from streams.kit.run import services
+
+pass_by_proxies()
 
 NewTopics = Callable[..., Awaitable[None]]
 NewDatabase = Callable[[], Awaitable[str]]
