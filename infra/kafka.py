@@ -107,7 +107,7 @@ def _properties(node: Kafka) -> dict[str, object]:
         "advertised.listeners": f"PLAINTEXT://{HOST}:{broker}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        # Relative, as the process runs in its folder: a path may hold a comma.
+        # Relative, as the process runs in its folder: a path may hold a comma, or letters that Kafka reads as Latin-1.
         "log.dirs": "log",
         "auto.create.topics.enable": "false",
         "group.initial.rebalance.delay.ms": 0,
@@ -154,23 +154,25 @@ def _template() -> Path:
     template = cache_folder() / f"kafka-{version}-formatted"
     if not template.exists():
         with fresh_folder(template) as fresh:
-            properties = fresh / "server.properties"
-            properties.write_text(
+            # Relative, as in `_properties`.
+            (fresh / "server.properties").write_text(
                 "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n"
                 f"controller.quorum.voters=1@{HOST}:1\nlisteners=PLAINTEXT://{HOST}:2,CONTROLLER://{HOST}:1\n"
-                f"log.dirs={fresh}\n"
+                "log.dirs=.\n"
             )
-            _run_storage_tool(["format", "-t", _random_id(), "-c", str(properties)], fresh / "format.log")
+            _run_storage_tool(["format", "-t", _random_id(), "-c", "server.properties"], fresh)
     return template
 
 
-def _run_storage_tool(words: Sequence[str], log_file: Path) -> None:
+def _run_storage_tool(words: Sequence[str], folder: Path) -> None:
+    log_file = folder / "format.log"
     command = [*java_command("kafka", HEAP_MEGABYTES), f"-Dlog4j2.configurationFile={LOG4J}"]
     child = Child(
         "kafka-storage",
         [*command, "-cp", _class_path(), "kafka.tools.StorageTool", *words],
         lean_environment(),
         log_file,
+        cwd=folder,
     )
     code = child.wait_here()
     if code != 0:

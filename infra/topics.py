@@ -1,8 +1,8 @@
 """The topics of `topics.yaml`: read, compared with a cluster, made.
 
-`apply` makes what is missing and sets what differs, but never touches a number of partitions: a key would change its
-lane. A topic with more than it shall have does no harm: services keep to the number that their databases remember. One
-with fewer is refused.
+`apply` makes what is missing, with as many partitions as the others have, and sets what differs, but never touches a
+number of partitions: a key would change its lane. A topic with more than it shall have does no harm: services keep to
+the number that their databases remember. One with fewer is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,40 @@ def load(file: Path = TOPICS_FILE, environment: Mapping[str, str] = os.environ) 
     return topics
 
 
+def wanted(bootstrap: str, environment: Mapping[str, str] = os.environ) -> list[Topic]:
+    """The topics as this cluster shall have them: see `as_made`. `TopicsRefused` when it does not answer."""
+    with _told(bootstrap):
+        present = _client(bootstrap).list_topics(timeout=TIMEOUT_SECONDS).topics
+    counts = {name: len(topic.partitions) for name, topic in present.items()}
+    return as_made(load(environment=environment), counts, is_named=bool(environment.get(PARTITIONS)))
+
+
+def as_made(topics: list[Topic], present: Mapping[str, int], *, is_named: bool) -> list[Topic]:
+    """A topic that is missing gets as many partitions as those have that are there; `present`: theirs, by name.
+
+    `is_named`: `PAVANE_PARTITIONS` is set. `SettingWrong` when a topic is missing, and that number is not what others
+    have, or nothing says which of several numbers it is.
+    """
+    found = {topic.name: present[topic.name] for topic in topics if topic.name in present}
+    counts, number = sorted(set(found.values())), topics[0].partitions
+    if not is_named and len(counts) == 1:
+        return [replace(topic, partitions=counts[0]) for topic in topics]
+    if not found or len(found) == len(topics) or (is_named and number in counts):
+        return topics
+    missing = ", ".join(topic.name for topic in topics if topic.name not in found)
+    have = ", ".join(f"'{name}' {count}" for name, count in found.items())
+    raise SettingWrong(
+        f"{missing} would be made with {number} partitions, but of those that are there {have}. A key's lane is the "
+        f"same in all: set {PARTITIONS} to the number with which they were made"
+        f"{', or leave it out' if len(counts) == 1 else ''}."
+    )
+
+
 def plan(bootstrap: str, topics: list[Topic] | None = None) -> Plan:
     """What the cluster lacks or has otherwise. `TopicsRefused` when it does not answer."""
+    topics = topics or wanted(bootstrap)
     with _told(bootstrap):
-        return _plan(_client(bootstrap), topics or load())
+        return _plan(_client(bootstrap), topics)
 
 
 def apply(bootstrap: str, topics: list[Topic] | None = None) -> Plan:
@@ -102,10 +132,10 @@ def apply(bootstrap: str, topics: list[Topic] | None = None) -> Plan:
     made meanwhile is as good.
     """
     client = _client(bootstrap)
-    wanted = topics or load()
-    todo = plan(bootstrap, wanted)
+    topics = topics or wanted(bootstrap)
+    todo = plan(bootstrap, topics)
     if todo.impossible:
-        others = len(wanted) > len(todo.missing) + len(todo.impossible)
+        others = len(topics) > len(todo.missing) + len(todo.impossible)
         raise TopicsDiffer(_too_few_partitions(todo.impossible, others_have_enough=others))
     with _told(bootstrap):
         if todo.missing:

@@ -128,7 +128,8 @@ def _registry(data: Path) -> Iterator[str]:
     url = environment_of(data).get(REGISTRY, "")
     parts = urlsplit(url)
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_SECONDS).close()
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), CONNECT_SECONDS).close()
         yield url
     except (OSError, SchemaRegistryError) as error:
         raise RegistryAway(url, error) from None

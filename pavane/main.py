@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from infra.proxies import pass_by_proxies
 from pavane.dead_letters.commands import dead_letters_app
 from pavane.forget.commands import forget, keys_app
 from pavane.lanes.commands import lanes_app
@@ -33,6 +34,12 @@ app.add_typer(log_app, name="log")
 app.command()(rebuild)
 
 ALL = "all"
+
+
+@app.callback()
+def begin() -> None:
+    """What every command begins with."""
+    pass_by_proxies()
 
 
 @app.command()

@@ -56,10 +56,10 @@ def migrate_databases(urls: Mapping[str, str]) -> str:
 
 
 def apply_topics(bootstrap: str) -> str:
-    """Make the topics of `topics.yaml`. Raises `TopicsDiffer` when one has fewer partitions."""
+    """Make the topics of `topics.yaml`. Raises `TopicsDiffer` when one has fewer partitions, and `SettingWrong`."""
     from infra import topics
 
-    wanted = topics.load()
+    wanted = topics.wanted(bootstrap)
     done = topics.apply(bootstrap, wanted)
     parts = [f"{len(wanted)} with {wanted[0].partitions} partitions each"]
     parts += [f"{len(done.missing)} made"] if done.missing else []

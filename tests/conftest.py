@@ -18,12 +18,14 @@ from structlog.dev import plain_traceback as plain
 from contracts import registry
 from infra import topics
 from infra.databases import make_databases
+from infra.proxies import pass_by_proxies
 from infra.stack import Stack
 from streams.kit.keystore import make_tables
 from streams.kit.language import Language
 from streams.kit.migrations import migrate
 from streams.kit.run import services
 
+pass_by_proxies()
 # Traces of errors are told as they are: drawn with the values of all names one takes seconds.
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], ConsoleRenderer(exception_formatter=plain)])
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
+from api.events import PlaceOrder
 from infra.cache import cache_folder
 from infra.errors import InfraError
 from infra.stack import Stack
@@ -90,12 +91,17 @@ class Demonstration:
         self._options = options
         self._lines = lines
         self._placed: list[Order] = []
+        #: The ids of the orders that earlier runs placed.
+        self._earlier: set[str] = set()
         self._ends: dict[str, Outcome] = {}
 
     async def run(self) -> bool:
         """Whether everything came to what data and seed ask for, and no invariant is broken."""
+        # What an earlier run still asked for is of that run.
+        await self._platform.heard(PlaceOrder.topic)
         async with Outcomes(self._addresses) as outcomes:
             self._placed = [order for order in self._plan.orders if order.id in outcomes.placed]
+            self._earlier = {order.id for order in self._placed}
             todo = self._next(outcomes)
             self._tell_what_is_found(todo)
             if todo:
@@ -159,7 +165,7 @@ class Demonstration:
 
         self._lines.heading(f"The count, of all {len(self._placed):,} orders placed in this folder")
         paid = await closing.payments(self._addresses.postgres["world"])
-        closed = closing.close(self._placed, self._ends, paid)
+        closed = closing.close(self._placed, self._ends, paid, self._earlier)
         closing.show(self._lines.console, closed)
         self._lines.heading("The audit, of databases, log and the provider's records")
         with self._lines.console.status("Reading everything"):

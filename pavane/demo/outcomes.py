@@ -1,12 +1,12 @@
 """What became of the orders, heard on the topic `orders` from its beginning and then live."""
 
 import time
+from collections.abc import Set
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from infra import topics
 from infra.addresses import Addresses
 from pavane.demo.plan import Outcome
 from streams.kit.codec import Codec
@@ -36,17 +36,18 @@ class Outcomes:
         #: When each end was heard here, on this process's monotonic clock; only of what was followed live.
         self.seen_at: dict[str, float] = {}
         self._live = False
-        self._partitions = [TopicPartition(TOPIC, number) for number in range(topics.load()[0].partitions)]
+        self._partitions: Set[TopicPartition] = frozenset()
         self._codec = Codec(Language.load(), ConfluentRegistry(addresses.registry_url))
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=addresses.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            TOPIC, bootstrap_servers=addresses.kafka_bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )
 
     async def __aenter__(self) -> Self:
         """Hear everything that was said up to now."""
         await self._consumer.start()
         try:
-            self._consumer.assign(self._partitions)
+            # As many as there are, not as many as a new topic would have.
+            self._partitions = self._consumer.assignment()
             await self._consumer.seek_to_beginning(*self._partitions)
             await self.catch_up()
         except BaseException:

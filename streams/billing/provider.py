@@ -12,6 +12,7 @@ import os
 from contextlib import AbstractAsyncContextManager
 
 from streams.kit.events import Answer, Effect
+from streams.kit.logs import logger
 from streams.kit.money import Money
 from streams.kit.service import World
 
@@ -95,4 +96,5 @@ def connect() -> AbstractAsyncContextManager[World]:
         return remote_world(billing, url)
     from streams.billing.simulator import simulated_provider
 
+    logger().warning("world_simulated", why=f"{ADDRESS} names no provider: no money is taken")
     return simulated_provider()

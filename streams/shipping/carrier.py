@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from streams.kit.events import Answer, Effect
 from streams.kit.keyring import Keyring, KeySettings
+from streams.kit.logs import logger
 from streams.kit.service import World
 from streams.shipping.events import Address
 
@@ -89,4 +90,5 @@ def _carrier() -> AbstractAsyncContextManager[World]:
         return remote_world(shipping, url)
     from streams.shipping.simulator import simulated_carrier
 
+    logger().warning("world_simulated", why=f"{ADDRESS} names no carrier: no parcel is sent")
     return simulated_carrier()

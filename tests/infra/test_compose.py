@@ -18,10 +18,13 @@ from api.addresses import networks
 from api.tokens import AUDIENCE, ISSUER
 from infra.addresses import DATABASE, DATABASE_ADMIN, MASTER_KEYS, REDIS
 from infra.postgres import Postgres, program
+from infra.topics import PARTITIONS
 from pavane.given import given
 from pavane.instance import DESK, GATEWAY
+from streams.billing import provider
 from streams.kit.masters import Masters
 from streams.kit.run import find, services
+from streams.shipping import carrier
 
 FOLDER = Path("infra/compose")
 WRITTEN = Path("compose.yaml").read_text()
@@ -109,6 +112,30 @@ def test_tokens_of_any_provider_are_taken(container: str) -> None:
 def test_a_proxy_is_believed_only_when_it_is_named() -> None:
     assert CONTAINERS[GATEWAY]["environment"]["PAVANE_TRUSTED_PROXIES"] == "${PAVANE_TRUSTED_PROXIES:-}"
     assert networks("") == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "containers"),
+    [
+        (provider.ADDRESS, {"billing", COMMANDS}),
+        (carrier.ADDRESS, {"shipping", COMMANDS}),
+        (PARTITIONS, {"prepare", COMMANDS}),
+    ],
+)
+def test_what_somebody_exports_reaches_those_that_it_is_for(variable: str, containers: set[str]) -> None:
+    passed = {name: given.get("environment", {}).get(variable) for name, given in CONTAINERS.items()}
+
+    assert {name: value for name, value in passed.items() if value} == dict.fromkeys(containers, f"${{{variable}:-}}")
+    assert re.search(rf"^#   {variable} ", WRITTEN, re.MULTILINE)
+
+
+def test_postgres_is_given_each_password_that_its_script_asks_for() -> None:
+    [names] = re.findall(r"^for name in (.+); do$", (FOLDER / "databases.sh").read_text(), re.MULTILINE)
+    asked = {f"PAVANE_{name.upper()}_PASSWORD" for name in names.split()}
+    given = CONTAINERS["postgres"]["environment"]
+
+    assert {name: given.get(name) for name in asked} == {name: f"${{{name}}}" for name in asked}
+    assert {*services(), "keys", "world", "registry"} == set(names.split())
 
 
 def test_what_commands_keep_stays_when_their_container_goes() -> None:

@@ -77,6 +77,19 @@ def test_a_child_survives_the_thread_that_asked_for_it(start: Starter) -> None:
     assert children[0].poll() is None
 
 
+def test_who_may_not_look_into_a_child_takes_it_for_listening(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root in a container, of a server that runs as nobody: the server's own answer decides then."""
+    child = start(SLEEP)
+    assert not child.listens(1)
+
+    def refuse(process: psutil.Process, kind: str) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "net_connections", refuse)
+
+    assert child.listens(1)
+
+
 async def test_stop_asks_first(start: Starter) -> None:
     child = start(SLEEP)
 

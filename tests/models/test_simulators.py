@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from streams.billing import provider
 from streams.billing import simulator as payments
 from streams.billing.provider import (
     Authorized,
@@ -22,6 +24,7 @@ from streams.billing.provider import (
 )
 from streams.kit.events import Answer
 from streams.kit.money import Money
+from streams.shipping import carrier
 from streams.shipping import simulator as bookings
 from streams.shipping.carrier import (
     Booked,
@@ -69,6 +72,22 @@ def carrier_answers(*effects: ShipmentEffect) -> tuple[list[Answer], bookings.Bo
 
 def kinds(answers: Sequence[Answer]) -> list[type[Answer]]:
     return [type(answer) for answer in answers]
+
+
+def test_who_gives_no_address_is_told_that_the_world_is_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, connect in ((provider.ADDRESS, provider.connect), (carrier.ADDRESS, carrier._carrier)):
+        monkeypatch.setenv(variable, "")
+        with capture_logs() as lines:
+            connect()
+
+        assert [(line["event"], line["log_level"]) for line in lines] == [("world_simulated", "warning")]
+        assert f"{variable} names no" in lines[0]["why"]
+
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+        with capture_logs() as lines:
+            connect()
+
+        assert not lines
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_ends_and_money_as_data_and_seed_ask_are_right() -> None:
         (ENDS, [*MONEY, Payment("order-2", "captured", 500)], "order-2 (number 2): $5.00 were captured, not $0.00"),
         (ENDS, [MONEY[0], Payment("order-3", "refunded", 1)], "ended CUSTOMER, but $0.01 were refunded"),
         (ENDS, [*MONEY, Payment("order-1", "refunded", 1177)], "ended CONFIRMED, but $11.77 were refunded"),
-        (ENDS, [*MONEY, Payment("order-9", "captured", 1)], "order order-9: paid, but it was never placed"),
+        ({**ENDS, "order-1": Outcome.DEADLINE}, MONEY[1:], "ended DEADLINE, but data and seed ask for CONFIRMED"),
     ],
 )
 def test_whatever_differs_is_named(ends: dict[str, Outcome], money: list[Payment], problem: str) -> None:
@@ -70,6 +70,22 @@ def test_whatever_differs_is_named(ends: dict[str, Outcome], money: list[Payment
 
     assert not closed.is_right
     assert any(problem in each for each in closed.wrong), closed.wrong
+
+
+def test_an_order_that_somebody_placed_by_hand_is_not_of_the_count() -> None:
+    by_hand = [Payment("order-9", "captured", 3998), Payment("order-8", "refunded", 1999)]
+
+    assert closing.close(ORDERS, ENDS, [*MONEY, *by_hand]) == closing.close(ORDERS, ENDS, MONEY)
+
+
+def test_an_order_that_an_earlier_run_left_open_may_have_passed_its_deadline() -> None:
+    late = {**ENDS, "order-1": Outcome.DEADLINE}
+
+    closed = closing.close(ORDERS, late, MONEY[1:], earlier={"order-1", "order-4"})
+
+    assert closed.is_right, closed.wrong
+    assert [(count.seen, count.least, count.most) for count in closed.counts[1:2]] == [(1, 1, 3)]
+    assert not closing.close(ORDERS, late, MONEY, earlier={"order-1"}).is_right
 
 
 def test_the_table_shows_what_is_expected_and_what_is_wrong() -> None:
