@@ -124,7 +124,8 @@ BROKEN_OFF = Response(b'id: 1\nevent: OrderPlaced\ndata: {"fact": "OrderPlaced"}
 @pytest.mark.parametrize(
     ("section", "language", "program", "answers"),
     [
-        *(("3. With Python", "python", sys.executable, [*PASSING, UNCHANGED, problem(status)]) for status in (401, 403, 500)),
+        *(("3. With Python", "python", sys.executable, [*PASSING, UNCHANGED, problem(status)])
+          for status in (401, 403, 500)),
         *(("4. With JavaScript", "js", "node", [*PASSING, BROKEN_OFF, problem(status)]) for status in (401, 403, 500)),
     ],
 )  # fmt: skip
