@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +25,9 @@ MOST_FORGOTTEN_BYTES = 16 * 1024 * 1024
 FORGETTING_SECONDS = 5.0
 """So much, and so long, is read of a body that is too large: who is cut off while sending does not see the answer."""
 MOST_UNDER_WAY = 1_000
-"""While the log is away every request waits for it; this bounds how many do."""
+MOST_WRITES = 400
+"""Of these, those that may write: while the log is away they wait for it, and reading goes on. Beside them there is
+room for all that wait for a change (`api.feed`) and for others that read."""
 MOST_STREAMS = 6_500
 """Open, or about to be: the feed bounds those that listen."""
 MOST_BODIES = 4_000
@@ -56,6 +57,7 @@ class Edge:
         self._trusted = trusted
         self._bodies = Places(MOST_BODIES, MOST_BODIES_OF_AN_ADDRESS)
         self._requests = Places(MOST_UNDER_WAY)
+        self._writes = Places(MOST_WRITES)
         self._streams = Places(MOST_STREAMS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,11 +93,20 @@ class Edge:
         with self._bodies.taken(scope["address"]):
             return await _whole_body(headers, receive)
 
-    def _place(self, scope: Scope) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _place(self, scope: Scope) -> Iterator[None]:
+        address = scope["address"]
         if not scope["path"].startswith("/v1/"):
-            return nullcontext()
-        is_stream = scope["method"] == "GET" and scope["path"].endswith(STREAMS)
-        return (self._streams if is_stream else self._requests).taken(scope["address"])
+            yield
+        elif scope["method"] == "GET" and scope["path"].endswith(STREAMS):
+            with self._streams.taken(address):
+                yield
+        elif scope["method"] in ("GET", "HEAD"):
+            with self._requests.taken(address):
+                yield
+        else:
+            with self._writes.taken(address), self._requests.taken(address):
+                yield
 
 
 class _Answer:

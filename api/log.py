@@ -9,7 +9,7 @@ says when it was asked for, and changes nothing once another was taken that was 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -18,19 +18,24 @@ from api.correlation import new_id
 from api.errors import NotAccepted, OutcomeUnknown, Unavailable
 from api.events import by_topic
 from api.telemetry import ACKNOWLEDGED, NOT_ACKNOWLEDGED
+from streams.kit.breaker import Breaker, Mode
 from streams.kit.calling_off import called_off
 from streams.kit.closed import tell_closed_connections
 from streams.kit.codec import Codec
 from streams.kit.counting import lanes_among
+from streams.kit.errors import BreakerOpen
 from streams.kit.events import Request
 from streams.kit.kafka import partition_of
 from streams.kit.logs import logger
+from streams.kit.policies import Policy
 
 tell_closed_connections()
 
 PATIENCE_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 ASK_AGAIN_SECONDS = 2.0
+LEFT_ALONE = Policy(failures_to_open=20, open_seconds=1.0)
+"""So many in a row do not fail by chance where one lane's leader is away and the other lanes answer."""
 _REQUEST_TIMEOUT_MS = 5_000
 _CLOSE_SECONDS = 1.0
 
@@ -49,7 +54,7 @@ class RequestLog:
     `lanes`: how many lanes the services have, None if they have none yet; raises `Unavailable`. A topic that has grown
     has more partitions than anybody hears, so it is asked until it says.
     What waits while the broker is away is bounded: one batch of 16 KiB a partition; a record that finds no room is
-    refused when its time is over.
+    refused when its time is over. When many in a row were, the next are refused at once, but for one that tries.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class RequestLog:
         self._broken = asyncio.Event()
         self._missing = "not connected yet"
         self._keeper: asyncio.Task[None] | None = None
+        self._breaker = Breaker("kafka", LEFT_ALONE, time.monotonic, self._tell_mode)
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -87,40 +93,61 @@ class RequestLog:
         Raises `NotAccepted` when it is certain that it did not come onto the log, and `OutcomeUnknown` when it is not.
         """
         began = time.monotonic()
-        deadline = asyncio.get_running_loop().time() + self._patience_seconds
-        producer, acknowledged = await self._hand_over(request, correlation, traceparent, deadline)
+        producer = acknowledged = None
         try:
-            async with asyncio.timeout_at(deadline):
-                # Shielded, because a batch that others wait for as well must not be cancelled by one of them.
-                await asyncio.shield(acknowledged)
+            with self._let_in(request):
+                async with asyncio.timeout(self._patience_seconds):
+                    producer, acknowledged = await self._hand_over(request, correlation, traceparent)
+                    # Shielded, because a batch that others wait for as well must not be cancelled by one of them.
+                    await asyncio.shield(acknowledged)
         except TimeoutError:
-            raise self._refused(request, OutcomeUnknown()) from None
+            raise self._refused(request, NotAccepted() if acknowledged is None else OutcomeUnknown()) from None
         except KafkaError as error:
             # A batch that failed leaves a gap in the producer's sequence numbers: the log would refuse all that follow.
             self._break_off(producer, error)
             raise self._refused(request, OutcomeUnknown()) from error
         ACKNOWLEDGED.labels(request.topic).observe(time.monotonic() - began)
 
+    @contextlib.contextmanager
+    def _let_in(self, request: Request) -> Iterator[None]:
+        """Raises `NotAccepted` at once while the log is left alone; otherwise notes how the block went."""
+        try:
+            ticket = self._breaker.admit()
+        except BreakerOpen as error:
+            raise self._refused(request, NotAccepted()) from error
+        try:
+            yield
+        except (TimeoutError, NotAccepted):
+            self._breaker.failed(ticket, "not acknowledged in time")
+            raise
+        except BaseException:
+            self._breaker.left(ticket)
+            raise
+        self._breaker.answered(ticket)
+
+    def _tell_mode(self, before: Mode) -> None:
+        if before is Mode.CLOSED:
+            logger().warning("log_left_alone", kafka=self._bootstrap, consequence="what is to be written is refused")
+        elif self._breaker.mode is Mode.CLOSED:
+            logger().info("log_answers_again", kafka=self._bootstrap)
+
     async def _hand_over(
-        self, request: Request, correlation: str, traceparent: bytes | None, deadline: float
+        self, request: Request, correlation: str, traceparent: bytes | None
     ) -> tuple[AIOKafkaProducer, asyncio.Future[object]]:
         producer = None
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._connected.wait()
-                producer, codec = self._producer, self._codec
-                assert producer is not None
-                assert codec is not None
-                acknowledged: asyncio.Future[object] = await producer.send(
-                    request.topic,
-                    value=codec.encode(request),
-                    key=request.key.encode(),
-                    partition=partition_of(request.key.encode(), self._lane_count),
-                    headers=_headers(type(request).__name__, correlation, traceparent),
-                )
-                return producer, acknowledged
-        except TimeoutError:
-            raise self._refused(request, NotAccepted()) from None
+            await self._connected.wait()
+            producer, codec = self._producer, self._codec
+            assert producer is not None
+            assert codec is not None
+            acknowledged: asyncio.Future[object] = await producer.send(
+                request.topic,
+                value=codec.encode(request),
+                key=request.key.encode(),
+                partition=partition_of(request.key.encode(), self._lane_count),
+                headers=_headers(type(request).__name__, correlation, traceparent),
+            )
+            return producer, acknowledged
         except KafkaError as error:
             if not error.retriable:
                 self._break_off(producer, error)

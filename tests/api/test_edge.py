@@ -243,6 +243,17 @@ async def test_too_many_at_once_are_turned_away_but_health_still_answers(door: D
     assert live.status_code == 200
 
 
+async def test_writes_that_wait_leave_places_for_reading(door: Door, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edge, "MOST_WRITES", 0)
+    app = application(door.app._app._app.state.gateway)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        placed = await http.post("/v1/orders", json=order(), headers=as_customer(idempotency_key="k1"))
+        looked = await http.get("/v1/stock/lamp", headers=as_customer())
+
+    assert (placed.status_code, placed.json()["type"]) == (503, "/problems/overloaded")
+    assert looked.status_code == 404
+
+
 async def test_the_api_describes_itself_with_tokens_keys_and_problems(door: Door):
     description = (await door.http.get("/openapi.json")).json()
 
