@@ -23,6 +23,7 @@ import psutil
 
 from infra.errors import DataFolderInUse, DataFolderNotWritable, DiskFull, NotADataFolder
 
+LOCK = "pavane.lock"
 NEEDED_BYTES = 1_000_000_000
 LEFTOVER_SECONDS = 15.0
 
@@ -38,7 +39,8 @@ class DataFolder:
         self.path = path.absolute()
         self._lock: IO[str] | None = None
 
-    def hold(self) -> None:
+    def hold(self, afresh: bool = False) -> None:
+        """`afresh`: whatever was in it is removed, once it is known to be ours and that nobody runs on it."""
         lock = self._open_lock()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,8 +51,10 @@ class DataFolder:
             raise DataFolderInUse(self.path, f"pid {holder}" if holder else "just starting") from None
         self._lock = lock
         try:
-            self._check_room()
             self._wait_for_leftovers()
+            if afresh:
+                self._empty()
+            self._check_room()
         except BaseException:
             self.release()
             raise
@@ -92,11 +96,18 @@ class DataFolder:
     def _open_lock(self) -> IO[str]:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not (self.path / "pavane.lock").exists() and any(self.path.iterdir()):
+            if not (self.path / LOCK).exists() and any(self.path.iterdir()):
                 raise NotADataFolder(self.path)
-            return (self.path / "pavane.lock").open("a+")
+            return (self.path / LOCK).open("a+")
         except OSError as error:
             raise DataFolderNotWritable(self.path, error.strerror or str(error)) from None
+
+    def _empty(self) -> None:
+        for each in self.path.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self.path).free

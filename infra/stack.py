@@ -61,7 +61,8 @@ class Stack:
     """All parts of one data folder, started and stopped together; each can be killed, frozen and started again alone.
 
     `start` raises an `InfraError` and leaves nothing running when any part does not come up. `brokers` is 1 or 3 and
-    must stay the same for a folder. `kafka` is empty and the others are None where an external server is used.
+    must stay the same for a folder. `afresh`: what an earlier stack left in the folder is removed. `kafka` is empty and
+    the others are None where an external server is used.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Stack:
         databases: Sequence[str] = DATABASES,
         environment: Mapping[str, str] = os.environ,
         record: Mapping[str, Path] | None = None,
+        afresh: bool = False,
     ) -> None:
         self.data = DataFolder(data)
         self.kafka: list[Kafka] = []
@@ -80,6 +82,7 @@ class Stack:
         self._brokers = brokers
         self._databases = databases
         self._environment = environment
+        self._afresh = afresh
         #: Where to record Java's start-up archives instead of using them: only `infra.archives` does.
         self._record = record or {}
         self._addresses: Addresses | None = None
@@ -98,7 +101,7 @@ class Stack:
     async def start(self, on_ready: OnReady = lambda part: None) -> None:
         """Start every part, side by side where it can be; `on_ready` is called with each as soon as it answers."""
         external = External.read(self._environment, self._databases)
-        await asyncio.to_thread(self.data.hold)
+        await asyncio.to_thread(self.data.hold, self._afresh)
         try:
             await self._fetch_jars(external)
             self._make_servers(external)

@@ -65,7 +65,9 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
             sys.stderr.write("\nStopping everything.\n")
 
     for number in _STOPPING:
-        loop.add_signal_handler(number, stop)
+        # Ignored from the start, as by nohup: that is meant.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop)
     try:
         return await task
     except asyncio.CancelledError:

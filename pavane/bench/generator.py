@@ -1,6 +1,6 @@
 """Places orders over HTTP at a steady rate, in a process of its own; see `latency`.
 
-    python -m pavane.bench.generator < plan.json
+    python -m pavane.bench.generator plan.json
 
 An open loop: order number n is due at begin + n / rate, and is sent then, however slow the answers are. What counts
 is the time from when it was due, not from when there was room to send it: nothing is omitted because the server made
@@ -163,7 +163,7 @@ class Generator:
 
 
 def main() -> None:
-    plan = msgspec.json.decode(sys.stdin.readline(), type=Plan)
+    plan = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Plan)
     generator = Generator(plan)
     used = resource.getrusage(resource.RUSAGE_SELF)
     before = used.ru_utime + used.ru_stime

@@ -4,13 +4,14 @@ Where the environment names servers of the user's own, those are used; what is o
 """
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from infra import topics
+from infra.datafolder import DataFolder
+from infra.errors import DataFolderUnusable
 from infra.stack import WORLD_DATABASE, Stack
 from pavane.bench import database, log
 from pavane.bench.usage import Usage
@@ -67,17 +68,19 @@ async def ground(
     brokers: int = 1,
     workers: int = 1,
 ) -> AsyncIterator[tuple[Ground, Usage]]:
-    """Everything up, until the block ends; then the folder is removed, unless the block failed or says otherwise.
+    """Everything up, until the block ends; then the folder is emptied, unless the block failed or says otherwise.
 
     `workers`: processes of each service. `brokers`: of an embedded Kafka.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     before = os.environ.get(topics.PARTITIONS)
     if partitions is not None:
         os.environ[topics.PARTITIONS] = str(partitions)
     try:
         instances = dict.fromkeys(services(), workers)
-        async with Stack(folder, brokers=brokers) as stack, Platform(stack, instances, environment) as platform:
+        async with (
+            Stack(folder, brokers=brokers, afresh=True) as stack,
+            Platform(stack, instances, environment) as platform,
+        ):
             found = Ground(stack, platform)
             with Usage(found.pids) as usage:
                 yield found, usage
@@ -87,4 +90,12 @@ async def ground(
             if before is not None:
                 os.environ[topics.PARTITIONS] = before
     if not found.is_kept:
-        shutil.rmtree(folder, ignore_errors=True)
+        leave_empty(folder)
+
+
+def leave_empty(folder: Path) -> None:
+    """Remove what a stack left in its folder; where somebody uses it already, it is theirs."""
+    data = DataFolder(folder)
+    with suppress(DataFolderUnusable):
+        data.hold(afresh=True)
+        data.release()

@@ -14,6 +14,8 @@ import pytest
 from infra import datafolder
 from infra.datafolder import DataFolder
 from infra.errors import DataFolderInUse, DataFolderNotWritable, DiskFull, NotADataFolder
+from infra.stack import Stack
+from pavane.bench.ground import leave_empty
 
 HOLDER = """
 import os, sys, time
@@ -124,3 +126,40 @@ def test_a_folder_with_something_else_in_it_is_left_alone(folder: DataFolder) ->
         folder.hold()
 
     assert [each.name for each in folder.path.iterdir()] == ["letters.txt"]
+
+
+def test_a_folder_that_is_held_afresh_is_empty(
+    folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.hold()
+    folder.passwords(["orders"])
+    (folder.path / "kafka-1" / "log").mkdir(parents=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "letters.txt").touch()
+    (folder.path / "link").symlink_to(elsewhere)
+
+    folder.release()
+    monkeypatch.setattr(datafolder, "NEEDED_BYTES", 10**18)
+    with pytest.raises(DiskFull):
+        folder.hold(afresh=True)
+
+    assert [each.name for each in folder.path.iterdir()] == ["pavane.lock"]
+    assert (elsewhere / "letters.txt").exists()
+
+
+@pytest.mark.parametrize("left", ["letters.txt", "pavane.lock"])
+async def test_a_stack_that_begins_afresh_removes_nothing_of_others(folder: DataFolder, left: str) -> None:
+    """Neither what is no data folder, nor what somebody runs on."""
+    folder.path.mkdir()
+    (folder.path / left).touch()
+    if left == "pavane.lock":
+        folder.hold()
+        (folder.path / "kafka-1").mkdir()
+    before = sorted(folder.path.iterdir())
+
+    with pytest.raises((NotADataFolder, DataFolderInUse)):
+        await Stack(folder.path, environment={}, afresh=True).start()
+    leave_empty(folder.path)
+
+    assert sorted(folder.path.iterdir()) == before

@@ -75,14 +75,14 @@ COMMAND = textwrap.dedent("""
 """)
 
 
-def interrupted(body: str, number: signal.Signals) -> tuple[int, str, str]:
+def interrupted(body: str, *numbers: signal.Signals, under: tuple[str, ...] = ()) -> tuple[int, str, str]:
     """Run a command with that body, interrupt it once it has begun; its exit code and what it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(body=body)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = [*under, sys.executable, "-c", COMMAND.format(body=body)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
     said, complained = process.communicate(timeout=20)
     return process.returncode, said, complained
 
@@ -90,6 +90,13 @@ def interrupted(body: str, number: signal.Signals) -> tuple[int, str, str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_command_clears_away_and_leaves_no_trace(number: signal.Signals) -> None:
     assert interrupted("await asyncio.sleep(60)", number) == (130, "cleared away\n", "\nStopping everything.\n")
+
+
+def test_a_command_under_nohup_goes_on_when_its_terminal_is_gone() -> None:
+    # Two that count end it at once, without clearing away.
+    code, said, complained = interrupted("await asyncio.sleep(60)", signal.SIGHUP, signal.SIGTERM, under=("nohup",))
+
+    assert (code, said, complained.count("Stopping")) == (130, "cleared away\n", 1)
 
 
 def test_an_interrupted_command_does_not_wait_for_its_threads() -> None:

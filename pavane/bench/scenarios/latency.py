@@ -13,6 +13,7 @@ long as one measures. That is said instead, higher rates are left out, and every
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from infra.processes import Child
 from pavane.bench import generator, log, proof
 from pavane.bench.generator import Plan
 from pavane.bench.ground import Ground, ground
@@ -40,6 +42,7 @@ CONNECTIONS = 32
 TENANT = "steady"
 PATIENCE_SECONDS = 120.0
 SETTLED_SECONDS = 300.0
+ANSWER_SECONDS = 30.0
 STEPS = ("OrderPlaced", "StockReserved", "PaymentAuthorized", "ShipmentBooked", "PaymentCaptured", "OrderConfirmed")
 PERCENTILES = (0.5, 0.99, 0.999)
 MEASURERS = ("bench", "generator", "listener")
@@ -143,11 +146,9 @@ async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: s
     looker = Looker(place.addresses.kafka_bootstrap)
     begin = await asyncio.to_thread(looker.ends)
     heard_file = place.stack.data.path / f"heard-{seed}.txt"
-    words = ("-m", "pavane.bench.listener", place.addresses.kafka_bootstrap, str(heard_file))
-    listener = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    listener = _child(place, "listener", place.addresses.kafka_bootstrap, str(heard_file))
     try:
-        assert listener.stdout is not None
-        await listener.stdout.readline()
+        await _until_it_listens(listener)
         place.extra["listener"] = listener.pid
         document = await _generate(place, Plan(
             url=place.platform.gateway_url,
@@ -159,9 +160,7 @@ async def _steady(place: Ground, usage: Usage, rate: float, orders: int, seed: s
         settled_at = time.time()
     finally:
         place.extra.pop("listener", None)
-        if listener.returncode is None:
-            listener.terminate()
-        await listener.wait()
+        await listener.stop(ANSWER_SECONDS)
     if (too_high := not_kept_up(rate, orders, document)) is not None:
         return too_high
     facts = await asyncio.to_thread(_facts, place.addresses.kafka_bootstrap, begin, looker.ends())
@@ -191,22 +190,34 @@ def not_kept_up(rate: float, orders: int, document: Mapping[str, Any]) -> NotKep
 
 
 async def _generate(place: Ground, plan: Plan) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pavane.bench.generator"), stdin=asyncio.subprocess.PIPE
-    )
+    file = place.stack.data.path / "plan.json"
+    file.write_bytes(msgspec.json.encode(plan))
+    process = _child(place, "generator", str(file))
     place.extra["generator"] = process.pid
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS + plan.orders / plan.rate):
-            await process.communicate(msgspec.json.encode(plan) + b"\n")
+        code = await process.wait(PATIENCE_SECONDS + plan.orders / plan.rate)
     finally:
         place.extra.pop("generator", None)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise proof.NotProven(f"the load generator ended with code {process.returncode}")
+        process.kill()
+    if code != 0:
+        how = "did not end" if code is None else f"ended with code {code}"
+        raise proof.NotProven(f"the load generator {how}: {' '.join(process.log_tail())}")
     document: dict[str, Any] = json.loads(await asyncio.to_thread(Path(plan.document).read_text))
     return document
+
+
+def _child(place: Ground, name: str, *words: str) -> Child:
+    """A process of ours that measures: it ends with this one, and Ctrl-C is this one's."""
+    log_file = place.stack.data.path / "logs" / f"{name}.log"
+    return Child(name, [sys.executable, "-m", f"pavane.bench.{name}", *words], os.environ, log_file)
+
+
+async def _until_it_listens(listener: Child) -> None:
+    async with asyncio.timeout(ANSWER_SECONDS):
+        while "ready" not in listener.log_tail():
+            if listener.poll() is not None:
+                raise proof.NotProven(f"the listener ended: {' '.join(listener.log_tail())}")
+            await asyncio.sleep(0.01)
 
 
 def _measured(

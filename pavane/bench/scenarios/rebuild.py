@@ -7,7 +7,6 @@ command itself and changed over; what is timed is the folding, as the command do
 import asyncio
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import psycopg
 from infra.stack import Stack
 from pavane import prepare
 from pavane.bench import history
+from pavane.bench.ground import leave_empty
 from pavane.bench.proof import NotProven
 from pavane.bench.report import Result, Row, Step
 from pavane.bench.scenario import Given, rate
@@ -67,9 +67,8 @@ class Rebuilt(NamedTuple):
 async def run(given: Given) -> Result:
     orders = given.options.size(ORDERS, QUICK_ORDERS)
     folder = given.folder("rebuild")
-    shutil.rmtree(folder, ignore_errors=True)
     found = {}
-    async with Stack(folder) as stack:
+    async with Stack(folder, afresh=True) as stack:
         addresses = stack.addresses
         prepare.apply_topics(addresses.kafka_bootstrap)
         prepare.push_schemas(addresses.registry_url)
@@ -81,7 +80,7 @@ async def run(given: Given) -> Result:
             with given.progress.doing(f"{name} is rebuilt") as step:
                 found[name] = await _rebuilt(stack, name, step)
             _prove(addresses.postgres[name], name, orders)
-    shutil.rmtree(folder, ignore_errors=True)
+    leave_empty(folder)
     rows = [
         Row("records folded", [f"{each.records:,}" for each in found.values()]),
         Row("records a second", [rate(each.per_second) for each in found.values()]),
