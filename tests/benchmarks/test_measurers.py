@@ -17,7 +17,7 @@ async def test_a_listener_that_ends_is_told_with_what_it_said(tmp_path: Path) ->
 
     listener = latency._child(place, "listener")
 
-    with pytest.raises(NotProven, match="the listener ended: .*not enough values"):
+    with pytest.raises(NotProven, match=r"the listener ended: .*not enough values"):
         await latency._until_it_listens(listener)
 
 
