@@ -16,7 +16,7 @@ help:
 	@echo "make load    a shop's traffic, 500 requests a second for five minutes, then the audit: LOAD=--quick for a short one"
 	@echo "make security  the security tests, minutes of schemathesis, then bandit, a scan for secrets, and known weaknesses of what is installed"
 	@echo "             OSV=address of an OSV service (…/v1/query) where pypi.org cannot be asked for them"
-	@echo "make check   style, types and the tests that need no stack: under a minute"
+	@echo "make check   style, types and the tests that need no stack: about a minute"
 	@echo "make clean   remove .venv and all caches here (not $${DATA:-.data}: that is yours)"
 
 run: venv
