@@ -24,6 +24,7 @@ from streams.kit.settings import WorkerSettings
 from streams.kit.store import Store
 from streams.kit.telemetry import Telemetry
 
+#: So long a step waits for the log's answer about lanes that were given just now; then it goes on with all others.
 ANSWER_SECONDS = 0.5
 ASK_AGAIN_SECONDS = 2.0
 
@@ -69,12 +70,12 @@ class Owned:
         self._told: set[int] = set()
         #: Of lanes that are given and not taken: whether the log has answered, and why it has not.
         self._asking: dict[int, asyncio.Task[bool]] = {}
-        self._unanswered: dict[int, str] = {}
+        self._unreachable: dict[int, str] = {}
 
     @property
     def away(self) -> str | None:
         """Why a lane that is ours cannot be taken yet."""
-        return next(iter(self._unanswered.values()), None)
+        return next(iter(self._unreachable.values()), None)
 
     # -- taking ------------------------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Owned:
         for partition in [p for p, given in self._taken.items() if assigned.get(p) != given]:
             self.drop(partition)
         self._claim_lost()
-        for partition in await self._answered({p for p in assigned if p not in self._taken}):
+        for partition in await self._reachable({p for p in assigned if p not in self._taken}):
             async with self._one_at_a_time:
                 # While the lanes before it were taken, the group may have given it to somebody else, who would lose it
                 # to us and not take it again before the next rebalance.
@@ -99,12 +100,12 @@ class Owned:
             self._log.seek(partition, self.lanes[partition].positions)
             self._reading.add(partition)
 
-    async def _answered(self, wanted: Set[int]) -> Sequence[int]:
+    async def _reachable(self, wanted: Set[int]) -> Sequence[int]:
         """Of which of these lanes the log says where they begin and end. Asked beside all work: a partition without a
         leader holds up no other lane, and nobody takes a lane from its owner that they could not work on."""
         for partition in self._asking.keys() - wanted:
             self._asking.pop(partition).cancel()
-            self._unanswered.pop(partition, None)
+            self._unreachable.pop(partition, None)
         if new := wanted - self._asking.keys():
             self._asking.update((p, asyncio.create_task(self._ask(p), name=f"ask-about-{p}")) for p in sorted(new))
             await asyncio.wait([self._asking[partition] for partition in new], timeout=ANSWER_SECONDS)
@@ -116,13 +117,13 @@ class Owned:
         try:
             await self._log.extents(partition, *own)
         except LogAway as error:
-            self._unanswered[partition] = str(error)
+            self._unreachable[partition] = str(error)
             self._telemetry.again("kafka_away")
             again = ASK_AGAIN_SECONDS
             logger().warning("kafka_away", partition=partition, error=str(error), again_in_seconds=again)
             await asyncio.sleep(again)
             return False
-        self._unanswered.pop(partition, None)
+        self._unreachable.pop(partition, None)
         return True
 
     def _claim_lost(self) -> None:
@@ -254,7 +255,7 @@ class Owned:
         for asking in self._asking.values():
             asking.cancel()
         self._asking.clear()
-        self._unanswered.clear()
+        self._unreachable.clear()
 
     def drop(self, partition: int) -> None:
         """Forget everything in memory about a lane; the database has it for the next owner."""

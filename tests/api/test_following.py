@@ -137,14 +137,8 @@ async def test_a_wait_for_somebody_elses_order_is_refused_at_once_and_leaves_nob
 
 async def test_when_too_many_wait_the_answer_comes_at_once_and_says_so(door: Door, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("api.feed.MOST_LISTENERS", 0)
-    order_id = new_order()
-    customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
-    door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
 
-    answer = await door.http.get(f"/v1/orders/{order_id}", headers=as_customer(prefer="wait=20"))
-
-    assert answer.status_code == 200
-    assert "preference-applied" not in answer.headers
+    await _is_shown_at_once(door)
 
 
 async def test_what_can_be_shown_is_shown_also_when_nothing_new_can_be_waited_for(
@@ -154,9 +148,14 @@ async def test_what_can_be_shown_is_shown_also_when_nothing_new_can_be_waited_fo
         raise Unavailable("the timeline is away")
 
     monkeypatch.setattr(door.timeline, "heads", heads)
+
+    await _is_shown_at_once(door)
+
+
+async def _is_shown_at_once(door: Door) -> None:
+    """An order is, though its reader asks to wait for a change, and it is not said that anybody waited."""
     order_id = new_order()
     customer = door.keys.of_person("shop", "c7").protect("customer", "c7")
-    # As the cache has it.
     door.timeline.orders[order_id, "shop", customer] = Order(order_id=order_id, status="placed", stage="placed")
 
     answer = await door.http.get(f"/v1/orders/{order_id}", headers=as_customer(prefer="wait=20"))

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from pavane.audit import audit
-from tests.faults.harness import Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, seeds, under_load
 from tests.faults.looking import looked_at
 from tests.pavane.finished import Run
 from tests.pavane.mutations_of_log import OF_ROWS, OF_THE_LOG
@@ -25,6 +25,7 @@ def shared_ground(own_ground: Ground) -> Ground:
     return own_ground
 
 
+@LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_an_audit_is_calm_while_orders_flow_and_names_whatever_is_broken_in_a_finished_run(
     ground: Ground, seed: int, tmp_path: Path

@@ -385,29 +385,30 @@ async def test_nothing_is_lost_or_reordered_when_the_broker_is_killed_while_fact
         box.drop()
 
 
-async def test_who_has_nothing_to_read_for_long_stays_in_the_group(
-    new_log: NewLog, new_topics: NewTopics, new_name: str
-) -> None:
+@pytest.fixture
+async def member(new_log: NewLog, new_topics: NewTopics, new_name: str) -> KafkaLog:
+    """A member of a group, with two lanes."""
     await new_topics(new_name)
     log = await new_log(new_name)
     await eventually(lambda: len(log.assigned()) == 2)
-    given = log.assigned()
+    return log
+
+
+async def test_who_has_nothing_to_read_for_long_stays_in_the_group(member: KafkaLog) -> None:
+    given = member.assigned()
     # As after a week without a lane to read: the database away, or another member at work.
-    log._consumer._subscription._last_fetch_ended -= 7 * 24 * 3600
+    member._consumer._subscription._last_fetch_ended -= 7 * 24 * 3600
     for _ in range(3 * SESSION_MS // 4 // 500):
-        await log.read((), 0.5)
-    assert log.assigned() == given
+        await member.read((), 0.5)
+    assert member.assigned() == given
 
 
 async def test_an_error_of_the_group_is_told_and_not_waited_for_when_nothing_is_to_be_read(
-    new_log: NewLog, new_topics: NewTopics, new_name: str
+    member: KafkaLog,
 ) -> None:
-    await new_topics(new_name)
-    log = await new_log(new_name)
-    await eventually(lambda: len(log.assigned()) == 2)
-    heard = log._consumer._coordinator._push_error_to_user(UnknownMemberIdError())
-    await log.read((), 0.0)
-    assert "the group of Kafka cannot be joined: UnknownMemberIdError" in str(log.trouble)
+    heard = member._consumer._coordinator._push_error_to_user(UnknownMemberIdError())
+    await member.read((), 0.0)
+    assert "the group of Kafka cannot be joined: UnknownMemberIdError" in str(member.trouble)
     await asyncio.wait_for(heard, 5)
-    await log.read((), 0.0)
-    assert log.trouble is None
+    await member.read((), 0.0)
+    assert member.trouble is None
