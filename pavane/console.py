@@ -65,8 +65,9 @@ async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
             sys.stderr.write("\nStopping everything.\n")
 
     for number in _STOPPING:
-        # Ignored from the start, as by nohup: that is meant.
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # A terminal that goes is ignored from the start where nohup said so. An interrupt is, too, in what a script
+        # starts in the background; but who sends it there means it.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop)
     try:
         return await task

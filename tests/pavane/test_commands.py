@@ -77,7 +77,9 @@ COMMAND = textwrap.dedent("""
 
 def interrupted(body: str, *numbers: signal.Signals, under: tuple[str, ...] = ()) -> tuple[int, str, str]:
     """Run a command with that body, interrupt it once it has begun; its exit code and what it said."""
-    words = [*under, sys.executable, "-c", COMMAND.format(body=body)]
+    # Whoever runs these tests may do it under nohup.
+    first = "" if under else "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    words = [*under, sys.executable, "-c", first + COMMAND.format(body=body)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
