@@ -17,6 +17,8 @@ TILLS = 12
 #: Orders that were accepted and have not ended; more would only wait in the log.
 MOST_OPEN = 150
 BETWEEN_LOOKS_SECONDS = 0.1
+#: So long a till rests between two orders beyond the least number: faults that last are met by a steady flow.
+REST_SECONDS = 0.15
 #: No order ends for so long, though nothing is broken any more.
 STUCK_SECONDS = 60.0
 #: A customer who is given no answer, or told that there can be none now, asks again after so long.
@@ -145,6 +147,8 @@ class Load:
                 group.create_task(self._cancel(order, self.placed + luck.randrange(CANCELLED_WITHIN_ORDERS)))
             async with self._changed:
                 await self._changed.wait_for(self._has_room)
+            if self.placed >= self._least:
+                await asyncio.sleep(REST_SECONDS)
 
     async def _place(self, kind: Kind, quantity: int) -> Order:
         key = uuid4().hex

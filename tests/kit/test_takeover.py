@@ -163,6 +163,12 @@ def told(instance: Instance, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
+def refusals(instance: Instance) -> list[dict[str, Any]]:
+    """Batches that came to nothing: another owns the lane, or the database has closed the connection of one who froze
+    for longer than a transaction may take."""
+    return [*told(instance, "stale_epoch"), *told(instance, "database_away")]
+
+
 @pytest.fixture
 async def orders(stack: Stack, tmp_path: Path) -> AsyncIterator[Orders]:
     codec = Codec(Language.load(), ConfluentRegistry(stack.addresses.registry_url))
@@ -200,9 +206,9 @@ async def test_killing_one_and_freezing_one_loses_doubles_and_reorders_nothing(o
     after = await orders.epochs()
     assert lost
     assert all(after[lane] > before[lane] for lane in lost), "the frozen one's lanes were taken over"
-    assert not told(first, "stale_epoch")
+    refused = len(refusals(first))
     first.thaw()
-    await eventually(lambda: told(first, "stale_epoch"), what="the batch that was under way is refused")
+    await eventually(lambda: len(refusals(first)) > refused, what="the batch that was under way is refused")
     await orders.share(first, third)
     await orders.place(50)
     await orders.check()
