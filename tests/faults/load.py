@@ -18,7 +18,7 @@ TILLS = 12
 MOST_OPEN = 150
 BETWEEN_LOOKS_SECONDS = 0.1
 #: So long a till rests between two orders beyond the least number: faults that last are met by a steady flow.
-REST_SECONDS = 0.15
+REST_SECONDS = 0.4
 #: No order ends for so long, though nothing is broken any more.
 STUCK_SECONDS = 60.0
 #: A customer who is given no answer, or told that there can be none now, asks again after so long.
