@@ -6,6 +6,7 @@ Run by `make` before everything else. A stamp in the environment says what it ho
 is asked of the network. It is written last, so that an installation that was broken off is taken up again.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,10 +32,37 @@ MOST_SHOWN_LINES = 12
 
 def main() -> int:
     """The exit code: 0 when the environment is there."""
-    wanted, found = state(), stamp()
-    # A link to a Python that was removed does not exist.
-    if found == wanted and PYTHON.exists():
+    wanted = state()
+    if is_ready(wanted):
         return 0
+    try:
+        with alone():
+            return 0 if is_ready(wanted) else built(wanted)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. What was fetched is kept for the next time.\n")
+        return 130
+
+
+def is_ready(wanted: dict[str, str]) -> bool:
+    # A link to a Python that was removed does not exist.
+    return stamp() == wanted and PYTHON.exists()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """For the length of the block no other `make` changes the environment. The lock goes with the process."""
+    with Path(__file__).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another make is at {VENV.name} already: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def built(wanted: dict[str, str]) -> int:
+    """Make what is missing; the exit code."""
+    found = stamp()
     try:
         if not PYTHON.exists() or found.get("venv") != wanted["venv"]:
             make()
@@ -44,9 +73,6 @@ def main() -> int:
     except Failed as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. What was fetched is kept for the next time.\n")
-        return 130
     STAMP.write_text(json.dumps(wanted))
     return 0
 

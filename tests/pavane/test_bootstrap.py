@@ -1,6 +1,8 @@
 """The environment is made once: it is taken up again after a failure, and not touched while nothing changes."""
 
+import fcntl
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,23 @@ def test_an_environment_whose_python_is_gone_is_made_anew(done: list[str]) -> No
     done.clear()
 
     assert bootstrap.main() == 0
+    assert done == ["make", "install 2", "project"]
+
+
+def test_of_two_at_once_the_second_waits_and_finds_everything_done(
+    done: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Path(bootstrap.__file__).open() as first, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = pool.submit(bootstrap.main)
+        said = ""
+        while "waiting for it" not in said:
+            said += capfd.readouterr().out
+        assert done == []
+        assert bootstrap.built(bootstrap.state()) == 0
+        fcntl.flock(first, fcntl.LOCK_UN)
+
+        assert second.result(20) == 0
     assert done == ["make", "install 2", "project"]
 
 
