@@ -7,11 +7,17 @@ running the mark stays: the decision is made, and the service carries it out whe
 import asyncio
 import time
 
+import msgspec
+
 from pavane.dead_letters.errors import NoSuchItem
 from pavane.dead_letters.items import Item
 from pavane.dead_letters.redriving import LOOK_SECONDS, PATIENCE_SECONDS, Outcome, Stopped
 from pavane.operators.reach import Connection
+from streams.kit.lane import DEAD_LETTERS
+from streams.kit.log import ToSay
 from streams.kit.parking import DISCARDED
+
+_facts = msgspec.msgpack.Decoder(list[ToSay])
 
 
 async def discard(connection: Connection, item: Item, why: str, patience_seconds: float = PATIENCE_SECONDS) -> Outcome:
@@ -19,6 +25,7 @@ async def discard(connection: Connection, item: Item, why: str, patience_seconds
 
     Waiting records are only marked: their outcome says so.
     """
+    said_before = await _outbox_row(connection, item)
     if not await _mark(connection, item, why):
         raise NoSuchItem(item.id)
     if not item.is_head and not await _is_head(connection, item):
@@ -35,7 +42,30 @@ async def discard(connection: Connection, item: Item, why: str, patience_seconds
                 f"run, and lets go of it as soon as it does",
             )
         await asyncio.sleep(LOOK_SECONDS)
+    if not await _is_discarded(connection, item, said_before):
+        raise NoSuchItem(item.id)
     return Outcome(1, 0)
+
+
+async def _outbox_row(connection: Connection, item: Item) -> int:
+    """The number of the last outbox row of its lane."""
+    cursor = await connection.execute("SELECT outbox_row FROM lanes WHERE partition = %s", (item.id.partition,))
+    [number] = await cursor.fetchone() or (0,)
+    return int(number)
+
+
+async def _is_discarded(connection: Connection, item: Item, said_before: int) -> bool:
+    """Whether it went with a dead letter that says so: a try that was under way may have handled it instead. The letter
+    is in the outbox since the row is gone, and stays there for a while."""
+    cursor = await connection.execute(
+        "SELECT facts FROM outbox WHERE partition = %s AND number > %s", (item.id.partition, said_before)
+    )
+    wanted = {("dead_letter_origin", item.origin.encode()), ("dead_letter_reason", DISCARDED.encode())}
+    return any(
+        fact.topic == item.id.service + DEAD_LETTERS and wanted <= set(fact.headers)
+        for (facts,) in await cursor.fetchall()
+        for fact in _facts.decode(facts)
+    )
 
 
 async def _is_head(connection: Connection, item: Item) -> bool:

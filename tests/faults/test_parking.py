@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from pavane.dead_letters import carrying_out
 from pavane.dead_letters.carrying_out import Orders, foretell
+from pavane.dead_letters.errors import NoSuchItem
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.recorded import INTERRUPTED
 from pavane.dead_letters.redriving import LOOK_SECONDS
@@ -326,6 +327,33 @@ async def test_what_waits_behind_a_discarded_record_goes_on_without_it_and_so_do
     assert [lane.held for lane in instance.worker.lanes.values()] == [{}, {}]
     assert "will never act on Add" in capsys.readouterr().out
     assert await operations(counting) == [("ada", "discard", "the code is right now", "discarded", True)]
+
+
+async def test_a_record_that_a_try_under_way_handles_while_it_is_marked_was_not_discarded(
+    counting: Counting, luck: random.Random
+) -> None:
+    await poison(counting, luck, "a")
+    head, bells, answers = await id_of(counting, "a"), counting.counter.bells, counting.counter.bells.ask
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(effects: Sequence[Effect]) -> Sequence[Answer]:
+        is_asked.set()
+        await may_answer.wait()
+        return await answers(effects)
+
+    bells.ask = slowly  # type: ignore[method-assign]
+    redeploy(counting, lambda count, asked: add(count, replace(asked, how="ring")))
+    redriving = asyncio.create_task(orders(counting).redrive(Selection(), [], 1000))
+    await is_asked.wait()
+    discarding = asyncio.create_task(orders(counting).discard(head))
+    await eventually(equals(lambda: parked(counting), [("a", "Discarded", 1), ("a", "Behind", 1), ("a", "Behind", 1)]))
+    may_answer.set()
+
+    with pytest.raises(NoSuchItem):
+        await discarding
+    assert await redriving == carrying_out.DONE
+    assert await amounts(counting, "a") == [1, *[0, bells.numbers["a"], 0] * 3], "it was handled, and so were the others"
+    assert ("ada", "discard", "the code is right now", "it was handled meanwhile", True) in await operations(counting)
 
 
 async def test_a_waiting_record_that_was_discarded_is_passed_over_when_its_turn_comes(
