@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from pavane.audit.decoding import Decoder
 from pavane.replay.errors import CannotReplay
 from pavane.replay.history import SchemaOf, Schemas
-from pavane.replay.outcome import Outcome, Said
+from pavane.replay.outcome import Outcome, Said, personal
 from pavane.replay.recollection import Recollection
 from pavane.replay.states import States
 from streams.kit.codec import Codec
@@ -20,6 +21,7 @@ from streams.kit.lane import Delivery, Draft, Lane
 from streams.kit.language import Language
 from streams.kit.log import Record
 from streams.kit.opening import Opened, Opener
+from streams.kit.personal import personal_paths
 from streams.kit.rows import RowMissing, Rows
 from streams.kit.service import Service
 
@@ -39,6 +41,7 @@ class Decider:
     ) -> None:
         schemas = Schemas(schema_of)
         self._service = service
+        self._personal = {name: personal_paths(language.latest(service.name, name)) for name in service.says}
         self._states = states
         self._codec = Codec(language, schemas)
         self._decoder = Decoder(language, schemas.text_of)
@@ -64,7 +67,7 @@ class Decider:
                     f"{where}: {self._service.name} said {name} then, and this code does not: what followed from it "
                     f"cannot be told. List it in 'says', with its 'evolves', as long as the log holds one."
                 )
-            return msgspec.convert(fields, said), Said(name, (record.key or b"").decode(), fields)
+            return msgspec.convert(fields, said), self._told(name, fields, record.key)
         except msgspec.ValidationError as error:
             raise CannotReplay(f"{where}: {name} of then is none of this code: {error}") from None
         except (Undecodable, UnicodeDecodeError) as error:
@@ -128,5 +131,7 @@ class Decider:
         return Outcome(said, asked=", ".join(type(effect).__name__ for effect in fold.asked.values()))
 
     def _said(self, key: bytes | None, value: bytes) -> Said:
-        name, fields = self._decoder.decode(self._service.name, value)
-        return Said(name, (key or b"").decode(), fields)
+        return self._told(*self._decoder.decode(self._service.name, value), key)
+
+    def _told(self, name: str, fields: Mapping[str, Any], key: bytes | None) -> Said:
+        return Said(name, (key or b"").decode(), personal(fields, self._personal[name]))

@@ -1,11 +1,38 @@
 """What becomes of one record: facts, a refusal, or a question that nobody answers. What was, and what would be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from streams.kit.personal import Path
 from streams.kit.protection import is_protected
 
 NOTHING = "nothing"
+
+
+class Personal(str):
+    """A personal text, as a token or as a request in plain text has it: compared as what it is, and never printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "(personal)"
+
+    __str__ = __repr__
+
+    def __format__(self, _: str) -> str:
+        return repr(self)
+
+
+def personal(fields: Mapping[str, Any], paths: Iterable[Path]) -> dict[str, Any]:
+    """The fields with the texts at these paths marked as personal."""
+    marked = dict(fields)
+    for name, *inner in paths:
+        match marked.get(name):
+            case str(text) if not inner:
+                marked[name] = Personal(text)
+            case dict(record) if inner:
+                marked[name] = personal(record, [tuple(inner)])
+    return marked
 
 
 class Said(NamedTuple):

@@ -6,6 +6,7 @@
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -137,8 +138,13 @@ def _write(file: Path, records: Iterable[Record]) -> None:
         {**asdict(each), "headers": [{"name": name, "value": value} for name, value in with_values(each.headers)]}
         for each in records
     )
-    with file.open("wb") as out:
+    with open(file, "xb", opener=_private) as out:
         fastavro.writer(out, SCHEMA, documents, codec="deflate")
+
+
+def _private(path: str, flags: int) -> int:
+    """Requests in plain text hold personal texts: nobody else may read them."""
+    return os.open(path, flags, 0o600)
 
 
 def _by_partition(file: Path) -> dict[int, list[Record]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pavane.replay.errors import CannotReplay
-from pavane.replay.recorded import Recorded, record
+from pavane.replay.recorded import Recorded, _write, record
 from pavane.replay.replaying import replay
 from streams.billing.events import OrderCancelled
 from streams.billing.service import billing
@@ -60,6 +60,15 @@ def test_a_folder_without_a_history_says_so(tmp_path: Path) -> None:
 def test_a_history_of_other_services_says_whose_it_is() -> None:
     with pytest.raises(CannotReplay, match="not of timeline, but of billing, inventory, orders, shipping"):
         Recorded(HISTORIES / VERSIONS[0]).of(find("timeline"))
+
+
+def test_only_its_owner_may_read_what_was_recorded(tmp_path: Path) -> None:
+    records = Recorded(HISTORIES / VERSIONS[0]).of(find("orders")).records("orders.requests", 0)
+    file = tmp_path / "orders.requests.avro"
+    _write(file, records)
+
+    assert file.stat().st_size > 0
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_history_is_never_written_over() -> None:

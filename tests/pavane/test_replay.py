@@ -30,10 +30,15 @@ from streams.inventory.model import Reservation, Stock
 from streams.inventory.service import inventory
 from streams.kit.envelope import write_clock
 from streams.kit.errors import WrongSetting
-from streams.kit.events import Effect, Fact
+from streams.kit.events import Effect, Fact, State
+from streams.kit.money import Money
 from streams.kit.parking import DISCARDED
 from streams.kit.run import find
 from streams.kit.service import Said, Service, World
+from streams.orders import events as orders_events
+from streams.orders.events import PlaceOrder
+from streams.orders.model import Order
+from streams.orders.service import orders
 from tests.pavane.audited import NOW, PARTITIONS, Shop, headed
 from tests.pavane.replayed import a_busy_shop, letters_of, past_of
 
@@ -99,6 +104,30 @@ def test_a_changed_decision_is_one_group_with_an_example_and_not_its_consequence
     assert group.example.key in group.example.was
     assert group.example.was.startswith("StockReserved(")
     assert group.example.would.startswith("StockRejected(")
+
+
+def test_personal_texts_are_in_no_report(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a request in plain text, to which today's code says another fact."""
+
+    def takes_all(order: Order, asked: PlaceOrder, prices: dict[str, State]) -> Iterator[Said]:
+        yield orders_events.OrderPlaced(
+            tenant=asked.tenant,
+            order_id=asked.order_id,
+            customer=asked.customer,
+            lines=(),
+            total=Money(amount_minor=1, currency="EUR"),
+            payment_method=asked.payment_method,
+            ship_to=asked.ship_to,
+            deadline=asked.at,
+        )
+
+    planted(monkeypatch, orders, PlaceOrder, takes_all)
+    report = replay(orders, past_of(shop, "orders"))
+
+    assert "would be OrderPlaced instead of OrderRejected" in {group.reason for group in report.groups.values()}
+    for told in (report.text(), report.as_json()):
+        assert "customer=(personal)" in told and "'street': (personal)" in told and "'country': 'DE'" in told
+        assert not [text for text in ("c-1", "B 1", "12345") if text in told]
 
 
 def test_another_value_in_a_fact_names_its_field(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
