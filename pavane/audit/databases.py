@@ -51,7 +51,7 @@ CHARGES: LiteralString = (
     "WHERE verb = 'CapturePayment' AND outcome = 'Captured' AND changed GROUP BY key) c USING (key)"
 )
 PARCELS: LiteralString = (
-    "SELECT b.key, b.order_id, b.status, coalesce(c.times, 0)::int FROM bookings b "
+    "SELECT b.key, b.order_id, b.status, b.items, coalesce(c.times, 0)::int FROM bookings b "
     "LEFT JOIN (SELECT key, count(*) AS times FROM booking_calls "
     "WHERE verb = 'BookShipment' AND outcome = 'Booked' AND changed GROUP BY key) c USING (key)"
 )

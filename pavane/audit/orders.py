@@ -1,6 +1,6 @@
 """How orders begin and end, as the topic `orders` tells it; and that every request to place one was answered."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,8 @@ GRACE_SECONDS = 60
 
 @dataclass(slots=True)
 class OrderFacts:
-    """What was said about one order on the topic `orders`, in order: names and sequences. `goods`: what it is over.
+    """What was said about one order on the topic `orders`, in order: names and sequences. `goods`: what it is over, so
+    many `pieces`; `lines_minor`: what these cost together.
 
     `due_ms` (milliseconds since 1970): from when on it is to be called off, if it is still open. That is its deadline,
     or when it was placed if that was later, as after an outage of `orders`.
@@ -32,12 +33,22 @@ class OrderFacts:
     total_minor: int = 0
     currency: str = ""
     goods: str = ""
+    pieces: int = 0
+    lines_minor: int = 0
     due_ms: int | None = None
 
     @property
     def ending(self) -> tuple[str, int] | None:
         """The first fact that ended the order, and its sequence."""
         return next((each for each in self.said if each[0] in ENDINGS), None)
+
+    def take(self, fields: Mapping[str, Any]) -> None:
+        """Note what OrderPlaced says in its fields that the order is over."""
+        lines: Sequence[Mapping[str, Any]] = fields["lines"]
+        self.total_minor, self.currency = fields["total"]["amount_minor"], fields["total"]["currency"]
+        self.goods = goods((line["sku"], line["quantity"]) for line in lines)
+        self.pieces = sum(line["quantity"] for line in lines)
+        self.lines_minor = sum(line["quantity"] * line["unit_price_minor"] for line in lines)
 
     def count(self, names: Collection[str]) -> int:
         """How many of its facts have one of these names."""
@@ -59,9 +70,7 @@ class Orders:
             order = self.by_id[said.key] = OrderFacts(said.partition)
         order.said.append((said.name, said.sequence))
         if said.name == PLACED:
-            total: dict[str, Any] = said.fields["total"]
-            order.total_minor, order.currency = total["amount_minor"], total["currency"]
-            order.goods = goods((line["sku"], line["quantity"]) for line in said.fields["lines"])
+            order.take(said.fields)
             order.due_ms = max(milliseconds(said.fields["deadline"]), said.timestamp)
 
 

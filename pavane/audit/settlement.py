@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts, goods
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.world import Charge, World
+from pavane.operators.words import count
 from streams.billing.model import Invoice
 from streams.billing.model import Status as InvoiceStatus
 from streams.billing.simulator import Status as ChargeStatus
@@ -27,9 +28,12 @@ HasHandled = Callable[[str, int, int, str], bool]
 CONCERNED = ("inventory", "billing", "shipping")
 UNDONE_INVOICES = {InvoiceStatus.VOIDED, InvoiceStatus.REFUNDED, InvoiceStatus.CANCELLED}
 UNDONE_RESERVATIONS = {ReservationStatus.REJECTED, ReservationStatus.RELEASED}
+NOTHING_RESERVED = {ReservationStatus.NEW, ReservationStatus.REJECTED}
 UNDONE_SHIPMENTS = {ShipmentStatus.REJECTED, ShipmentStatus.CANCELLED}
 UNDONE_CHARGES = {ChargeStatus.DECLINED, ChargeStatus.VOIDED, ChargeStatus.REFUNDED, ChargeStatus.CLOSED}
 UNDONE_PARCELS = {ParcelStatus.REFUSED, ParcelStatus.CANCELLED, ParcelStatus.CLOSED}
+#: The carrier was not told of how many pieces the parcel is.
+NEVER_ASKED = {ParcelStatus.NEW, ParcelStatus.CLOSED}
 #: What the provider must say where an invoice says this.
 AGREEING: Mapping[InvoiceStatus, set[ChargeStatus]] = {
     InvoiceStatus.VOIDED: {ChargeStatus.VOIDED},
@@ -48,8 +52,8 @@ class Remains(NamedTuple):
 
 
 def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandled) -> Verdict:
-    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other. What is
-    set aside for an order is what it is over."""
+    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other. Of every
+    order the total is that of its lines, and what is set aside and sent is what it is over."""
     tally = Tally(
         "confirmed-paid-and-sent",
         "An order is confirmed exactly if its total was captured once, its stock dispatched and its parcel booked.",
@@ -62,12 +66,9 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHa
         ending = _ending(orders, order_id)
         if reservation.status is ReservationStatus.DISPATCHED and ending != CONFIRMED:
             tally.violation(f"order {order_id} is {ending or 'open'}, but its stock was dispatched: see reservations")
-        wanted = orders[order_id].goods if order_id in orders else ""
-        stock = goods((line.sku, line.quantity) for line in reservation.lines)
-        if wanted and reservation.lines and stock != wanted:
-            tally.violation(
-                f"order {order_id} is over {wanted}, but its stock is {stock} ({reservation.status}): see reservations"
-            )
+    for order_id, order in orders.items():
+        for flaw in _otherwise(order_id, order, remains):
+            tally.violation(f"order {order_id} {flaw}")
     for order_id, charges in (remains.world.charges or {}).items():
         if (captures := sum(charge.captures for charge in charges)) > 1:
             tally.violation(
@@ -118,6 +119,25 @@ def _judge(
     for service, flaw in flaws:
         if service in knowing:
             tally.violation(f"order {order_id} ({ending}, {TOPIC}/{order.partition}/{sequence}): {flaw}")
+
+
+def _otherwise(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[str]:
+    """What of an order, however far it came, is not what it is over."""
+    if not order.goods:
+        return
+    if order.total_minor != order.lines_minor:
+        yield f"has a total of {order.total_minor} {order.currency}, but its lines cost {order.lines_minor}"
+    reservation = remains.reservations.get(order_id)
+    if reservation is not None and reservation.status not in NOTHING_RESERVED:
+        stock = goods((line.sku, line.quantity) for line in reservation.lines)
+        if stock != order.goods:
+            yield f"is over {order.goods}, but its stock is {stock} ({reservation.status}): see reservations"
+    shipment = remains.shipments.get(order_id)
+    if shipment is not None and shipment.status is not ShipmentStatus.NEW and shipment.items != order.pieces:
+        yield f"is of {count(order.pieces, 'piece')}, but its shipment of {shipment.items}: see shipments"
+    for parcel in (remains.world.parcels or {}).get(order_id, ()):
+        if parcel.status not in NEVER_ASKED and parcel.items != order.pieces:
+            yield f"is of {count(order.pieces, 'piece')}, but the carrier has {parcel.key} of {parcel.items}"
 
 
 def _unpaid_or_unsent(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[tuple[str, str]]:

@@ -420,7 +420,9 @@ class Shop:
         }  # fmt: skip
         parcels = {
             each.order_id: [
-                Parcel(key, each.order_id, each.status.value, self.carrier.happened.get((key, "Booked"), 0))
+                Parcel(
+                    key, each.order_id, each.status.value, each.items, self.carrier.happened.get((key, "Booked"), 0)
+                )
             ]
             for key, each in self.carrier.records.items()
         }

@@ -136,6 +136,36 @@ OF_ORDERS: Sequence[Mutation] = [
         "but its stock is {{'another': 1}} (released)",
     ),
     Mutation(
+        "nothing dispatched of what was ordered",
+        lambda run: run.change("inventory", Reservation, run.confirmed, lines=()),
+        CONFIRMED,
+        "but its stock is {{}} (dispatched)",
+    ),
+    Mutation(
+        "nothing set aside of what was ordered",
+        lambda run: run.change("inventory", Reservation, run.cancelled, lines=()),
+        CONFIRMED,
+        "but its stock is {{}} (released)",
+    ),
+    Mutation(
+        "a total that is not that of the lines",
+        lambda run: run.tell("OrderPlaced", total={"amount_minor": 1, "currency": "EUR"}),
+        CONFIRMED,
+        "{confirmed} has a total of 1 EUR, but its lines cost 2000",
+    ),
+    Mutation(
+        "a shipment of fewer pieces",
+        lambda run: run.change("shipping", Shipment, run.confirmed, items=0),
+        CONFIRMED,
+        "{confirmed} is of 2 pieces, but its shipment of 0",
+    ),
+    Mutation(
+        "a parcel of fewer pieces",
+        lambda run: run.parcel(run.confirmed, items=0),
+        CONFIRMED,
+        "{confirmed} is of 2 pieces, but the carrier has shipment/{confirmed} of 0",
+    ),
+    Mutation(
         "a shipment not booked",
         lambda run: run.change("shipping", Shipment, run.confirmed, status=Sent.PLANNED),
         CONFIRMED,
@@ -197,13 +227,13 @@ OF_ORDERS: Sequence[Mutation] = [
     ),
     Mutation(
         "a shipment left over",
-        lambda run: run.look.parcels.update({run.cancelled: [Parcel("x", run.cancelled, "booked", 1)]}),
+        lambda run: run.look.parcels.update({run.cancelled: [Parcel("x", run.cancelled, "booked", 2, 1)]}),
         UNDONE,
         "the carrier still has x booked",
     ),
     Mutation(
         "a parcel of a rejected order",
-        lambda run: run.look.parcels.update({run.rejected: [Parcel("x", run.rejected, "closed", 0)]}),
+        lambda run: run.look.parcels.update({run.rejected: [Parcel("x", run.rejected, "closed", 0, 0)]}),
         UNDONE,
         "{rejected} was rejected, but there is",
     ),

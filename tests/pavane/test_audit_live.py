@@ -201,10 +201,10 @@ async def test_money_that_was_asked_for_twice_and_taken_once_is_one_capture(new_
         await payments.ask([CapturePayment(order_id="o", amount=amount)])
     async with SimulatedWorld.playing(carrier.SCRIPT, environment) as bookings:
         address = Address(recipient="A", street="B", postal_code="1", city="C", country="DE")
-        await bookings.ask([BookShipment(order_id="o", ship_to=address, items=1)])
+        await bookings.ask([BookShipment(order_id="o", ship_to=address, items=3)])
 
     world = databases.read_world(environment)
 
     assert world.absent == ()
     assert world.charges == {"o": [Charge("payment/o", "o", "captured", 500, "EUR", 1)]}
-    assert world.parcels == {"o": [Parcel("shipment/o", "o", "booked", 1)]}
+    assert world.parcels == {"o": [Parcel("shipment/o", "o", "booked", 3, 1)]}
