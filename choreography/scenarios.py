@@ -153,7 +153,7 @@ class Scenario:
             return "the order has ended and still waits for its deadline"
         remains = _remains(key, rows, records)
         verdicts = (settlement.confirmed, settlement.undone)
-        return next((told for each in verdicts if (told := _told(each({key: facts}, remains, _everything)))), "")
+        return next((told for each in verdicts if (told := _told(each({key: facts}, remains, _handled, NOON)))), "")
 
 
 def place(key: str, customer: Customer) -> PlaceOrder:
@@ -199,8 +199,8 @@ def _remains(key: str, rows: Sequence[State], records: Sequence[Any]) -> settlem
     )
 
 
-def _everything(service: str, partition: int, sequence: int, key: str) -> bool:
-    return True
+def _handled(service: str, partition: int, sequence: int, key: str) -> None:
+    """At its end nothing of an order waits."""
 
 
 def _told(verdict: Verdict) -> str:

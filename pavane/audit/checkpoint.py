@@ -82,7 +82,7 @@ class Checkpoint(msgspec.Struct, array_like=True):
 
 
 _LANE = ("sequences", "offsets", "digests", "entries", "keys", "names", "cause_topics", "cause_numbers")
-_REQUESTS = ("offsets", "keys", "names")
+_REQUESTS = ("offsets", "timestamps", "keys", "names")
 _decoder = msgspec.msgpack.Decoder(Checkpoint)
 
 

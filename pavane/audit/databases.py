@@ -43,7 +43,8 @@ UNSAID: LiteralString = (
     "ORDER BY o.partition, o.number"
 )
 PARKED: LiteralString = (
-    "SELECT partition, key, holds, topic, log_offset, reason, message, retry_at FROM parked ORDER BY partition, number"
+    "SELECT partition, number, key, holds, topic, log_offset, reason, message, retry_at FROM parked "
+    "ORDER BY partition, number"
 )
 CHARGES: LiteralString = (
     "SELECT p.key, p.order_id, p.status, p.amount_minor, p.currency, coalesce(c.times, 0)::int FROM payments p "

@@ -12,6 +12,7 @@ from pavane.audit.reading import Reading
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.settlement import Remains
 from pavane.audit.snapshot import Clocks, Rows, Snapshot
+from pavane.audit.waiting import Waiting, waiting_for
 from pavane.audit.world import World
 from streams.billing.model import Invoice
 from streams.inventory.model import Movement, Reservation, Stock
@@ -64,14 +65,14 @@ def examine(evidence: Evidence) -> tuple[Verdict, ...]:
         evidence.world,
     )
 
-    def handled(service: str, partition: int, sequence: int, order_id: str) -> bool:
-        return snapshots[service].has_handled(orders.TOPIC, partition, sequence, order_id)
+    def waits(service: str, partition: int, sequence: int, order_id: str) -> Waiting | None:
+        return waiting_for(snapshots[service], orders.TOPIC, partition, sequence, order_id)
 
     return (
         orders.ends_once(found.by_id, snapshots[orders.TOPIC], evidence.now),
-        orders.requests_answered(ledger, snapshots[orders.TOPIC], found.by_id),
-        settlement.confirmed(found.by_id, remains, handled),
-        settlement.undone(found.by_id, remains, handled),
+        orders.requests_answered(ledger, snapshots[orders.TOPIC], found.by_id, evidence.now),
+        settlement.confirmed(found.by_id, remains, waits, evidence.now),
+        settlement.undone(found.by_id, remains, waits, evidence.now),
         stock.balances(
             _rows(live, "inventory", Stock),
             cast("Mapping[str, Stock]", rebuilds["inventory"].rows[Stock]),

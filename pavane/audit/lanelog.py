@@ -113,10 +113,12 @@ class LaneLog:
 
 
 class RequestLog:
-    """The requests in one partition: offset, key and event of each; -1 for a key or an event that cannot be read."""
+    """The requests in one partition: offset, time, key and event of each; -1 for a key or an event that cannot be read.
+    """
 
     def __init__(self) -> None:
         self.offsets = array("q")
+        self.timestamps = array("q")
         self.keys = array("l")
         self.names = array("h")
 

@@ -251,6 +251,7 @@ class Ledger:
         except Undecodable:
             name = -1
         requests.offsets.append(record.offset)
+        requests.timestamps.append(record.timestamp)
         requests.keys.append(self.keys.number(record.key) if record.key is not None else -1)
         requests.names.append(name)
 

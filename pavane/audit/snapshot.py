@@ -17,9 +17,11 @@ Clocks = Mapping[int, Mapping[str, int]]
 
 
 class Parked(NamedTuple):
-    """A record that waits to be handled. `holds`: later records of its key wait behind it. `retry_at`: by itself."""
+    """A record that waits to be handled. `number`: with service and partition its id. `holds`: later records of its key
+    wait behind it. `retry_at`: by itself."""
 
     partition: int
+    number: int
     key: str
     holds: bool
     topic: str
@@ -34,8 +36,8 @@ class Snapshot:
     """One service's database, all of it at the same moment.
 
     `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `parked`: what
-    was heard and is not handled yet. `documents`: the rows of one table as JSON, in any order; it can be asked while
-    the snapshot is open.
+    was heard and is not handled yet, in the order in which each lane parked it. `documents`: the rows of one table as
+    JSON, in any order; it can be asked while the snapshot is open.
     """
 
     service: Service
@@ -66,9 +68,13 @@ class Snapshot:
         return frozenset(self.service.topics)
 
     @cached_property
-    def held(self) -> frozenset[tuple[int, str]]:
-        """The lanes and keys of which something waits to be handled."""
-        return frozenset((each.partition, each.key) for each in self.parked if each.holds)
+    def heads(self) -> Mapping[tuple[int, str], Parked]:
+        """By lane and key of which something waits to be handled: the first record, for which the others wait."""
+        found: dict[tuple[int, str], Parked] = {}
+        for each in self.parked:
+            if each.holds:
+                found.setdefault((each.partition, each.key), each)
+        return found
 
     @cached_property
     def unhandled(self) -> frozenset[tuple[str, int, int]]:
@@ -77,8 +83,3 @@ class Snapshot:
         Not of requests that are wrong themselves: their dead letters are their answers.
         """
         return frozenset((each.topic, each.partition, each.offset) for each in self.parked if each.holds)
-
-    def has_handled(self, speaker: str, partition: int, sequence: int, key: str) -> bool:
-        """Had the service heard that fact about `key`, and nothing about the key waits? Then all that follows from the
-        fact is in this snapshot."""
-        return self.known(partition, speaker) >= sequence and (partition, key) not in self.held

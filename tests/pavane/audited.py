@@ -212,7 +212,7 @@ class Instance:
         ]
         parked = [
             seen_by_audit.Parked(
-                partition, each.key, each.holds, each.record.topic, each.record.offset,
+                partition, each.number, each.key, each.holds, each.record.topic, each.record.offset,
                 each.reason, each.message, each.retry_at,
             )
             for partition, all_parked in self.database.parked.items()

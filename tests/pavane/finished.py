@@ -97,8 +97,9 @@ class Run:
 
     def park(self, service: str, order_id: str, fact: Record) -> None:
         """A record waits to be handled."""
-        where = (fact.partition, order_id, True, fact.topic, fact.offset)
-        self.look.seen[service].parked.append(Parked(*where, "ValueError", "planted", None))
+        parked = self.look.seen[service].parked
+        where = (fact.partition, len(parked) + 1, order_id, True, fact.topic, fact.offset)
+        parked.append(Parked(*where, "ValueError", "planted", None))
 
     # -- the world ----------------------------------------------------------------------------------------------------
 

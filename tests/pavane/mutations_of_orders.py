@@ -35,6 +35,18 @@ def years_later(run: Run) -> None:
     run.look.now += timedelta(days=365)
 
 
+def parked_for_hours(run: Run) -> None:
+    """Billing has parked the cancellation, and nobody decides about it."""
+    run.park("billing", run.cancelled, run.fact("OrderCancelled", run.cancelled))
+    run.look.now += timedelta(hours=2)
+
+
+def unheard_for_days(run: Run) -> None:
+    """Inventory has not come as far as the end of the order."""
+    run.lane("inventory", run.confirmed, orders=-100)
+    run.look.now += timedelta(days=90)
+
+
 def letters_gone(run: Run) -> None:
     """The log has no dead letters any more."""
     for where in [where for where in run.look.log if where[0] == LETTERS]:
@@ -172,6 +184,12 @@ OF_ORDERS: Sequence[Mutation] = [
         "shipment is planned, not booked",
     ),
     Mutation(
+        "a confirmation that nobody acts on",
+        unheard_for_days,
+        CONFIRMED,
+        "inventory has yet to hear it: 'pavane lanes list inventory' (for 90d, since",
+    ),
+    Mutation(
         "a parcel booked twice",
         lambda run: run.parcel(run.confirmed, bookings=2),
         CONFIRMED,
@@ -182,6 +200,12 @@ OF_ORDERS: Sequence[Mutation] = [
         lambda run: run.look.parcels.pop(run.confirmed),
         CONFIRMED,
         "one parcel booked once but: none",
+    ),
+    Mutation(
+        "a cancellation that is parked for hours",
+        parked_for_hours,
+        UNDONE,
+        "in billing it is held up by",
     ),
     Mutation(
         "an authorization left over",

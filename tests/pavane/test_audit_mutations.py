@@ -66,9 +66,12 @@ def test_what_is_parked_is_listed_and_makes_nothing_broken(finished: Look):
 
     verdicts = run.look.verdicts()
 
-    assert verdicts["parked"].unsettled == 1
+    assert verdicts["parked"].unsettled == verdicts["parked"].until_redrive == 1
     assert f"about {run.confirmed}: ValueError: planted; waits for a redrive" in verdicts["parked"].notes[0]
-    assert verdicts["confirmed-paid-and-sent"].unsettled == 1
+    confirmed = verdicts["confirmed-paid-and-sent"]
+    assert confirmed.unsettled == confirmed.until_redrive == 1
+    assert f"order {run.confirmed} (OrderConfirmed, orders/" in confirmed.notes[0]
+    assert "'pavane dead-letters show inventory/" in confirmed.notes[0]
     assert run.look.broken() == {}
 
 
