@@ -217,9 +217,12 @@ class Lanes:
         part = lane.parts[move.service]
         clock = list(part.clock)
         said = list(part.said)
+        names = {self._dancers.name_of(fact) for fact in lane.told}
         for fact in followed.said:
-            if self._dancers.name_of(fact) in {self._dancers.name_of(each) for each in lane.told}:
-                raise Broken(f"{self._dancers.name_of(fact)} is said twice about one order")
+            name = self._dancers.name_of(fact)
+            if name in names:
+                raise Broken(f"{name} is said twice about one order")
+            names.add(name)
             if self._is_heard(move.service, fact):
                 clock[move.service] += 1
                 said.append((fact, tuple(clock)))
