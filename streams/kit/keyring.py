@@ -15,7 +15,7 @@ from msgspec import Meta
 from psycopg.rows import tuple_row
 
 from streams.kit.errors import PavaneError, Then
-from streams.kit.keystore import Connection, KeyStore, Person
+from streams.kit.keystore import Connection, IndexLost, KeyStore, Person
 from streams.kit.masters import Masters, NoSuchMaster
 from streams.kit.pool import Pool
 from streams.kit.protection import DataKey
@@ -43,7 +43,7 @@ class KeySettings(Settings, frozen=True, kw_only=True):
 
 
 class KeysAway(PavaneError):
-    """Keys of persons cannot be had now: the database does not answer, or a master key is missing."""
+    """Keys of persons cannot be had now: the database does not answer or lost its index, or a master key is missing."""
 
     then = Then.LATER
 
@@ -176,6 +176,8 @@ class Keyring:
             raise KeysAway(f"the database of keys (PAVANE_DATABASE_KEYS) does not answer: {error}") from error
         except NoSuchMaster as error:
             raise MasterAway(str(error)) from error
+        except IndexLost as error:
+            raise KeysAway(str(error)) from error
 
 
 def _late() -> KeysAway:

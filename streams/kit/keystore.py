@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 import psycopg
 from psycopg import AsyncConnection
 
+from streams.kit.errors import PavaneError
 from streams.kit.masters import Masters, Wrapped, index_of
-from streams.kit.protection import KEY_BYTES, DataKey
+from streams.kit.protection import DataKey
 
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
@@ -58,6 +59,16 @@ class Kept(NamedTuple):
     asked_in_plain: bool
 
 
+class IndexLost(PavaneError):
+    """There are keys of persons, and no index to find them by: one made now would give everybody a second key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "PAVANE_DATABASE_KEYS has keys and no row in index_key, by which they are found: restore all of its backup "
+            "(docs/privacy.md, 'Where keys are')"
+        )
+
+
 def make_tables(url: str) -> None:
     """Make what is missing in the database of keys."""
     with psycopg.connect(url) as connection:
@@ -66,17 +77,19 @@ def make_tables(url: str) -> None:
 
 
 class KeyStore:
-    """The statements, each for any number of keys at once. Raises what psycopg raises, and `NoSuchMaster`."""
+    """The statements, each for any number of keys at once. Raises what psycopg raises, `NoSuchMaster`, and `IndexLost`.
+    """
 
     def __init__(self, masters: Masters) -> None:
         self._masters = masters
-        self._index_key: bytes | None = None
 
     # -- keys of persons ---------------------------------------------------------------------------------------------
 
     async def of(self, connection: Connection, persons: Collection[Person]) -> dict[Person, DataKey]:
         """The keys of those who have one."""
         by_index = await self._indexed(connection, persons)
+        if not by_index:
+            return {}
         cursor = await connection.execute(
             "SELECT id, tenant, person, secret, master, coalesce(closing_until > now(), false) FROM data_keys "
             "WHERE (tenant, person) IN (SELECT * FROM unnest(%s::text[], %s::bytea[]))",
@@ -89,7 +102,7 @@ class KeyStore:
 
     async def make(self, connection: Connection, persons: Collection[Person]) -> dict[Person, DataKey]:
         """A key for each who has none; those that were made here. Whom somebody else was quicker for is missing."""
-        by_index = await self._indexed(connection, persons)
+        by_index = await self._indexed(connection, persons, makes=True)
         # In one order everywhere, so that two who make keys for the same persons cannot wait for each other.
         made = {index: DataKey.new() for index in sorted(by_index)}
         wrapped = [self._masters.wrap(key.secret, key.id) for key in made.values()]
@@ -123,12 +136,13 @@ class KeyStore:
 
     async def kept(self, connection: Connection, person: Person) -> Kept | None:
         """What is kept of a person's key; None when there is none."""
-        [(tenant, index)] = await self._indexed(connection, [person])
-        cursor = await connection.execute(
-            "SELECT id, made_at, asked_in_plain FROM data_keys WHERE tenant = %s AND person = %s", (tenant, index)
-        )
-        row = await cursor.fetchone()
-        return None if row is None else Kept(*row)
+        for tenant, index in await self._indexed(connection, [person]):
+            cursor = await connection.execute(
+                "SELECT id, made_at, asked_in_plain FROM data_keys WHERE tenant = %s AND person = %s", (tenant, index)
+            )
+            if row := await cursor.fetchone():
+                return Kept(*row)
+        return None
 
     async def close(self, connection: Connection, key: str, seconds: float) -> None:
         """For so long, nothing new is protected under it by who reads it from now on."""
@@ -193,17 +207,37 @@ class KeyStore:
     def _key(self, name: str, secret: bytes, master: str, is_closing: bool = False) -> DataKey:
         return DataKey(name, self._masters.unwrap(Wrapped(master, secret), name), is_closing)
 
-    async def _indexed(self, connection: Connection, persons: Collection[Person]) -> dict[tuple[str, bytes], Person]:
+    async def _indexed(
+        self, connection: Connection, persons: Collection[Person], *, makes: bool = False
+    ) -> dict[tuple[str, bytes], Person]:
+        """Persons as they are found; none while there is no index, unless `makes`."""
         key = await self._index(connection)
+        if key is None and makes:
+            await self._make_index(connection)
+            key = await self._index(connection)
+        if key is None:
+            return {}
         return {(person.tenant, index_of(key, *person)): person for person in persons}
 
-    async def _index(self, connection: Connection) -> bytes:
-        if self._index_key is None:
-            master, secret = self._masters.wrap(DataKey.new().secret[:KEY_BYTES], _INDEX)
-            await connection.execute(
-                "INSERT INTO index_key (secret, master) VALUES (%s, %s) ON CONFLICT DO NOTHING", (secret, master)
-            )
-            cursor = await connection.execute("SELECT master, secret FROM index_key")
-            [(master, secret)] = await cursor.fetchall()
-            self._index_key = self._masters.unwrap(Wrapped(master, secret), _INDEX)
-        return self._index_key
+    async def _index(self, connection: Connection) -> bytes | None:
+        """Read with each question: under the index of a database that was made anew since, everybody would get a second
+        key, and nobody would find the first. None where nobody has a key yet."""
+        cursor = await connection.execute(
+            "SELECT master, secret FROM index_key UNION ALL SELECT NULL, NULL "
+            "WHERE NOT EXISTS (SELECT FROM index_key) AND EXISTS (SELECT FROM data_keys WHERE person IS NOT NULL)"
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        if row[0] is None:
+            raise IndexLost
+        return self._masters.unwrap(Wrapped(*row), _INDEX)
+
+    async def _make_index(self, connection: Connection) -> None:
+        """With the first key, and never beside keys that were found by another."""
+        wrapped = self._masters.wrap(DataKey.new().secret, _INDEX)
+        await connection.execute(
+            "INSERT INTO index_key (master, secret) SELECT %s, %s "
+            "WHERE NOT EXISTS (SELECT FROM data_keys WHERE person IS NOT NULL) ON CONFLICT DO NOTHING",
+            wrapped,
+        )

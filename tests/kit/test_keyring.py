@@ -42,6 +42,33 @@ async def test_a_person_has_one_key_whoever_makes_it_first(url: str) -> None:
         assert made[0][ADA] != made[0][BOB]
 
 
+async def test_whoever_ran_on_while_the_database_was_made_anew_finds_the_same_keys_as_who_began_after(
+    url: str, connection: Connection
+) -> None:
+    async with Keyring.at(settings(url)) as before, Keyring.at(settings(url)) as after:
+        await before.made_for([BOB])
+        await connection.execute("TRUNCATE data_keys, index_key")
+        made = await after.made_for([ADA])
+
+        assert await before.of([ADA]) == await before.made_for([ADA]) == made
+
+
+async def test_an_index_comes_with_the_first_key_and_is_never_made_beside_keys(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+
+    async with Keyring.at(settings(url)) as keys:
+        assert await keys.of([ADA]) == {} and await store.kept(connection, ADA) is None
+        assert await store.by_master(connection) == {}, "a backup of keys brings its own"
+        await keys.made_for([ADA])
+        await connection.execute("DELETE FROM index_key")
+        for ask in (keys.of, keys.made_for):
+            with pytest.raises(KeysAway, match="no row in index_key"):
+                await ask([BOB])
+    assert await store.by_master(connection) == {"2026": 1}
+
+
 async def test_neither_the_person_nor_the_key_can_be_read_in_the_database(url: str, connection: Connection) -> None:
     async with Keyring.at(settings(url)) as keys:
         key = (await keys.made_for([ADA]))[ADA]
