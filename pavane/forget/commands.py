@@ -67,7 +67,7 @@ def show(data: Data = DEFAULT_DATA) -> None:
 def rewrap(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many.")] = False, data: Data = DEFAULT_DATA
 ) -> None:
-    """Wrap all keys with the first of PAVANE_MASTER_KEYS, so that the others can be taken away."""
+    """Wrap all keys with the first of PAVANE_MASTER_KEYS; only older backups need the others then."""
 
     async def work() -> int:
         from pavane.forget import upkeep

@@ -69,7 +69,11 @@ async def rewrap(store: KeyStore, masters: Masters, connection: Connection, *, d
     while some := await store.rewrap(connection, AT_ONCE):
         done += some
         console.print(f"  {done:,} of {todo:,}", highlight=False)
-    console.print("Done. What is not named first may be taken out of PAVANE_MASTER_KEYS.")
+    console.print(
+        "Done. What is not named first may be taken out of PAVANE_MASTER_KEYS. Keep it elsewhere, until no backup of the "
+        "database of keys from before now is left: nothing else opens one.",
+        soft_wrap=True,
+    )
     return DONE
 
 
@@ -83,7 +87,7 @@ async def destroy_again(store: KeyStore, keys: Connection, orders: Connection, *
     named = [key for (key,) in await cursor.fetchall()]
     if not named and (there := await _readable(keys)):
         raise NoReceipts(there)
-    back = sorted(key for key, kept in (await store.find(keys, named)).items() if kept is not None)
+    back = sorted(await store.readable(keys, named))
     console = a_console()
     console.print(f"{len(back):,} of {len(named):,} destroyed keys are back. {' '.join(back)}", highlight=False)
     if dry_run or not back:

@@ -126,6 +126,13 @@ class KeyStore:
         rows = await cursor.fetchall()
         return {name: None if secret is None else self._key(name, secret, master) for name, secret, master in rows}
 
+    async def readable(self, connection: Connection, ids: Iterable[str]) -> set[str]:
+        """Which of these are there and not destroyed. No master key is needed to say so."""
+        cursor = await connection.execute(
+            "SELECT id FROM data_keys WHERE id = ANY(%s) AND secret IS NOT NULL", (list(ids),)
+        )
+        return {name for (name,) in await cursor.fetchall()}
+
     async def note_plain(self, connection: Connection, ids: Collection[str]) -> None:
         """These persons also sent requests in plain text, which the log keeps."""
         await connection.execute(

@@ -143,6 +143,18 @@ async def test_after_rewrapping_the_old_master_key_is_needed_no_more(url: str, c
         assert await keys.made_for([ADA, BOB]) == before
 
 
+async def test_a_key_of_a_master_key_that_is_not_there_is_found_and_destroyed_all_the_same(
+    url: str, connection: Connection
+) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        back = (await keys.made_for([ADA]))[ADA].id
+    store = KeyStore(Masters.read(NEW))
+
+    assert await store.readable(connection, [back, "never"]) == {back}
+    assert await store.destroy(connection, back) is not None
+    assert await store.readable(connection, [back]) == set()
+
+
 async def test_a_database_that_is_away_or_has_no_tables_is_told(new_database: Callable[[], Awaitable[str]]) -> None:
     async with Keyring.at(settings("postgresql://x@127.0.0.1:1/keys")) as keys:
         with pytest.raises(KeysAway, match="PAVANE_DATABASE_KEYS"):

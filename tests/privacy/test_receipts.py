@@ -19,6 +19,7 @@ from pavane.operators.errors import NotAsked
 from pavane.operators.reach import Connection, Reach
 from streams.kit.keystore import Kept, KeyStore, Person
 from streams.kit.language import Language
+from streams.kit.masters import Masters
 from streams.kit.protection import DataKey
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -63,8 +64,14 @@ class Store:
     async def kept(self, *_: object) -> Kept | None:
         return None if self._key is None else Kept(self._key.id, NOON, asked_in_plain=False)
 
-    async def find(self, _: Connection, ids: Sequence[str]) -> dict[str, DataKey | None]:
-        return dict.fromkeys(ids, self._key)
+    async def readable(self, _: Connection, ids: Sequence[str]) -> set[str]:
+        return {name for name in ids if self._key is not None and name == self._key.id}
+
+    async def by_master(self, *_: object) -> dict[str, int]:
+        return {"2026": 1}
+
+    async def rewrap(self, *_: object) -> int:
+        return 0
 
     async def close(self, *_: object) -> None:
         self.done.append("close")
@@ -184,6 +191,15 @@ async def test_parked_records_are_found_that_belong_to_no_order_yet() -> None:
 
 def test_a_text_is_looked_for_as_it_stands_in_a_record() -> None:
     assert traces._as_avro("ü" * 40) == b"\xa0\x01" + "ü".encode() * 40
+
+
+async def test_who_rewraps_is_told_to_keep_the_old_master_key_for_the_backups(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    masters, nobody = Masters.read("2027:" + "n" * 32), cast("Connection", None)
+
+    assert await upkeep.rewrap(cast("KeyStore", Store()), masters, nobody, dry_run=False) == upkeep.DONE
+    assert "Keep it elsewhere, until no backup" in capsys.readouterr().out
 
 
 async def test_no_receipt_at_all_is_no_success_while_there_are_keys() -> None:
