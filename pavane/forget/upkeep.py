@@ -70,8 +70,8 @@ async def rewrap(store: KeyStore, masters: Masters, connection: Connection, *, d
         done += some
         console.print(f"  {done:,} of {todo:,}", highlight=False)
     console.print(
-        "Done. What is not named first may be taken out of PAVANE_MASTER_KEYS. Keep it elsewhere, until no backup of the "
-        "database of keys from before now is left: nothing else opens one.",
+        "Done. What is not named first may be taken out of PAVANE_MASTER_KEYS. Keep it elsewhere, until no backup of "
+        "the database of keys from before now is left: nothing else opens one.",
         soft_wrap=True,
     )
     return DONE

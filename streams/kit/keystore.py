@@ -4,13 +4,13 @@ A row names no person: it is found by an HMAC, and its secret is wrapped with a 
 stays, without secret and without the HMAC, so that "destroyed" and "never heard of" are not mistaken for one another.
 
     (none) ──make──▶ live ──close──▶ closing ──destroy──▶ destroyed
-                       ▲                │ reopen, or the time ends
+                       ▲                │ reopen, an order in plain text, or the time ends
                        └────────────────┘
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, LiteralString, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
@@ -151,25 +151,46 @@ class KeyStore:
                 return Kept(*row)
         return None
 
-    async def close(self, connection: Connection, key: str, seconds: float) -> None:
-        """For so long, nothing new is protected under it by who reads it from now on."""
+    async def close(self, connection: Connection, key: str, seconds: float) -> datetime | None:
+        """For so long, nothing new is protected under it by who reads it from now on. Until when: by that, who closed
+        it last finds it closed; None when it was destroyed."""
+        cursor = await connection.execute(
+            "UPDATE data_keys SET closing_until = now() + make_interval(secs => %s) "
+            "WHERE id = %s AND destroyed_at IS NULL RETURNING closing_until",
+            (seconds, key),
+        )
+        return _one(await cursor.fetchone())
+
+    async def reopen(self, connection: Connection, key: str, closed: datetime | None) -> None:
+        """Unless somebody else has closed it since."""
         await connection.execute(
-            "UPDATE data_keys SET closing_until = now() + make_interval(secs => %s) WHERE id = %s", (seconds, key)
+            "UPDATE data_keys SET closing_until = NULL WHERE id = %s AND closing_until = %s", (key, closed)
         )
 
-    async def reopen(self, connection: Connection, key: str) -> None:
-        await connection.execute("UPDATE data_keys SET closing_until = NULL WHERE id = %s", (key,))
+    async def reopen_all(self, connection: Connection, ids: Collection[str]) -> set[str]:
+        """Whoever closed them; those that are not destroyed. Who is about to destroy one has to close it again."""
+        cursor = await connection.execute(
+            "UPDATE data_keys SET closing_until = NULL WHERE id = ANY(%s) AND destroyed_at IS NULL RETURNING id",
+            (list(ids),),
+        )
+        return {name for (name,) in await cursor.fetchall()}
+
+    async def destroy_closed(self, connection: Connection, key: str, closed: datetime | None) -> datetime | None:
+        """As `destroy`, but only if it was closed all the time since `close` said so."""
+        return await self._destroy(connection, "id = %s AND closing_until = %s AND closing_until > now()", key, closed)
 
     async def destroy(self, connection: Connection, key: str) -> datetime | None:
         """When this destroyed it; None when nothing was left to destroy. The old row lies in the table's file until
         `sweep`."""
+        return await self._destroy(connection, "id = %s", key)
+
+    async def _destroy(self, connection: Connection, which: LiteralString, *values: object) -> datetime | None:
         cursor = await connection.execute(
             "UPDATE data_keys SET person = NULL, secret = NULL, master = NULL, closing_until = NULL, "
-            "destroyed_at = now() WHERE id = %s AND destroyed_at IS NULL RETURNING destroyed_at",
-            (key,),
+            f"destroyed_at = now() WHERE {which} AND destroyed_at IS NULL RETURNING destroyed_at",
+            values,
         )
-        row = await cursor.fetchone()
-        return None if row is None else row[0]
+        return _one(await cursor.fetchone())
 
     async def sweep(self, connection: Connection) -> None:
         """Take what was destroyed out of the table's file, however long that takes. `connection` commits by itself."""
@@ -248,3 +269,7 @@ class KeyStore:
             "WHERE NOT EXISTS (SELECT FROM data_keys WHERE person IS NOT NULL) ON CONFLICT DO NOTHING",
             wrapped,
         )
+
+
+def _one(row: tuple[Any, ...] | None) -> datetime | None:
+    return None if row is None else row[0]

@@ -104,17 +104,76 @@ async def test_an_operator_is_shown_that_a_text_is_personal_or_forgotten(url: st
 
 async def test_a_closed_key_says_so_until_it_is_opened_or_its_time_is_over(url: str, connection: Connection) -> None:
     store = KeyStore(Masters.read(OLD))
-    await store.make(connection, [ADA])
-    key = (await store.of(connection, [ADA]))[ADA]
+    key = (await store.make(connection, [ADA]))[ADA]
 
-    seen = [key.is_closing]
+    async def is_closing() -> bool:
+        return (await store.of(connection, [ADA]))[ADA].is_closing
+
+    seen = [await is_closing()]
     for seconds in (60.0, 0.0, 60.0):
-        await store.close(connection, key.id, seconds)
-        seen.append((await store.of(connection, [ADA]))[ADA].is_closing)
-    await store.reopen(connection, key.id)
-    seen.append((await store.of(connection, [ADA]))[ADA].is_closing)
+        closed = await store.close(connection, key.id, seconds)
+        seen.append(await is_closing())
+    assert closed is not None
+    await store.reopen(connection, key.id, closed)
 
-    assert seen == [False, True, False, True, False]
+    assert [*seen, await is_closing()] == [False, True, False, True, False]
+
+
+async def test_a_key_is_destroyed_and_opened_again_only_by_who_closed_it_last(url: str, connection: Connection) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    mine, others = [await store.close(connection, key.id, 60.0) for _ in range(2)]
+    assert mine is not None and others is not None
+
+    await store.reopen(connection, key.id, mine)
+
+    assert (await store.of(connection, [ADA]))[ADA].is_closing
+    assert await store.destroy_closed(connection, key.id, mine) is None
+    assert await store.destroy_closed(connection, key.id, others) is not None
+    assert await store.close(connection, key.id, 60.0) is None
+
+
+async def test_a_key_that_opened_again_as_its_time_was_over_is_not_destroyed(url: str, connection: Connection) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 0.0)
+    assert closed is not None
+
+    assert await store.destroy_closed(connection, key.id, closed) is None
+    assert await store.of(connection, [ADA]) == {ADA: key}
+
+
+async def test_a_request_in_plain_text_opens_a_closing_key_again_so_that_it_is_not_destroyed(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 60.0)
+    assert closed is not None
+
+    async with Keyring.at(settings(url)) as keys:
+        assert (await keys.made_for([ADA]))[ADA].is_closing
+        made = await keys.made_for([ADA], plain=True)
+        assert (made, made[ADA].is_closing, (await keys.of([ADA]))[ADA].is_closing) == ({ADA: key}, False, False)
+
+    assert await store.destroy_closed(connection, key.id, closed) is None
+
+
+async def test_a_request_in_plain_text_is_protected_under_a_new_key_once_the_closing_one_is_destroyed(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 60.0)
+    assert closed is not None
+
+    async with Keyring.at(settings(url)) as keys:
+        await keys.of([ADA])
+        await store.destroy_closed(connection, key.id, closed)
+        made = await keys.made_for([ADA, BOB], plain=True)
+
+    assert made[ADA].id != key.id
+    assert made == await store.of(connection, [ADA, BOB])
 
 
 async def test_who_asked_in_plain_text_is_noted(url: str, connection: Connection) -> None:

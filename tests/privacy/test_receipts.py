@@ -1,5 +1,6 @@
 """What `pavane forget` and `keys destroy-again` say and write down when something stands in their way."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from rich.console import Console
 from pavane.forget import forgetting, traces, upkeep
 from pavane.forget.forgetting import DONE, Forgetting
 from pavane.lanes.settling import Settle
-from pavane.operators.errors import NotAsked
+from pavane.operators.errors import DatabaseUnreadable, NotAsked
 from pavane.operators.reach import Connection, Reach
 from streams.kit.keystore import Kept, KeyStore, Person
 from streams.kit.language import Language
@@ -32,10 +33,14 @@ class Rows:
     def __init__(self, **rows: Sequence[tuple[Any, ...]]) -> None:
         self._rows = rows
         self.asked: list[tuple[str, Any]] = []
+        self.fails: dict[str, Exception] = {}
 
     async def execute(self, query: str | bytes, values: Any = ()) -> "Found":
         text = query.decode() if isinstance(query, bytes) else query
         self.asked.append((text, values))
+        for words, error in self.fails.items():
+            if words in text:
+                raise error
         return Found(next((rows for words, rows in self._rows.items() if words in text), []))
 
 
@@ -56,6 +61,7 @@ class Store:
     def __init__(self, key: DataKey | None = KEY, sweeps: Callable[[], None] = lambda: None) -> None:
         self._key = key
         self._sweeps = sweeps
+        self.stays_closed = True
         self.done: list[str] = []
 
     async def of(self, _: Connection, persons: Sequence[Person]) -> dict[Person, DataKey]:
@@ -73,8 +79,9 @@ class Store:
     async def rewrap(self, *_: object) -> int:
         return 0
 
-    async def close(self, *_: object) -> None:
+    async def close(self, *_: object) -> datetime:
         self.done.append("close")
+        return NOON
 
     async def reopen(self, *_: object) -> None:
         self.done.append("reopen")
@@ -82,6 +89,9 @@ class Store:
     async def destroy(self, *_: object) -> datetime:
         self.done.append("destroy")
         return NOON
+
+    async def destroy_closed(self, *_: object) -> datetime | None:
+        return await self.destroy() if self.stays_closed else None
 
     async def sweep(self, *_: object) -> None:
         self.done.append("sweep")
@@ -129,7 +139,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forgetting, "UNDER_WAY_SECONDS", 0.0)
 
 
-def raises(error: Exception) -> Callable[..., Any]:
+def raises(error: BaseException) -> Callable[..., Any]:
     def raising(*_: object) -> None:
         raise error
 
@@ -137,7 +147,7 @@ def raises(error: Exception) -> Callable[..., Any]:
 
 
 async def test_the_receipt_is_written_before_anything_that_may_be_broken_off() -> None:
-    ground = Ground(Store(sweeps=raises(KeyboardInterrupt("at its last wait"))))  # type: ignore[arg-type]
+    ground = Ground(Store(sweeps=raises(KeyboardInterrupt("at its last wait"))))
 
     with pytest.raises(KeyboardInterrupt):
         await ground.forget(force=True)
@@ -166,6 +176,39 @@ async def test_a_key_is_opened_again_when_nobody_can_say_whether_all_is_heard(
 
     assert ground.store.done == ["close", "reopen"]
     assert ground.outcomes == ["not forgotten: NotAsked"]
+
+
+async def test_a_key_that_did_not_stay_closed_is_not_destroyed() -> None:
+    ground = Ground(Store())
+    ground.store.stays_closed = False
+
+    with pytest.raises(forgetting.OpenedAgain, match="This one forgot nothing"):
+        await ground.forget(force=True)
+
+    assert ground.store.done == ["close"]
+    assert ground.outcomes == ["not forgotten: OpenedAgain"]
+
+
+async def test_a_forgetting_that_is_called_off_while_it_waits_opens_the_key_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pavane.settled.wait_until_heard", raises(asyncio.CancelledError()))
+    ground = Ground(Store())
+
+    with pytest.raises(asyncio.CancelledError):
+        await ground.forget()
+
+    assert ground.store.done == ["close", "reopen"]
+    assert ground.outcomes == ["not forgotten: CancelledError"]
+
+
+async def test_who_could_not_write_the_receipt_is_told_what_it_says_and_what_writes_it() -> None:
+    away = DatabaseUnreadable("orders", "PAVANE_DATABASE_ORDERS", psycopg.OperationalError("gone"))
+    ground = Ground(Store())
+    ground.orders.fails["UPDATE operations"] = away
+
+    with pytest.raises(forgetting.ReceiptNotWritten, match=rf"destroyed key {KEY.id} at .* 'pavane keys destroy-"):
+        await ground.forget(force=True)
 
 
 async def test_without_a_key_nothing_is_said_of_what_came_in_plain_text() -> None:
