@@ -133,6 +133,13 @@ class KeyStore:
         )
         return {name for (name,) in await cursor.fetchall()}
 
+    async def destroyed(self, connection: Connection, ids: Iterable[str]) -> dict[str, datetime]:
+        """Which of these are destroyed, and since when."""
+        cursor = await connection.execute(
+            "SELECT id, destroyed_at FROM data_keys WHERE id = ANY(%s) AND destroyed_at IS NOT NULL", (list(ids),)
+        )
+        return dict(await cursor.fetchall())
+
     async def note_plain(self, connection: Connection, ids: Collection[str]) -> None:
         """These persons also sent requests in plain text, which the log keeps."""
         await connection.execute(

@@ -62,6 +62,7 @@ class Store:
         self._key = key
         self._sweeps = sweeps
         self.stays_closed = True
+        self.gone: set[str] = set()
         self.done: list[str] = []
 
     async def of(self, _: Connection, persons: Sequence[Person]) -> dict[Person, DataKey]:
@@ -69,6 +70,9 @@ class Store:
 
     async def kept(self, *_: object) -> Kept | None:
         return None if self._key is None else Kept(self._key.id, NOON, asked_in_plain=False)
+
+    async def destroyed(self, _: Connection, ids: Sequence[str]) -> dict[str, datetime]:
+        return {name: NOON for name in ids if name in self.gone or (name == KEY.id and "destroy" in self.done)}
 
     async def readable(self, _: Connection, ids: Sequence[str]) -> set[str]:
         return {name for name in ids if self._key is not None and name == self._key.id}
@@ -255,7 +259,7 @@ async def test_no_receipt_at_all_is_no_success_while_there_are_keys() -> None:
 
 async def test_what_a_receipt_names_is_destroyed_again_and_without_any_key_there_is_nothing_to_do() -> None:
     keys, store = cast("Connection", Rows(data_keys=[(1,)])), Store()
-    orders = cast("Connection", Rows(EXISTS=[(False,)], operations=[(KEY.id,)]))
+    orders = cast("Connection", Rows(EXISTS=[(False,)], LIKE=[(1, KEY.id)]))
 
     assert await upkeep.destroy_again(cast("KeyStore", store), keys, orders, dry_run=False) == upkeep.DONE
     assert store.done == ["destroy", "sweep"]
@@ -263,9 +267,37 @@ async def test_what_a_receipt_names_is_destroyed_again_and_without_any_key_there
     assert await upkeep.destroy_again(cast("KeyStore", Store()), nothing[1], nothing[0], dry_run=False) == upkeep.DONE
 
 
+UNDER_WAY: dict[str, Sequence[tuple[Any, ...]]] = {"outcome = %s ORDER": [(7, KEY.id)], "EXISTS": [(False,)]}
+
+
+async def test_a_forget_that_was_cut_off_after_the_key_was_destroyed_gets_its_receipt() -> None:
+    keys, store, orders = cast("Connection", Rows(data_keys=[(40,)])), Store(key=None), Rows(**UNDER_WAY)
+    store.gone = {KEY.id}
+
+    done = await upkeep.destroy_again(cast("KeyStore", store), keys, cast("Connection", orders), dry_run=False)
+
+    assert (done, store.done) == (upkeep.DONE, ["sweep"])
+    [(outcome, number, before)] = [values for query, values in orders.asked if query.startswith("UPDATE operations")]
+    assert outcome.startswith(f"destroyed key {KEY.id} at 2026-01-01 12:00:00+0000; cut off")
+    assert (number, before) == (7, "under way")
+
+
+async def test_of_a_forget_that_was_cut_off_the_key_is_named_and_destroyed_only_when_that_is_said() -> None:
+    keys, store, orders = cast("Connection", Rows(data_keys=[(40,)])), Store(), Rows(**UNDER_WAY)
+    asked = cast("KeyStore", store), keys, cast("Connection", orders)
+
+    with pytest.raises(upkeep.CutOff, match=rf"{KEY.id} \(operation 7\).*--cut-off"):
+        await upkeep.destroy_again(*asked, dry_run=False)
+    assert store.done == ["sweep"]
+
+    assert await upkeep.destroy_again(*asked, dry_run=False, cut_off=True) == upkeep.DONE
+    assert store.done == ["sweep", "destroy", "sweep"]
+    assert len([query for query, _ in orders.asked if query.startswith("UPDATE operations")]) == 1
+
+
 async def test_receipts_that_are_all_of_after_a_loss_are_no_success() -> None:
     keys, store = cast("Connection", Rows(data_keys=[(40,)])), Store()
-    orders = cast("Connection", Rows(EXISTS=[(True,)], operations=[(KEY.id,)]))
+    orders = cast("Connection", Rows(EXISTS=[(True,)], LIKE=[(1, KEY.id)]))
 
     with pytest.raises(upkeep.ReceiptsLost, match=r"all receipts are of after that.*--from-backup URL --restart"):
         await upkeep.destroy_again(cast("KeyStore", store), keys, orders, dry_run=False)
