@@ -132,8 +132,8 @@ class Forgetting:
             raise ReceiptNotWritten(number, written, error) from error
         self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {written}")
         self._say(f"Waiting {CACHE_SECONDS:g} s until no process remembers the key ...")
-        await self._store.sweep(keys)
         await asyncio.sleep(CACHE_SECONDS)
+        await self._store.sweep(keys)
         self._say("Done.")
         return DONE
 

@@ -8,6 +8,8 @@ stays, without secret and without the HMAC, so that "destroyed" and "never heard
                        └────────────────┘
 """
 
+import asyncio
+import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple, TypeAlias
@@ -44,6 +46,10 @@ CREATE TABLE IF NOT EXISTS index_key (
 _INDEX = "the index of persons"
 
 
+SWEEP_SECONDS = 30.0
+BETWEEN_SWEEPS_SECONDS = 0.5
+
+
 class Person(NamedTuple):
     """A customer of a tenant, by the tenant's own customer number."""
 
@@ -66,6 +72,17 @@ class IndexLost(PavaneError):
         super().__init__(
             "PAVANE_DATABASE_KEYS has keys and no row in index_key, by which they are found: restore all of its backup "
             "(docs/privacy.md, 'Where keys are')"
+        )
+
+
+class NotSwept(PavaneError):
+    """What was destroyed lies in the table's file."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(
+            f"the key is destroyed, but the row as it was, with the wrapped secret, lies in the file of data_keys, as "
+            f"{who} looks at PAVANE_DATABASE_KEYS as it was before. When that has ended, 'pavane keys destroy-again' "
+            f"takes it out"
         )
 
 
@@ -199,10 +216,23 @@ class KeyStore:
         )
         return _one(await cursor.fetchone())
 
-    async def sweep(self, connection: Connection) -> None:
-        """Take what was destroyed out of the table's file, however long that takes. `connection` commits by itself."""
+    async def sweep(self, connection: Connection, patience_seconds: float = SWEEP_SECONDS) -> None:
+        """Take what was destroyed out of the table's file, however long that takes. `connection` commits by itself.
+        Raises `NotSwept` when somebody looks at the database as it was before, for longer than `patience_seconds`."""
         await connection.execute("SET statement_timeout = 0")
-        await connection.execute("VACUUM data_keys")
+        [(now,)] = await (await connection.execute("SELECT pg_current_xact_id()::xid::text")).fetchall()
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            # Frozen is what nobody sees otherwise: the table's oldest transaction then tells of whom VACUUM took care.
+            await connection.execute("VACUUM (FREEZE, INDEX_CLEANUP ON) data_keys")
+            cursor = await connection.execute(
+                "SELECT age(relfrozenxid) <= age(%s::xid) FROM pg_class WHERE oid = 'data_keys'::regclass", (now,)
+            )
+            if await cursor.fetchone() == (True,):
+                return
+            if time.monotonic() > deadline:
+                raise NotSwept(await _oldest_look(connection))
+            await asyncio.sleep(BETWEEN_SWEEPS_SECONDS)
 
     # -- the master key ----------------------------------------------------------------------------------------------
 
@@ -280,3 +310,14 @@ class KeyStore:
 
 def _one(row: tuple[Any, ...] | None) -> datetime | None:
     return None if row is None else row[0]
+
+
+async def _oldest_look(connection: Connection) -> str:
+    """Who has the oldest snapshot of this database."""
+    cursor = await connection.execute(
+        "SELECT coalesce(nullif(application_name, ''), 'a session'), usename, pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid() "
+        "ORDER BY age(backend_xmin) DESC LIMIT 1"
+    )
+    row = await cursor.fetchone()
+    return "a replication slot or a prepared transaction" if row is None else "{} of {} (process {})".format(*row)

@@ -8,7 +8,7 @@ import pytest
 
 from pavane.forget.shown import without_tokens
 from streams.kit.keyring import CACHE_SECONDS, MOST_CACHED, Keyring, KeysAway, KeySettings, Lately
-from streams.kit.keystore import Connection, KeyStore, Person, make_tables
+from streams.kit.keystore import Connection, KeyStore, NotSwept, Person, make_tables
 from streams.kit.masters import Masters
 
 OLD, NEW = "2026:" + "o" * 32, "2027:" + "n" * 32
@@ -89,6 +89,23 @@ async def test_what_was_destroyed_is_told_from_what_was_never_there(url: str, co
     assert await store.of(connection, [ADA, BOB]) == {BOB: stays}
     async with Keyring.at(settings(url)) as keys:
         assert (await keys.made_for([ADA]))[ADA].id != gone.id
+
+
+async def test_a_destroyed_row_is_said_to_be_in_the_file_while_somebody_looks_at_how_it_was(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    async with await psycopg.AsyncConnection.connect(url, application_name="pg_dump") as dump:
+        await dump.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        await dump.execute("SELECT 1")
+        await store.destroy(connection, key.id)
+
+        with pytest.raises(NotSwept, match=r"as pg_dump of .* \(process \d+\) looks at PAVANE_DATABASE_KEYS"):
+            await store.sweep(connection, patience_seconds=0.0)
+        waiting = asyncio.create_task(store.sweep(connection))
+        await dump.rollback()
+        await waiting
 
 
 async def test_an_operator_is_shown_that_a_text_is_personal_or_forgotten(url: str, connection: Connection) -> None:
