@@ -44,8 +44,6 @@ CREATE TABLE IF NOT EXISTS index_key (
 );
 """
 _INDEX = "the index of persons"
-
-
 SWEEP_SECONDS = 30.0
 BETWEEN_SWEEPS_SECONDS = 0.5
 
@@ -223,7 +221,7 @@ class KeyStore:
         [(now,)] = await (await connection.execute("SELECT pg_current_xact_id()::xid::text")).fetchall()
         deadline = time.monotonic() + patience_seconds
         while True:
-            # Frozen is what nobody sees otherwise: the table's oldest transaction then tells of whom VACUUM took care.
+            # Once all is frozen that can be, the table's oldest transaction tells how far VACUUM could go.
             await connection.execute("VACUUM (FREEZE, INDEX_CLEANUP ON) data_keys")
             cursor = await connection.execute(
                 "SELECT age(relfrozenxid) <= age(%s::xid) FROM pg_class WHERE oid = 'data_keys'::regclass", (now,)
