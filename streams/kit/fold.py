@@ -62,6 +62,7 @@ class Fold:
         draft.begin()
         waiting: set[Place] = set()
         unsettled: set[str] = set()
+        called_off: set[str] = set()
         for one in opened:
             reaction = self._service.reactions.get(type(one.event)) if one.event is not None else None
             place = (reaction.state, one.row) if reaction is not None else None
@@ -76,18 +77,24 @@ class Fold:
                 draft.hear(one.delivery)
             elif one.delivery.parked is not None and self._service.is_projection:
                 draft.retry()
-            if draft.parking.held and self._must_wait(draft, one):
+            if draft.parking.held and self._must_wait(draft, one, reaction):
                 continue
+            if one.delivery.parked is not None and one.key in called_off:
+                continue  # it is parked already
             if one.event is None and one.problem is None and one.delivery.parked is None:
                 continue
             asked = self._hear(draft, one, reaction)
+            if reaction is not None and reaction.overtakes:
+                called_off.add(one.key)
             if asked and place is not None:
                 waiting.add(place)
                 unsettled.add(one.key)
 
-    def _must_wait(self, draft: Draft, one: Opened) -> bool:
+    def _must_wait(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
         """Its key is held: a new record is parked behind, a deadline comes again when the key is free."""
         if one.delivery.parked is not None or not draft.parking.holds(one.key):
+            return False
+        if reaction is not None and reaction.overtakes and self._calls_off(draft, one, reaction):
             return False
         if isinstance(one.problem, Undecidable) and is_request(one):
             return False
@@ -97,6 +104,9 @@ class Fold:
             draft.parking.add(record, said, one.key, reason, "an earlier record of the same key is parked")
             self.parked += 1
         return True
+
+    def _calls_off(self, draft: Draft, one: Opened, reaction: Reaction) -> bool:
+        return reaction.may_overtake(self._rows.get(reaction.state, one.row, draft.lane.partition))
 
     def _hear(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
         """One record with all its consequences, or put aside. True: it waits for an answer."""

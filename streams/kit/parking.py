@@ -9,6 +9,9 @@ outside world did not answer, or the registry did not say how the record was wri
 decision failed. Only when it succeeds does the next one follow. A request that is itself wrong is parked alone and
 holds nobody.
 
+What calls all of it off (`Service.hears(..., overtakes=True)`) does not wait. When the world does not answer it either,
+it is parked as the last of its key, and is tried in place of the head.
+
 Only the lane's owner knows in memory which keys are held, so only it takes parked records out. An operator who discards
 one marks it; when its turn comes, the owner lets go of it without a decision.
 """

@@ -280,6 +280,9 @@ BUGS: Sequence[Bug] = (
     ),
     Bug("money that was held in a lost batch cannot be decided about", _money_of_a_lost_batch_fails),
     Bug("a declined payment is heard by nobody", ignores("orders", "PaymentDeclined"), ("is declined",)),
+    Bug("an order is confirmed twice at once", decides("orders", "PaymentCaptured", _twice)),
+    Bug("an order is cancelled twice at once", decides("orders", "CancelOrder", _twice)),
+    Bug("an invoice is opened twice at once", decides("billing", "OrderPlaced", _twice)),
     Bug("a repeated request places the order again", believes("orders", "PlaceOrder", books.Status.NEW)),
     Bug(
         "an order without a deadline waits for goods that are not there",

@@ -108,6 +108,8 @@ class Counterparty:
         self.impatient: list[str] = []
         self.patient: list[str] = []
         self.is_away = False
+        #: It does these whenever it is asked, and never says so.
+        self.never_answered: frozenset[str] = frozenset()
         self._faults: Sequence[Fault] = ()
         self._of_key: Counter[str] = Counter()
         self._effects = {effect.__name__: effect for effect in service.answering}
@@ -151,6 +153,9 @@ class Counterparty:
         assert headers["idempotency-key"] == effect.key
         question = Question(self, effect, reader, writer)
         self._note_patience(effect.key)
+        if (name := type(effect).__name__) in self.never_answered:
+            self.struck[name] += 1
+            return await failed(question)
         if self._faults and self._of_key[effect.key] < MOST_PER_KEY and self.luck.random() < STRUCK_SHARE:
             fault = self.luck.choice(self._faults)
             self._of_key[effect.key] += 1

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from streams.kit.events import Answer, Unanswered
 from streams.kit.fold import Asked
+from streams.kit.lane import Delivery, Draft
+from streams.kit.opening import Opener
 from streams.kit.service import Said, Service
 from tests.kit.counter import Counter, added, make_counter, view
 from tests.kit.counter_events import Added, Count, Ring, Rung, Told
@@ -105,6 +108,72 @@ def test_an_effect_that_is_not_answered_for_now_parks_its_record_alone_to_be_tri
     assert [fact.counter for fact in batch.said()] == ["b"]
     assert batch.rows.get(Count, "a").facts == 0
     assert batch.letters == []
+
+
+@pytest.fixture
+def stopping(counter: Counter) -> Service:
+    """One that rings a bell for 0. Whatever else is asked calls that off: a negative number with a bell of its own."""
+    service = Service("stopping", states=[Count], says=[Added], world=counter.service.world)
+
+    def ring_or_stop(count: Count, told: Any) -> Iterator[Said]:
+        if count.note == "stopped":
+            return
+        if told.amount <= 0:
+            yield Ring(bell=f"{count.counter}{told.amount}")
+        else:
+            yield Added(counter=count.counter, amount=told.amount, note="stopped")
+
+    def rung(count: Count, answer: Rung) -> Iterator[Said]:
+        yield Added(counter=count.counter, amount=answer.number, note="stopped" if answer.number < 0 else "")
+
+    def noted(count: Count, fact: Added) -> Count:
+        return replace(count, total=count.total + fact.amount, note=fact.note)
+
+    service.hears(view(counter.requests, Told, "Add"), overtakes=True)(ring_or_stop)
+    service.answers(Ring)(rung)
+    service.evolves(Added)(noted)
+    return service
+
+
+BUSY = Unanswered(reason="busy")
+BEGUN = Count(counter="a", note="begun")
+
+
+def test_what_calls_a_parked_record_off_does_not_wait_behind_it(counter: Counter, stopping: Service) -> None:
+    batch = Batch(counter, BEGUN, service=stopping).asks("a", 0).asks("a", 5)
+    batch.folded({(Ring, "a0"): BUSY})
+    [first] = batch.draft.parking.added
+    assert (first.reason, [fact.amount for fact in batch.said()]) == ("Unanswered", [5])
+
+    batch.lane.adopt(batch.draft)
+    batch.rows.give(Count, [*batch.rows.own()], [])
+    batch.tries_again(first)
+    assert (batch.said(), batch.draft.parking.held) == ([], {}), "there is nothing to ring for any more"
+
+
+def test_what_calls_off_waits_while_nothing_was_said_about_its_row(counter: Counter, stopping: Service) -> None:
+    batch = Batch(counter, service=stopping).asks("a", 0).asks("a", 5)
+    batch.folded({(Ring, "a0"): BUSY})
+    assert [each.reason for each in batch.draft.parking.added] == ["Unanswered", "Behind"]
+    assert batch.said() == []
+
+
+def test_while_what_calls_off_is_not_answered_the_first_one_is_not_tried(counter: Counter, stopping: Service) -> None:
+    batch = Batch(counter, BEGUN, service=stopping).asks("a", 0)
+    batch.folded({(Ring, "a0"): BUSY})
+    [first] = batch.draft.parking.added
+    batch.lane.adopt(batch.draft)
+    batch.draft = Draft(batch.lane, [], {})
+
+    opened = batch.asks("a", -1).opened()
+    again = Delivery(first.record, first.envelope, first)
+    opened += Opener(stopping, counter.codec, lambda key: 0).open(Draft(batch.lane, [again], {}))
+    assert [*batch.again(opened, {}).asked] == [(Ring, "a-1")]
+    fold = batch.again(opened, {(Ring, "a-1"): BUSY})
+    assert (fold.asked, fold.released) == ({}, []), "the first one is not tried with it"
+    [stop] = batch.draft.parking.added
+    assert (stop.reason, batch.draft.parking.held) == ("Unanswered", {"a": 2})
+    assert stop.retry_at is not None
 
 
 def test_what_was_said_before_an_answer_that_cannot_be_decided_is_taken_back(counter: Counter) -> None:

@@ -234,6 +234,24 @@ async def test_parked_records_are_kept_with_the_batch_and_come_back_in_their_tur
     assert await ask("SELECT number FROM parked ORDER BY 1") == [(2,), (3,)]
 
 
+async def test_what_calls_off_the_head_of_its_key_is_tried_in_its_place(new_store: NewStore) -> None:
+    store = new_store()
+    lane = await taken(store)
+    draft = hears(lane, 4)
+    for each, key in zip(draft.deliveries, ("k", "k", "k", "other"), strict=True):
+        reason, retry_at = ("Behind", None) if each is draft.deliveries[1] else ("Unanswered", NOON)
+        draft.parking.add(each.record, each.envelope, key, reason, "", retry_at=retry_at)
+    await commit(store, draft)
+
+    assert [each.number for _, each in await store.to_retry([0], NOON, 10)] == [3, 4]
+    lane.adopt(draft)
+    [(_, calls_off), _] = await store.to_retry([0], NOON, 10)
+    draft = hears(lane)
+    draft.parking.release(calls_off)
+    await commit(store, draft)
+    assert [each.number for _, each in await store.to_retry([0], NOON, 10)] == [1, 4]
+
+
 # -- bugs planted in the store -----------------------------------------------------------------------------------------
 
 

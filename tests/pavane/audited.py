@@ -181,8 +181,11 @@ class Instance:
                 lane.push(record)
             self._read[topic, partition] = len(records)
         draft = lane.order(limit)
-        for each in self.database.parked[partition].values():
-            if retry and each.retry_at is not None:
+        parked = self.database.parked[partition].values()
+        last = {each.key: each.number for each in parked if each.holds and each.retry_at is not None}
+        for each in parked:
+            # What waits is not tried, unless it calls off what is before it.
+            if retry and each.retry_at is not None and not (each.holds and last[each.key] != each.number):
                 draft.deliveries.append(Delivery(each.record, each.envelope, each))
         if not draft.moved and not draft.deliveries:
             return False
