@@ -128,11 +128,15 @@ def _judge(
             meanwhile.setdefault(service, flaw)
         else:
             tally.violation(f"{what}: {flaw}")
-    if waiting:
-        held_up = ", and ".join(why.what for why in waiting.values())
-        left = f"; until then {', '.join(meanwhile.values())}" if meanwhile else ""
-        redrive = any(why.redrive for why in waiting.values())
-        tally.wait(f"{what}: {held_up}{left}", from_milliseconds(order.ended_ms), now, redrive=redrive)
+    redrive = any(why.redrive for why in waiting.values())
+    if meanwhile:
+        held_up = ", and ".join(waiting[service].what for service in meanwhile)
+        told = f"{what}: {held_up}; until then {', '.join(meanwhile.values())}"
+        tally.wait(told, from_milliseconds(order.ended_ms), now, redrive=redrive)
+    elif waiting:
+        # Nothing is owed any more, such as where a cancellation was handled before what is parked.
+        tally.unsettled += 1
+        tally.until_redrive += redrive
 
 
 def _otherwise(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[str]:

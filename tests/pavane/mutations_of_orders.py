@@ -38,12 +38,14 @@ def years_later(run: Run) -> None:
 def parked_for_hours(run: Run) -> None:
     """Billing has parked the cancellation, and nobody decides about it."""
     run.park("billing", run.cancelled, run.fact("OrderCancelled", run.cancelled))
+    run.change("billing", Invoice, run.cancelled, status=Paid.AUTHORIZED)
     run.look.now += timedelta(hours=2)
 
 
 def unheard_for_days(run: Run) -> None:
     """Inventory has not come as far as the end of the order."""
     run.lane("inventory", run.confirmed, orders=-100)
+    run.change("inventory", Reservation, run.confirmed, status=Goods.RESERVED)
     run.look.now += timedelta(days=90)
 
 
@@ -187,7 +189,7 @@ OF_ORDERS: Sequence[Mutation] = [
         "a confirmation that nobody acts on",
         unheard_for_days,
         CONFIRMED,
-        "inventory has yet to hear it: 'pavane lanes list inventory' (for 90d, since",
+        "'pavane lanes list inventory'; until then its stock is reserved, not dispatched (for 90d, since",
     ),
     Mutation(
         "a parcel booked twice",
