@@ -4,8 +4,9 @@
     Idempotency-Key: payment/7                       "answer": {"reference": "pay_1"}}
     {"order_id": "7", "amount": ...}
 
-Whatever else comes back (another status, bytes that cannot be read, an answer to another question, nothing in time)
-is no answer: it leaves that one effect `Unanswered`, to be asked again under the same key, and all others as they are.
+Whatever else comes back (another status, bytes that cannot be read, over 64 KiB, a NUL character, an answer to another
+question, nothing in time) is no answer: it leaves that one effect `Unanswered`, to be asked again under the same key,
+and all others as they are.
 Nothing, or a gateway's word that nothing came back to it, is `Unreached`. A round begins questions for a while, as many
 at once as there are places; those that did not come to one are `Unasked`.
 """
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 import msgspec
@@ -32,6 +34,9 @@ BEGINNING_SECONDS = 2.0
 QUESTIONS_AT_ONCE = 16
 #: Bad gateway, unavailable, gateway timeout: said in place of somebody who does not answer.
 NOBODY_THERE = frozenset({502, 503, 504})
+#: Of an answer's body, which is never unpacked. A text that is longer could be told in no fact.
+MOST_ANSWER_BYTES = 65_536
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
 class _Answered(msgspec.Struct):
@@ -89,14 +94,14 @@ class RemoteWorld:
                 return Unanswered(reason=f"its answer cannot be read: {error!r}")
 
     async def _answer(self, effect: Effect) -> Answer:
-        headers = {"Idempotency-Key": effect.key, "Content-Type": "application/json"}
-        body = msgspec.json.encode(effect)
-        answer = await self._http.post(f"/{type(effect).__name__}", headers=headers, content=body)
-        if answer.status_code != httpx.codes.OK:
-            unanswered = Unreached if answer.status_code in NOBODY_THERE else Unanswered
-            reason = f"it answers {answer.status_code} {answer.reason_phrase}"
-            return unanswered(reason=reason, retry_after_seconds=retry_after_seconds(answer))
-        return self._read(effect, answer.content)
+        headers = {"Idempotency-Key": effect.key, **HEADERS}
+        question = msgspec.json.encode(effect)
+        async with self._http.stream("POST", f"/{type(effect).__name__}", headers=headers, content=question) as answer:
+            if answer.status_code != httpx.codes.OK:
+                unanswered = Unreached if answer.status_code in NOBODY_THERE else Unanswered
+                reason = f"it answers {answer.status_code} {answer.reason_phrase}"
+                return unanswered(reason=reason, retry_after_seconds=retry_after_seconds(answer))
+            return self._read(effect, await _body(answer))
 
     def _read(self, effect: Effect, body: bytes) -> Answer:
         try:
@@ -107,12 +112,40 @@ class RemoteWorld:
             if decoder is None:
                 raise NoAnswer(f"{answered.outcome!r} is no answer to {type(effect).__name__}")
             answer: Answer = decoder.decode(answered.answer)
+            if why := _not_keepable(msgspec.to_builtins(answer)):
+                raise NoAnswer(f"its answer cannot be kept: {why}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise NoAnswer(f"its answer cannot be read: {error}") from error
         return answer
 
 
 _decoder = msgspec.json.Decoder(_Answered)
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    """Raises `NoAnswer`."""
+    body = bytearray()
+    try:
+        async for part in answer.aiter_raw():
+            body += part
+            if len(body) > MOST_ANSWER_BYTES:
+                raise NoAnswer(f"its answer takes over {MOST_ANSWER_BYTES} bytes")
+    except httpx.HTTPError as error:
+        raise NoAnswer(f"its answer breaks off: {error!r}") from error
+    return bytes(body)
+
+
+def _not_keepable(value: Any) -> str:
+    """What no fact or row can hold: it would be refused when it is written down, at each redrive again."""
+    match value:
+        case str() if "\0" in value:
+            return "a text has a NUL character"
+        case int() if not -(2**63) <= value < 2**63:
+            return "a number has more than 64 bits"
+        case dict() | list():
+            each = value.values() if isinstance(value, dict) else value
+            return next(filter(None, map(_not_keepable, each)), "")
+    return ""
 
 
 def retry_after_seconds(answer: httpx.Response) -> float:
