@@ -32,7 +32,7 @@ class NotMigrated(InfraError):
 def migrate_databases(urls: Mapping[str, str]) -> str:
     """Bring every service's database to the tables of its code, and that of the keys of persons, side by side.
 
-    Raises `NotMigrated`.
+    One that a newer version has migrated stays as it is, as after a rollback. Raises `NotMigrated`.
     """
     import psycopg
     from sqlalchemy.exc import DBAPIError
@@ -40,19 +40,21 @@ def migrate_databases(urls: Mapping[str, str]) -> str:
     from streams.kit.keystore import make_tables
     from streams.kit.migrations import migrate
 
-    def bring(name: str) -> None:
+    def bring(name: str) -> tuple[str, ...]:
         try:
             if name == KEYS_DATABASE:
                 make_tables(urls[name])
-            else:
-                migrate(name, urls[name])
+                return ()
+            return migrate(name, urls[name])
         except (DBAPIError, psycopg.Error) as error:
             raise NotMigrated(name, getattr(error, "orig", None) or error) from None
 
     names = [*services(), *(name for name in (KEYS_DATABASE,) if name in urls)]
     with ThreadPoolExecutor(len(names)) as pool:
-        list(pool.map(bring, names))
-    return ", ".join(names)
+        ahead = dict(zip(names, pool.map(bring, names), strict=True))
+    left = [f"{name} (has {', '.join(of_newer)})" for name, of_newer in ahead.items() if of_newer]
+    said = ", ".join(name for name in names if not ahead[name]) or "none"
+    return f"{said}; left as a newer version migrated it: {', '.join(left)}" if left else said
 
 
 def apply_topics(bootstrap: str) -> str:

@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
+from streams.kit.log import Record
+
 NO_CAUSE = -1
 HIGHEST = 2**63 - 1
 """The highest number that is kept here."""
@@ -39,6 +41,8 @@ class LaneLog:
         self.cause_numbers = array("q")
         self.clocks: dict[str, array[int]] = {}
         self.latest: Mapping[str, int] = {}
+        self.strays: dict[int, Record] = {}
+        """Facts by sequence, as they came, of which it is not known yet whether what is missing before them comes."""
 
     @property
     def last(self) -> int:

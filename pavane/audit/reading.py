@@ -40,17 +40,19 @@ class Reading:
     def hear(self, records: Iterable[Record]) -> None:
         """Hear every fact once; those of each partition in order."""
         for record in records:
-            said = self.ledger.note(record)
-            if said is not None:
-                self.orders.hear(said)
-                for each in self._listening.get(said.topic, ()):
-                    each.hear(said)
+            for said in self.ledger.note(record):
+                self._tell(said)
 
     def hear_unsaid(self) -> None:
         """Hear what is in the outboxes and not in the log yet. The log must have been heard to its end."""
-        for name, snapshot in self._snapshots.items():
-            for partition, fact in snapshot.unsaid:
-                said = self.ledger.unsaid(partition, fact)
-                if said is not None:
-                    self.orders.hear(said)
-                    self.rebuilds[name].hear(said)
+        unsaid = [each for snapshot in self._snapshots.values() for each in snapshot.unsaid]
+        for said in self.ledger.left(unsaid):
+            self._tell(said)
+        for partition, fact in unsaid:
+            if (waiting := self.ledger.unsaid(partition, fact)) is not None:
+                self._tell(waiting)
+
+    def _tell(self, said: Said) -> None:
+        self.orders.hear(said)
+        for each in self._listening.get(said.topic, ()):
+            each.hear(said)

@@ -37,7 +37,8 @@ class Snapshot:
 
     `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `parked`: what
     was heard and is not handled yet, in the order in which each lane parked it. `documents`: the rows of one table as
-    JSON, in any order; it can be asked while the snapshot is open.
+    JSON, in any order; it can be asked while the snapshot is open. `decisions`: what was decided by hand about the log
+    that this service hears or says, each as the items of its operation (`pavane lanes skip`, `pavane log restore`).
     """
 
     service: Service
@@ -45,6 +46,7 @@ class Snapshot:
     unsaid: Sequence[tuple[int, ToSay]]
     parked: Sequence[Parked]
     documents: Callable[[type[State]], Iterable[str | bytes]]
+    decisions: Sequence[Sequence[str]] = ()
 
     @property
     def name(self) -> str:
@@ -62,6 +64,10 @@ class Snapshot:
         """The next offset that the lane was to read."""
         lane = self.lanes.get(partition)
         return lane.positions.get(topic, 0) if lane is not None else 0
+
+    def is_restored(self, partition: int) -> bool:
+        """What the log had lost of the lane's facts is said again (`pavane log restore`)."""
+        return any(f"{self.name}/{partition}" in items for items in self.decisions)
 
     @cached_property
     def _hears(self) -> frozenset[str]:

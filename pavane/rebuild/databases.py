@@ -1,4 +1,4 @@
-"""A database that is gone is made again, empty, so that it can be filled."""
+"""The database that a rebuild finds: for a change-over one that is gone is made again, empty, and migrated."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,40 +9,65 @@ from infra.addresses import DATABASE_ADMIN, database_variable
 from infra.databases import make_databases
 from pavane.operators.errors import DatabaseUnreadable
 from pavane.prepare import NotMigrated
-from pavane.rebuild.errors import CannotRebuild
+from pavane.rebuild.errors import CannotRebuild, DatabaseGone, TablesAhead, TablesBehind
 
 CONNECT_TIMEOUT_SECONDS = 5
-NO_DATABASE = "does not exist"
 
 
-async def made_whole(service: str, environment: Mapping[str, str], *, dry_run: bool) -> list[str]:
+async def made_whole(service: str, environment: Mapping[str, str]) -> list[str]:
     """Make the service's database if there is none, and its tables; what was done, in words. Raises `CannotRebuild`."""
-    return await asyncio.to_thread(_made_whole, service, environment, dry_run)
+    return await asyncio.to_thread(_made_whole, service, environment)
 
 
-def _made_whole(service: str, environment: Mapping[str, str], dry_run: bool) -> list[str]:
-    variable = database_variable(service)
-    url = environment.get(variable)
-    if not url:
-        raise CannotRebuild(f"{variable} (PostgreSQL URL of {service}) is not set")
+async def expect_whole(service: str, environment: Mapping[str, str], *, may_be_behind: bool) -> None:
+    """Change nothing. Raises `CannotRebuild` when there is no database, or its tables are not those of this code
+    (older ones are let pass if they `may_be_behind`)."""
+    await asyncio.to_thread(_expect_whole, service, environment, may_be_behind)
+
+
+def _made_whole(service: str, environment: Mapping[str, str]) -> list[str]:
+    variable, url = database_of(service, environment)
     done = []
     if not _exists(service, variable, url):
-        if dry_run:
-            raise CannotRebuild(f"The database of {service} ({variable}) is gone. Without --dry-run it is made again.")
         done.append(_make(service, variable, url, environment.get(DATABASE_ADMIN)))
-    if not dry_run:
-        _migrate(service, variable, url)
+    _migrate(service, url)
     return done
+
+
+def _expect_whole(service: str, environment: Mapping[str, str], may_be_behind: bool) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    from streams.kit.migrations import apart
+
+    variable, url = database_of(service, environment)
+    if not _exists(service, variable, url):
+        raise DatabaseGone(service, variable)
+    try:
+        ahead, behind = apart(service, url)
+    except DBAPIError as error:
+        raise DatabaseUnreadable(service, variable, error.orig or error) from error
+    if ahead:
+        raise TablesAhead(service, ahead)
+    if behind and not may_be_behind:
+        raise TablesBehind(service, behind)
+
+
+def database_of(service: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """The variable of the service's database, and what it says. Raises `CannotRebuild` when that is nothing."""
+    variable = database_variable(service)
+    if not (url := environment.get(variable)):
+        raise CannotRebuild(f"{variable} (PostgreSQL URL of {service}) is not set")
+    return variable, url
 
 
 def _exists(service: str, variable: str, url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_SECONDS).close()
     except psycopg.OperationalError as error:
-        # The server's code for it does not come with an error of connecting.
-        if NO_DATABASE in str(error) and "database" in str(error):
+        unreadable = DatabaseUnreadable(service, variable, error)
+        if unreadable.lost:
             return False
-        raise DatabaseUnreadable(service, variable, error) from error
+        raise unreadable from error
     return True
 
 
@@ -61,12 +86,14 @@ def _make(service: str, variable: str, url: str, admin: str | None) -> str:
     return f"The database of {service} was gone: it was made again, empty."
 
 
-def _migrate(service: str, variable: str, url: str) -> None:
+def _migrate(service: str, url: str) -> None:
     from sqlalchemy.exc import DBAPIError
 
     from streams.kit.migrations import migrate
 
     try:
-        migrate(service, url)
+        ahead = migrate(service, url)
     except DBAPIError as error:
         raise NotMigrated(service, error.orig or error) from None
+    if ahead:
+        raise TablesAhead(service, ahead)

@@ -1,5 +1,7 @@
 """Why a rebuild cannot be done, or not go on. The live tables are as they were then."""
 
+from collections.abc import Sequence
+
 from pavane.operators.errors import NotAsked
 
 
@@ -24,6 +26,37 @@ class BegunOtherwise(CannotRebuild):
         super().__init__(
             f"The fresh tables of an earlier rebuild of {service} are there, and they did not begin with this backup. "
             f"Begin again with it: add --restart; or go on with them: leave out --from-backup."
+        )
+
+
+class TablesAhead(CannotRebuild):
+    """A newer version has migrated the database: tables by this code would lack what that one added."""
+
+    def __init__(self, service: str, migrations: Sequence[str]) -> None:
+        super().__init__(
+            f"The database of {service} was migrated by a newer version ({', '.join(migrations)}), and this code does "
+            f"not know its tables: run the same command from that version's code."
+        )
+
+
+class TablesBehind(CannotRebuild):
+    """The live tables are not those of this code, and who only compares does not change them."""
+
+    def __init__(self, service: str, migrations: Sequence[str]) -> None:
+        super().__init__(
+            f"The live tables of {service} are not those of this code: {', '.join(migrations)} has not been there. "
+            f"'pavane migrate' brings them there; so does 'pavane rebuild {service} --swap --reason ...', which then "
+            f"changes over to tables made from the log."
+        )
+
+
+class DatabaseGone(CannotRebuild):
+    """There is no database to compare with."""
+
+    def __init__(self, service: str, variable: str) -> None:
+        super().__init__(
+            f"The database of {service} ({variable}) is gone: 'pavane rebuild {service} --swap --reason ...' makes it "
+            f"again, from the log."
         )
 
 

@@ -15,7 +15,7 @@ from pavane.operators.agreeing import agreed
 from pavane.operators.errors import NotAsked
 from pavane.operators.words import aligned, count, plain
 from pavane.rebuild.comparing import Difference
-from pavane.rebuild.databases import made_whole
+from pavane.rebuild.databases import expect_whole, made_whole
 from pavane.rebuild.rebuilding import Rebuild, Size
 from pavane.rebuild.swapping import Swap
 from pavane.running import environment_of
@@ -54,8 +54,12 @@ class Operation:
         if wish.swap and not wish.dry_run and not wish.reason.strip():
             raise NotAsked("--reason: say why the tables are changed over")
         run.find(wish.service)
-        for line in await made_whole(wish.service, environment_of(self._data), dry_run=wish.dry_run):
-            self._say(line)
+        environment = environment_of(self._data)
+        if wish.swap and not wish.dry_run:
+            for line in await made_whole(wish.service, environment):
+                self._say(line)
+        else:
+            await expect_whole(wish.service, environment, may_be_behind=wish.swap)
         async with AsyncExitStack() as stack:
             rebuild = await Rebuild.at(wish.service, self._data, stack)
             behind = await Swap(rebuild).behind()

@@ -15,6 +15,7 @@ from pavane.rebuild import backup as taken
 from pavane.rebuild import beside, building, comparing, standing
 from pavane.rebuild.building import Filling
 from pavane.rebuild.comparing import Difference
+from pavane.rebuild.databases import database_of
 from pavane.rebuild.errors import BegunOtherwise, CannotRebuild
 from pavane.rebuild.folding import Folding
 from pavane.rebuild.stretches import Ends, HeardFacts, OwnFacts, Stretch, stretches_of, topics_of
@@ -59,8 +60,9 @@ class Rebuild:
         """Of the service with that name, where the environment or the data folder says."""
         environment = environment_of(data)
         service = run.find(name)
-        if not environment.get(database_variable(name)):
-            raise CannotRebuild(f"{database_variable(name)} (PostgreSQL URL of {name}) is not set")
+        database_of(name, environment)
+        if not environment.get(REGISTRY):
+            raise CannotRebuild(f"{REGISTRY} (URL of the schema registry) is not set")
         codec = await building.a_codec(service, environment[REGISTRY])
         log = stack.enter_context(closing(LogReader(environment[KAFKA])))
         return cls(service, environment, codec, log, stack)

@@ -44,6 +44,8 @@ SELECT partition, coalesce((clock ->> %s)::bigint, 0), acknowledged,
   FROM lanes l ORDER BY partition
 """
 _KEPT: LiteralString = "SELECT number, facts FROM outbox WHERE partition = %s ORDER BY number"
+#: Nobody deletes it then before this transaction ends.
+_HOLD: LiteralString = "SELECT FROM outbox WHERE partition = %s AND number = %s FOR UPDATE"
 _SAY_AGAIN: LiteralString = (
     "UPDATE lanes SET acknowledged = least(acknowledged, %s), epoch = epoch + 1, halted = NULL WHERE partition = %s"
 )
@@ -92,7 +94,7 @@ class Loss(NamedTuple):
     def told(self, service: str) -> str:
         what = f"{service}/{self.partition}: the log ends with fact {self.last:,} of {self.said:,}"
         if self.strays:
-            then = "they are deleted from it" if self.begins_anew else "'pavane audit' goes on to name them there"
+            then = "they are deleted from it" if self.begins_anew else "'pavane audit' notes them there"
             what += f", and has {count(len(self.strays), 'fact')} from behind the gap ({then})"
         again = f"{count(self.kept, 'fact')} will be said again" if self.kept else "nothing is kept to be said again"
         if not self.gone:
@@ -235,16 +237,13 @@ class Restore:
     # -- doing -------------------------------------------------------------------------------------------------------
 
     async def _do(self, losses: Sequence[Loss], who: str, why: str) -> None:
-        """Listeners first: what is said again must not lie before where they look."""
-        for name in self._reach.services():
-            if self._service in self._reach.find(name).topics:
-                async with self._reach.database(name) as connection, connection.transaction():
-                    for loss in losses:
-                        at_the_end = Jsonb({self._service: loss.end})
-                        values = (at_the_end, loss.partition, self._service, loss.end, loss.begins_anew)
-                        await connection.execute(_LOOK_AGAIN, values)
-                    await connection.execute(_END_WORKERS)
+        """All that was promised, or nothing. Raises `NotAsked`."""
         async with self._reach.database(self._service) as connection, connection.transaction():
+            await self._hold(connection, losses)
+            # Listeners first: what is said again must not lie before where they look.
+            for name in self._reach.services():
+                if self._service in self._reach.find(name).topics:
+                    await self._look_again(name, losses)
             gone = [f"{self._service}/{loss.partition}/{loss.gone[-1]}" for loss in losses if loss.gone]
             for what, about in ((RESTORE, [f"{self._service}/{loss.partition}" for loss in losses]), (GIVEN_UP, gone)):
                 if about:
@@ -253,6 +252,27 @@ class Restore:
                     await operations.end(connection, number, "the lanes' owners say again what is kept")
             for loss in losses:
                 await connection.execute(_SAY_AGAIN, (loss.row, loss.partition))
+            await connection.execute(_END_WORKERS)
+
+    async def _hold(self, connection: Connection, losses: Sequence[Loss]) -> None:
+        """Keep what is to be said again. A worker with nothing to say has not noticed the loss, and goes on deleting
+        what is old enough, the oldest first: also while somebody thought about the question."""
+        for loss in losses:
+            held = await connection.execute(_HOLD, (loss.partition, loss.row + 1))
+            if loss.kept and held.rowcount != 1:
+                raise NotAsked(
+                    f"{self._service}/{loss.partition}: the outbox does not hold fact {loss.first_kept:,} any more, "
+                    f"which was to be said again first: it has grown older than PAVANE_OUTBOX_KEEP_SECONDS. Nothing "
+                    f"was changed. Stop {self._service}, so that no more is deleted, and look again: "
+                    f"'pavane log restore {self._service} --reason ... --dry-run'"
+                )
+
+    async def _look_again(self, name: str, losses: Sequence[Loss]) -> None:
+        async with self._reach.database(name) as connection, connection.transaction():
+            for loss in losses:
+                at_the_end = Jsonb({self._service: loss.end})
+                values = (at_the_end, loss.partition, self._service, loss.end, loss.begins_anew)
+                await connection.execute(_LOOK_AGAIN, values)
             await connection.execute(_END_WORKERS)
 
     def _delete_strays(self, losses: Sequence[Loss]) -> Sequence[str]:
@@ -265,5 +285,5 @@ class Restore:
                 for deleted in admin.delete_records(ends, operation_timeout=DELETE_SECONDS).values():
                     deleted.result(DELETE_SECONDS)
             except (KafkaException, TimeoutError) as error:
-                return [f"The strays could not be deleted, and 'pavane audit' goes on to name them: {error!r}"]
+                return [f"The strays could not be deleted, and 'pavane audit' notes them: {error!r}"]
         return []

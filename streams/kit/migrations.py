@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -30,8 +31,18 @@ _ALEMBIC = threading.Lock()
 _STATEMENT_TIMEOUT_SECONDS = 300
 
 
-def migrate(service_name: str, url: str) -> None:
-    """Upgrade the database at `url` (postgresql://) to the newest tables. Several may call it at once, and again."""
+class Apart(NamedTuple):
+    """Which migrations only one of two has: `ahead` the database, by a newer version; `behind`: the code."""
+
+    ahead: tuple[str, ...]
+    behind: tuple[str, ...]
+
+
+def migrate(service_name: str, url: str) -> tuple[str, ...]:
+    """Upgrade the database at `url` (postgresql://) to the newest tables. Several may call it at once, and again.
+
+    Returns the migrations there that this code does not know: a newer version made them, and nothing is done then.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     script = _history(service_name)
     with (
@@ -42,8 +53,18 @@ def migrate(service_name: str, url: str) -> None:
         ) as environment,
     ):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        if ahead := _apart(script, connection).ahead:
+            return ahead
         environment.configure(connection=connection, target_metadata=_expected(service_name))
         environment.run_migrations()
+    return ()
+
+
+def apart(service_name: str, url: str) -> Apart:
+    """How far the database and this code's migrations are apart; nothing is changed."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with _connected(url) as connection:
+        return _apart(_history(service_name), connection)
 
 
 def check(service_name: str, url: str) -> list[str]:
@@ -65,6 +86,13 @@ def _connected(url: str) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
+
+
+def _apart(script: ScriptDirectory, connection: Connection) -> Apart:
+    """As the connection sees it. Of the code's, only the newest of each branch count."""
+    there = set(MigrationContext.configure(connection).get_current_heads())
+    known = {migration.revision for migration in script.walk_revisions()}
+    return Apart(tuple(sorted(there - known)), tuple(sorted({*script.get_heads()} - there)))
 
 
 def _history(service_name: str) -> ScriptDirectory:

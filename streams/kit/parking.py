@@ -93,12 +93,13 @@ class Parking:
         message: str,
         *,
         holds: bool = True,
+        attempts: int = 1,
         retry_at: datetime | None = None,
     ) -> None:
         """Park a record that was heard; with `holds`, what comes after it of its key will wait."""
         self.last += 1
         record = replace(record, headers=with_values(record.headers))
-        self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, 1, retry_at))
+        self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, attempts, retry_at))
         if holds:
             self.held[key] = self.held.get(key, 0) + 1
 

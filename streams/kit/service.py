@@ -37,8 +37,9 @@ class World(Protocol):
     """The outside world as one service sees it. Asked a round at a time; answers come in the order of the effects."""
 
     async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
-        """Ask for all effects at once. An effect that could not be answered now is answered with `Unanswered`; when
-        that is so for all of them, `WorldUnavailable` may be raised instead."""
+        """Ask for all effects at once, the first of them first. One that could not be answered now is answered with
+        `Unanswered`: with `Unreached` when nothing came back, with `Unasked` when there was no time for it. When none
+        can be asked, `WorldUnavailable` may be raised instead."""
         ...
 
 

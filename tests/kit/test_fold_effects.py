@@ -1,12 +1,14 @@
 """Effects in a batch in memory: asked for round by round, answered in the middle of a decision, or not for now."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from streams.kit.events import Answer, Unanswered
+from streams.kit.batch import Batches
+from streams.kit.events import Answer, Effect, Unanswered, Unasked
 from streams.kit.fold import Asked
 from streams.kit.lane import Delivery, Draft
 from streams.kit.opening import Opener
@@ -174,6 +176,51 @@ def test_while_what_calls_off_is_not_answered_the_first_one_is_not_tried(counter
     [stop] = batch.draft.parking.added
     assert (stop.reason, batch.draft.parking.held) == ("Unanswered", {"a": 2})
     assert stop.retry_at is not None
+
+
+def test_an_effect_that_was_not_asked_yet_parks_a_new_record_as_never_tried_and_comes_with_the_next_batch(
+    counter: Counter,
+) -> None:
+    batch = Batch(counter).asks("a", how="ring").asks("b", 5)
+    batch.folded({(Ring, "a"): Unasked(reason="others came first")})
+    [first] = batch.draft.parking.added
+    assert (first.reason, first.attempts, first.retry_at) == ("Unanswered", 0, NOON)
+    assert [fact.counter for fact in batch.said()] == ["b"]
+
+
+def test_a_parked_record_whose_effect_was_not_asked_stays_as_it_is(counter: Counter) -> None:
+    batch = Batch(counter).asks("a", how="ring")
+    batch.folded({(Ring, "a"): Unanswered(reason="busy")})
+    batch.tries_again(batch.draft.parking.added[0], {(Ring, "a"): Unasked(reason="others came first")})
+    assert batch.draft.parking.is_empty
+    assert batch.said() == []
+
+
+async def test_what_is_tried_again_is_asked_for_before_what_is_new(counter: Counter) -> None:
+    batch = Batch(counter).asks("old", how="ring")
+    batch.folded({(Ring, "old"): Unanswered(reason="busy")})
+    old = batch.draft.parking.added[0]
+    old = replace(old, retry_at=NOON - timedelta(seconds=1))
+    draft = batch.asks("new", how="ring").lane.order(100)
+    draft.deliveries = [draft.deliveries[-1], Delivery(old.record, old.envelope, old)]
+    asked: list[str] = []
+
+    class Seen(Exception):
+        pass
+
+    class World:
+        async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
+            asked.extend(effect.key for effect in effects)
+            raise Seen
+
+    class Store:
+        async def load(self, wanted: object) -> dict[Any, Any]:
+            return {}
+
+    batches = Batches(counter.service, counter.codec, cast("Any", Store()), World(), lambda key: 0, lambda: NOON)
+    with pytest.raises(Seen):
+        await batches.run([draft], {0: 0})
+    assert asked == ["old", "new"]
 
 
 def test_what_was_said_before_an_answer_that_cannot_be_decided_is_taken_back(counter: Counter) -> None:

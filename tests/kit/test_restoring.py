@@ -4,6 +4,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from pavane.operators.errors import NotAsked
+from pavane.rebuild import restoring
 from pavane.rebuild.restoring import Restore
 from streams.kit import envelope
 from tests.conftest import NewTopics
@@ -75,6 +76,28 @@ async def test_a_running_service_stops_as_soon_as_the_log_gives_it_an_offset_aga
         return await counting.said() == {key: 114}
 
     await eventually(is_said, 60.0, "everything is in the log again, in order")
+
+
+async def test_nothing_is_changed_when_what_was_promised_is_deleted_while_somebody_thinks(
+    counting: Counting, admin: AdminClient, new_topics: NewTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await heard_and_stopped(counting)
+    await comes_back_empty(counting, admin, new_topics)
+    lanes = "SELECT partition, acknowledged, epoch FROM lanes ORDER BY partition"
+    before = await counting.rows(lanes)
+
+    async def agrees(question: str) -> bool:
+        assert question == "Say them again?"
+        await counting.rows("DELETE FROM outbox WHERE number = 1")
+        return True
+
+    monkeypatch.setattr(restoring, "agreed", agrees)
+    name = counting.counter.name
+    restore = Restore(desk(counting), name)
+    with pytest.raises(NotAsked, match=f"does not hold fact 1 any more.*pavane log restore {name} .*--dry-run"):
+        await restore.carry_out("ada", "it came back empty", give_up=False, asks=True, dry_run=False)
+    assert await counting.rows(lanes) == before
+    assert await counting.rows("SELECT what FROM operations") == []
 
 
 async def test_facts_that_nobody_holds_any_more_are_listed_and_have_to_be_given_up(

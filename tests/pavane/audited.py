@@ -237,6 +237,7 @@ class Seen:
     unsaid: list[tuple[int, ToSay]]
     parked: list[seen_by_audit.Parked]
     rows: dict[type[State], dict[str, State]]
+    decisions: list[list[str]] = field(default_factory=list)
 
     def put(self, row: State, **changes: Any) -> None:
         """Change a row behind the service's back."""
@@ -244,13 +245,13 @@ class Seen:
 
     def copy(self) -> "Seen":
         rows = {state: dict(found) for state, found in self.rows.items()}
-        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
+        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows, list(self.decisions))
 
     def frozen(self) -> Snapshot:
         def documents(state: type[State]) -> Iterable[bytes]:
             return map(msgspec.json.encode, self.rows[state].values())
 
-        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents)
+        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, self.decisions)
 
 
 @dataclass

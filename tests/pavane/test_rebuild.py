@@ -1,19 +1,22 @@
 """What a rebuild keeps in memory and says in words; tests/faults/test_lost_database.py proves the rebuild itself."""
 
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import msgspec
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pavane.rebuild import beside, operation
+from infra.addresses import KAFKA, REGISTRY
+from pavane.operators.errors import DatabaseUnreadable
+from pavane.rebuild import beside, databases, operation
 from pavane.rebuild.beside import Begun, Lane
 from pavane.rebuild.comparing import Difference
-from pavane.rebuild.errors import CannotRebuild, UnderWay
+from pavane.rebuild.errors import CannotRebuild, DatabaseGone, UnderWay
 from pavane.rebuild.folding import Known, Made
 from pavane.rebuild.owed import Handled
 from pavane.rebuild.rebuilding import Rebuild
@@ -103,6 +106,34 @@ def test_a_database_is_behind_by_the_facts_that_only_its_topic_knows() -> None:
     fresh = {lane: Lane(lane, {}, {"inventory": 7}, 9) for lane in range(3)}
     known = {0: LiveLane(0, 4, {}, {"inventory": 7}), 1: LiveLane(1, 4, {}, {"inventory": 5, "orders": 9})}
     assert Standing(known, frozenset()).behind(inventory, fresh) == {1: 2, 2: 7}
+
+
+@pytest.mark.parametrize(
+    ("why", "raised"),
+    [
+        ('connection to server at "database.shop", port 5432: FATAL: role "x" does not exist', DatabaseUnreadable),
+        ('connection to server at "db.shop", port 5432: FATAL: database "x" does not exist', DatabaseGone),
+    ],
+)
+async def test_a_database_is_lost_when_the_server_says_so_whatever_the_server_is_called(
+    why: str, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError(why)
+
+    monkeypatch.setattr(psycopg, "connect", refuse)
+    with pytest.raises(raised):
+        await databases.expect_whole("billing", {"PAVANE_DATABASE_BILLING": "postgresql://x"}, may_be_behind=False)
+
+
+@pytest.mark.parametrize("missing", [REGISTRY, "PAVANE_DATABASE_BILLING"])
+async def test_a_variable_that_a_rebuild_lacks_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (KAFKA, REGISTRY, "PAVANE_DATABASE_BILLING"):
+        monkeypatch.setenv(variable, "x")
+    monkeypatch.delenv(missing)
+    async with AsyncExitStack() as stack:
+        with pytest.raises(CannotRebuild, match=rf"^{missing} \(.*\) is not set"):
+            await Rebuild.at("billing", Path(), stack)
 
 
 class MovedMeanwhile:
@@ -206,7 +237,7 @@ def test_strays_that_nobody_would_say_again_are_not_deleted() -> None:
     assert not loss._replace(strays=frozenset()).begins_anew
 
 
-@pytest.mark.parametrize(("last", "becomes"), [(0, "deleted from it"), (90, "goes on to name them there")])
+@pytest.mark.parametrize(("last", "becomes"), [(0, "deleted from it"), (90, "notes them there")])
 def test_what_becomes_of_strays_is_told(last: int, becomes: str) -> None:
     loss = Loss(partition=2, last=last, said=100, first_kept=last + 1, row=41, end=92, strays=frozenset({95, 96}))
     assert "has 2 facts from behind the gap" in loss.told("billing")
