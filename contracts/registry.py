@@ -72,8 +72,10 @@ def _asked(url: str) -> Iterator[SchemaRegistryClient]:
         raise
     except Exception as error:
         # Confluent's client lets the errors of its HTTP client through; which one that is depends on its version.
-        where = f"the schema registry at {url or '(nowhere)'} (PAVANE_REGISTRY)"
-        raise RegistryAway(f"{where} cannot be asked: {str(error) or repr(error)}") from error
+        why = str(error).strip() or repr(error)
+        raise RegistryAway(
+            f"the schema registry at {url or '(nowhere)'} cannot be asked: {why}. Is PAVANE_REGISTRY right?"
+        ) from error
 
 
 def _push(client: SchemaRegistryClient, language: Language) -> list[Pushed]:

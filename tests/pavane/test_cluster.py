@@ -14,7 +14,7 @@ AWAY = ("http://127.0.0.1:1", "http://nowhere.invalid", "http://127.0.0.1:port",
 
 @pytest.mark.parametrize("url", AWAY)
 def test_a_registry_that_is_away_is_named_with_its_variable(url: str) -> None:
-    with pytest.raises(RegistryAway, match=r"\(PAVANE_REGISTRY\) cannot be asked: ."):
+    with pytest.raises(RegistryAway, match=r"cannot be asked: .*Is PAVANE_REGISTRY right"):
         registry.by_id(url, [1])
 
 
@@ -28,4 +28,4 @@ def test_commands_that_need_the_registry_end_without_a_trace_while_it_is_away(
     ended = CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
 
     assert ended.exit_code == 1, ended.output
-    assert ended.output.startswith("pavane: the schema registry at http://127.0.0.1:1 (PAVANE_REGISTRY) cannot be")
+    assert ended.output.startswith("pavane: the schema registry at http://127.0.0.1:1 cannot be")
