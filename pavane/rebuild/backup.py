@@ -3,9 +3,6 @@
 A backup is a database of the service as it was, restored beside the live one by whatever means (`pg_restore`, a file
 system's snapshot, point-in-time recovery): at one moment its rows were the fold of the facts that its lanes know.
 
-Where those stand is looked up in the log: a fact's sequence says it, unless facts before it were given up there
-(`pavane log restore --give-up`); then they stand at lower offsets.
-
 What operators did (receipts of who was forgotten, what was given up or skipped) is in no log: those operations of the
 backup that the live database lacks are given back to it with the change-over.
 
@@ -19,17 +16,13 @@ from collections.abc import Mapping
 from typing import LiteralString
 
 from psycopg import IsolationLevel, sql
-from psycopg.types.json import Jsonb
 
-from pavane.lanes.reading import LogView
-from pavane.rebuild import beside, standing
+from pavane.rebuild import beside, placing, standing
 from pavane.rebuild.copying import copied
 from pavane.rebuild.errors import CannotRebuild
-from pavane.rebuild.standing import LiveLane, Standing
-from pavane.rebuild.stretches import Origin, topics_of
-from streams.kit import envelope
+from pavane.rebuild.standing import Standing
+from pavane.rebuild.stretches import Origin
 from streams.kit.events import State
-from streams.kit.log import Extent
 from streams.kit.service import Service
 
 BACKUP = "--from-backup"
@@ -46,7 +39,6 @@ _GIVE_BACK: LiteralString = (
     "WHERE NOT EXISTS (SELECT FROM {live} o WHERE (o.begun_at, o.what, o.items) = (k.begun_at, k.what, k.items))"
 )
 _NUMBER_ON: LiteralString = "SELECT setval(pg_get_serial_sequence(%s, 'number'), max(number)) FROM {}"
-_MOVE: LiteralString = "UPDATE lanes SET positions = %s, clock = %s, outbox_row = %s WHERE partition = %s"
 
 
 def digest(url: str) -> str:
@@ -71,11 +63,9 @@ async def take(
             for state in service.states:
                 await _copy(service, state, backup, into)
             await _keep_operations(backup, into)
-            read_from = await asyncio.to_thread(_positions, service, found.lanes, kafka)
+            read_from = await asyncio.to_thread(placing.positions_of, service, found.lanes, kafka)
             for lane in found.lanes.values():
-                positions = read_from[lane.partition]
-                moved = Jsonb(positions), Jsonb(dict(lane.clock)), sum(positions.values()), lane.partition
-                await into.execute(_MOVE, moved)
+                await beside.place(into, lane.partition, read_from[lane.partition], lane.clock)
 
 
 async def give_back(connection: beside.Connection) -> None:
@@ -108,36 +98,6 @@ def _judge(service: Service, found: Standing, parked: frozenset[Origin], said: M
                 f"{said[partition]:,}: the backup is ahead. Put it in place of the live database as it is: its outbox "
                 f"says the rest, and 'pavane log restore {name} --reason ...' what it cannot."
             )
-
-
-def _positions(service: Service, lanes: Mapping[int, LiveLane], kafka: str) -> dict[int, dict[str, int]]:
-    """From where on each lane's facts are read."""
-    topics = topics_of(service)
-    with LogView.at(kafka) as log:
-        extents = log.extents([(topic, partition) for topic in topics for partition in lanes])
-        found = {}
-        for (topic, partition), extent in extents.items():
-            known, heard = lanes[partition].clock.get(topic, 0), lanes[partition].positions
-            found[topic, partition] = behind(log, topic, partition, extent, known, heard.get(topic, known))
-    return {partition: {topic: found.get((topic, partition), 0) for topic in topics} for partition in lanes}
-
-
-def behind(log: LogView, topic: str, partition: int, extent: Extent, known: int, position: int) -> int:
-    """An offset before all facts beyond the `known`, and behind as many others as can be: at most `position`.
-
-    A fact with sequence n stands at offset n - 1 or later, as nothing but repetitions and foreign records come between;
-    of facts that were given up there is none, and then it may stand before.
-    """
-    position = min(position, extent.end)
-    while position > extent.start:
-        beyond = 1
-        for before in log.records(topic, partition, position - 1, position, 1):
-            said = envelope.of_own(topic, partition, before.headers)
-            beyond = said.sequence - known if said is not None else 1
-        if beyond <= 0:
-            break
-        position = max(extent.start, position - beyond)
-    return position
 
 
 async def _copy(service: Service, state: type[State], backup: beside.Connection, into: beside.Connection) -> None:

@@ -52,6 +52,7 @@ _MOVE: LiteralString = (
     "UPDATE lanes SET positions = %s, clock = %s, outbox_row = %s "
     "WHERE partition = %s AND positions = %s AND outbox_row = %s"
 )
+_PLACE: LiteralString = "UPDATE lanes SET positions = %s, clock = %s, outbox_row = %s WHERE partition = %s"
 
 
 class Begun(NamedTuple):
@@ -190,6 +191,14 @@ async def lanes(connection: Connection) -> dict[int, Lane]:
     # The fresh tables have no outbox to count: the number of facts is kept where its rows would be numbered.
     cursor = await connection.execute("SELECT partition, positions, clock, outbox_row FROM lanes ORDER BY partition")
     return {partition: Lane(partition, *rest) for partition, *rest in await cursor.fetchall()}
+
+
+async def place(
+    connection: Connection, partition: int, positions: Mapping[str, int], clock: Mapping[str, int]
+) -> None:
+    """The rows of this lane know what this clock says, and what comes after that is read from these positions on."""
+    there = Jsonb(dict(positions)), Jsonb(dict(clock)), sum(positions.values())
+    await connection.execute(_PLACE, (*there, partition))
 
 
 async def write(connection: Connection, service: str, lane: Lane, stretch: Stretch, made: Made) -> Lane:

@@ -14,6 +14,7 @@ from pavane.lines import a_console
 from pavane.operators.agreeing import agreed
 from pavane.operators.errors import NotAsked
 from pavane.operators.words import aligned, count, plain
+from pavane.rebuild.beside import SCHEMA
 from pavane.rebuild.comparing import Difference
 from pavane.rebuild.databases import expect_whole, made_whole
 from pavane.rebuild.rebuilding import Rebuild, Size
@@ -73,10 +74,11 @@ class Operation:
             different = self._tell(rebuild, await rebuild.compare(), in_full=not behind)
             if wish.swap:
                 return await self._swap(rebuild, different)
-        if different:
-            command = f"pavane rebuild {wish.service} --swap --reason ..."
-            self._say(f"The fresh tables stay beside the live ones: '{command}' goes on.")
-        return DIFFERENT if different else DONE
+            if not different:
+                await rebuild.forget()
+                return DONE
+        self._say_they_stay()
+        return DIFFERENT
 
     async def _fill(self, rebuild: Rebuild) -> None:
         wish = self._wish
@@ -121,12 +123,20 @@ class Operation:
         question = f"{count(different, 'row')} differ. Change over?" if different else "Change over?"
         if not wish.yes and not await agreed(question):
             self._say("Nothing was changed.")
+            self._say_they_stay()
             return DIFFERENT
         # What was said while rows were compared, and while somebody thought about it: the lanes must not wait for that.
         await rebuild.fill(wish.processes, lambda _: None)
         for line in await Swap(rebuild).carry_out(wish.who, wish.reason):
             self._say(line)
         return DONE
+
+    def _say_they_stay(self) -> None:
+        command = f"pavane rebuild {self._wish.service} --swap --reason ..."
+        self._say(
+            f"The fresh tables stay beside the live ones, in the schema {SCHEMA}: '{command}' goes on. Drop it if "
+            f"nobody shall."
+        )
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)

@@ -12,7 +12,7 @@ from pavane.audit.databases import lane_count
 from pavane.audit.log import LogReader
 from pavane.lanes.reading import LogView
 from pavane.rebuild import backup as taken
-from pavane.rebuild import beside, building, comparing, standing
+from pavane.rebuild import beside, building, comparing, placing, standing
 from pavane.rebuild.building import Filling
 from pavane.rebuild.comparing import Difference
 from pavane.rebuild.databases import database_of
@@ -93,6 +93,7 @@ class Rebuild:
             if not restart and found is not None and (found.code, found.parked) == (code, parked):
                 if backup and found.backup != taken.digest(backup):
                     raise BegunOtherwise(self.service.name)
+                await self._place(connection)
                 return True
             await beside.forget(connection)
             await asyncio.to_thread(beside.make_tables, self.service.name, self.url)
@@ -103,6 +104,20 @@ class Rebuild:
                 if backup:
                     await taken.take(self.service, backup, connection, parked, said, self.environment[KAFKA])
             return False
+
+    async def _place(self, connection: beside.Connection) -> None:
+        """Go on where the log has what comes next: if a topic was made again, that is not where it was."""
+        lanes = await beside.lanes(connection)
+        found = await asyncio.to_thread(placing.positions_of, self.service, lanes, self.environment[KAFKA])
+        for partition, positions in found.items():
+            lane = lanes[partition]
+            if any(lane.positions.get(topic, 0) != position for topic, position in positions.items()):
+                await beside.place(connection, partition, positions, lane.clock)
+
+    async def forget(self) -> None:
+        """Drop the fresh tables."""
+        async with beside.connected(self.service.name, self.url) as connection:
+            await beside.forget(connection)
 
     def said(self) -> dict[int, int]:
         """The last sequence of each lane that the service's topic holds; of a view, which says nothing, none."""

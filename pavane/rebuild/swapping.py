@@ -1,6 +1,7 @@
 """The change-over: the fresh tables take the place of the live ones in one transaction, while orders flow.
 
 1. Lock the lanes and the tables: no batch can commit. What is committed and not in the log yet is in the outbox.
+   Autovacuum is kept out before that, while batches go on: who waits for it as short as batches may wait never gets in.
 2. Fold the last facts, those of the outbox too: the fresh rows are then at the very point where the live lanes are.
 3. Exchange the tables, raise every lane's epoch, note who did it, and end the workers' connections: in the same
    transaction. Workers take their lanes again at once, as after any lost connection, and find the fresh rows.
@@ -11,7 +12,7 @@ are made from the log too (`owed`). The replaced tables stay in a schema of thei
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import LiteralString
 
@@ -32,6 +33,9 @@ BETWEEN_TRIES_SECONDS = 0.5
 SWAP, FROM_LOG = "rebuild", "changed over; lanes made from the log: "
 #: Whatever happens to this process, the lanes do not stand still for longer.
 _CHANGING = "-c jit=off -c transaction_timeout=30s -c idle_in_transaction_session_timeout=30s"
+#: PostgreSQL calls an autovacuum off when somebody has waited for it for its deadlock_timeout: a second, mostly.
+_PATIENTLY: LiteralString = "SET LOCAL lock_timeout = '4s'"
+_KEEP_OUT: LiteralString = "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE"
 _SHORTLY: LiteralString = "SET LOCAL lock_timeout = '500ms'"
 _LOCK: LiteralString = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
 _ANALYZE: LiteralString = "ANALYZE {}"
@@ -89,32 +93,31 @@ class Swap:
         self, connection: beside.Connection, owed: Mapping[int, Owed], replaced: str, who: str, why: str
     ) -> float:
         """Try until nobody holds the tables for long; how many seconds the lanes stood still."""
+        tables = ["lanes", *(state.table for state in self._service.states)]
         for _ in range(LOCK_TRIES):
-            begun = time.monotonic()
             try:
                 async with connection.transaction():
+                    begun = await lock(connection, tables)
                     await self._change_over(connection, owed, replaced, who, why)
                 return time.monotonic() - begun
             except psycopg.errors.LockNotAvailable:
                 await asyncio.sleep(BETWEEN_TRIES_SECONDS)
         raise CannotRebuild(
-            f"somebody holds a table of {self._service.name} for long (a backup, an audit, a forgotten transaction: "
-            f"see pg_stat_activity): nothing was changed. Try again when it has ended."
+            f"somebody holds a table of {self._service.name} for long (a backup, an audit, a vacuum by hand, a "
+            f"forgotten transaction: see pg_stat_activity): nothing was changed. Try again when it has ended."
         )
 
     async def _change_over(
         self, connection: beside.Connection, owed: Mapping[int, Owed], replaced: str, who: str, why: str
     ) -> None:
-        tables = [state.table for state in self._service.states]
-        await connection.execute(_SHORTLY)
-        listed = sql.SQL(", ").join(sql.Identifier(standing.LIVE, table) for table in ("lanes", *tables))
-        await connection.execute(sql.SQL(_LOCK).format(listed))
+        """With everything locked."""
         live = await standing.look(connection)
         fresh = await self._rebuild.to_the_end(connection, live)
         await self._judge(live, fresh, owed)
         schema = sql.Identifier(replaced)
         await connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-        for table in tables:
+        for state in self._service.states:
+            table = state.table
             of_live, of_fresh = sql.Identifier(standing.LIVE, table), sql.Identifier(beside.SCHEMA, table)
             await connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(of_live, schema))
             await connection.execute(
@@ -173,6 +176,20 @@ class Swap:
             if partition in owed:
                 await connection.execute("DELETE FROM parked WHERE partition = %s", (partition,))
                 await park(connection, partition, owed[partition].parked)
+
+
+async def lock(connection: beside.Connection, tables: Sequence[str]) -> float:
+    """Lock these live tables until the transaction ends; since when (`time.monotonic`) others wait.
+
+    Raises `LockNotAvailable` when somebody holds one for long.
+    """
+    listed = sql.SQL(", ").join(sql.Identifier(standing.LIVE, table) for table in tables)
+    await connection.execute(_PATIENTLY)
+    await connection.execute(sql.SQL(_KEEP_OUT).format(listed))
+    await connection.execute(_SHORTLY)
+    begun = time.monotonic()
+    await connection.execute(sql.SQL(_LOCK).format(listed))
+    return begun
 
 
 def clock_of(service: Service, live: Mapping[str, int], fresh: Mapping[str, int]) -> dict[str, int]:

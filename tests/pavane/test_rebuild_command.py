@@ -21,6 +21,12 @@ ORDERS, MORE_ORDERS = 6_000, 500
 KILLED_SECONDS = 120.0
 #: So much is folded while it goes on; none: there are no fresh tables yet.
 FOLDED = "SELECT sum(outbox_row)::bigint FROM rebuilt.lanes"
+ORDERS_OF = {"billing": "invoices", "timeline": "stories"}
+#: As if there had been more records in the topic of before.
+LONGER_BEFORE = (
+    "UPDATE rebuilt.lanes "
+    "SET positions = positions || jsonb_build_object('billing', (positions ->> 'billing')::int + 100000)"
+)
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(540)]
 
 
@@ -113,17 +119,46 @@ async def test_a_backup_is_the_beginning_of_a_rebuild_unless_the_log_is_behind_i
     done = await ask(url, "SELECT number, why FROM operations ORDER BY number")
     assert done == [(1, "lost"), (2, "restored")], "what operators did is in no log: the backup gives it back"
     assert "Every row of billing is right." in await rebuild(stack, "billing", "--restart")
+    assert await ask(url, "SELECT to_regnamespace('rebuilt')") == [(None,)], "there is nothing to go on with"
 
-    # The fresh tables of that rebuild are still there.
+    # One row differs: the fresh tables stay.
+    await ask_to(url, "UPDATE invoices SET amount_minor = 0 WHERE order_id = (SELECT min(order_id) FROM invoices)")
+    assert "in the schema rebuilt" in await rebuild(stack, "billing", code=1)
     said = await rebuild(stack, "billing", "--from-backup", backup, code=2)
     assert "did not begin with this backup" in said and "--restart" in said
-    assert "rows of the backup are there" in await rebuild(stack, "billing", "--from-backup", backup, "--restart")
-    assert "Going on behind" in await rebuild(stack, "billing", "--from-backup", backup)
+    said = await rebuild(stack, "billing", "--from-backup", backup, "--restart", code=1)
+    assert "rows of the backup are there" in said
+    assert "Going on behind" in await rebuild(stack, "billing", "--from-backup", backup, code=1)
 
     # As if facts had been committed then that the log has lost since.
     await ask_to(backup, "UPDATE lanes SET clock = clock || '{\"billing\": 1000000}' WHERE partition = 0")
     said = await rebuild(stack, "billing", "--from-backup", backup, "--restart", code=2)
     assert "the backup is ahead" in said and "in lane 0" in said
+
+
+@pytest.mark.parametrize("service", ["billing", "timeline"])
+async def test_a_rebuild_goes_on_where_the_log_has_what_comes_next_though_its_topic_was_made_again(
+    service: str, written: tuple[Stack, Writing]
+) -> None:
+    stack, writing = written
+    url = stack.addresses.postgres[service]
+    await rebuild(stack, service, "--swap", "--yes", "--reason", "so that it is right")
+    places = "SELECT partition, positions -> 'billing' FROM lanes ORDER BY 1"
+    orders = f"SELECT count(*) FROM {ORDERS_OF[service]}"
+    heard, [(known,)] = await ask(url, places), await ask(url, orders)
+    await ask_to(url, f"UPDATE {ORDERS_OF[service]} SET tenant = 'other' WHERE order_id < '1'")
+    await rebuild(stack, service, "--restart", code=1)
+    await ask_to(url, LONGER_BEFORE)
+    await writing.write(MORE_ORDERS, 3, lambda _: None)
+
+    said = await rebuild(stack, service, "--swap", "--yes", "--reason", "it was made again")
+
+    assert "Going on behind" in said and "Changed over" in said
+    if service == "timeline":
+        assert await ask(url, places) == heard, "it hears what comes next"
+    else:
+        assert await ask(url, orders) == [(known + MORE_ORDERS,)]
+    assert f"Every row of {service} is right." in await rebuild(stack, service)
 
 
 async def ask_to(url: str, statement: str) -> None:

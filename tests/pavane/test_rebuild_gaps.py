@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from pavane.audit.ledger import Where
 from pavane.audit.log import LogReader
 from pavane.lanes.reading import LogView
-from pavane.rebuild.backup import behind
 from pavane.rebuild.errors import FactsMissing
+from pavane.rebuild.placing import behind
 from pavane.rebuild.rebuilding import last_said
 from pavane.rebuild.stretches import HeardFacts, OwnFacts, Stretch
 from pavane.rehearing import Strays
