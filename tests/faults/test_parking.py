@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from pavane.dead_letters import carrying_out
 from pavane.dead_letters.carrying_out import Orders, foretell
 from pavane.dead_letters.errors import NoSuchItem
+from pavane.dead_letters.events import Events
 from pavane.dead_letters.items import ItemId
 from pavane.dead_letters.recorded import INTERRUPTED
-from pavane.dead_letters.redriving import LOOK_SECONDS
-from pavane.dead_letters.selection import Selection
+from pavane.dead_letters.redriving import LOOK_SECONDS, Outcome, Redrive
+from pavane.dead_letters.selection import Selection, to_redrive
 from pavane.dead_letters.showing import show
 from pavane.operators.reach import Reach
 from streams.kit import envelope
@@ -309,6 +310,20 @@ async def test_a_redrive_stops_at_the_first_failure_and_goes_on_when_that_is_rep
     redeploy(counting, repaired)
     assert await orders(counting).redrive(Selection(), [], 1000) == carrying_out.DONE
     assert [await amounts(counting, key) for key in keys] == [[1, 2, 3, 4]] * 8
+
+
+async def test_a_redrive_of_a_record_that_was_tried_by_itself_since_it_was_chosen_tries_it(
+    counting: Counting, luck: random.Random
+) -> None:
+    await poison(counting, luck, "a")
+    reach, name = desk(counting), counting.counter.name
+    chosen = await to_redrive(reach, Selection(), Events(reach.language, reach.registry), [])
+    redeploy(counting, repaired)
+    async with reach.database(name) as connection:
+        await connection.execute("UPDATE parked SET attempts = attempts + 1 WHERE reason <> 'Behind'")
+
+        assert await Redrive(connection, name, [each.item for each in chosen]).run() == Outcome(3, 0)
+    assert await amounts(counting, "a") == [1, 2, 3, 4]
 
 
 async def test_what_waits_behind_a_discarded_record_goes_on_without_it_and_so_does_what_comes_later(
