@@ -8,6 +8,7 @@ from typing import Any
 from pavane.audit.ledger import Ledger, Said
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
+from pavane.operators.words import count
 from streams.kit.events import milliseconds
 
 TOPIC = "orders"
@@ -109,7 +110,7 @@ def requests_answered(ledger: Ledger, snapshot: Snapshot, orders: Mapping[str, O
     for (topic, partition), requests in ledger.requests.items():
         if topic != REQUESTS:
             continue
-        position = snapshot.position(topic, partition)
+        position, first_kept, unkept = snapshot.position(topic, partition), ledger.letters_from(topic, partition), 0
         for offset, key, name in zip(requests.offsets, requests.keys, requests.names, strict=True):
             if name not in (place, -1):
                 continue
@@ -118,10 +119,16 @@ def requests_answered(ledger: Ledger, snapshot: Snapshot, orders: Mapping[str, O
                 tally.unsettled += 1
                 continue
             answered = name != -1 and ledger.keys.text(key) in orders
-            if not answered and f"{topic}/{partition}/{offset}" not in put_aside:
+            if answered or f"{topic}/{partition}/{offset}" in put_aside:
+                continue
+            if offset < first_kept:
+                unkept += 1
+            else:
                 what = "PlaceOrder" if name != -1 else "a record that is no event"
                 tally.violation(
                     f"{topic}/{partition}/{offset}: {what} about {ledger.keys.text(key)} was heard, but no fact and "
                     f"no dead letter answers it"
                 )
+        if unkept:
+            tally.note(f"{topic}/{partition}: {count(unkept, 'answer')} may be a dead letter that is no longer kept")
     return tally.verdict()
