@@ -7,6 +7,8 @@ import psycopg
 import pytest
 
 from contracts.views import services
+from streams.kit import migrations
+from streams.kit.errors import TablesHeld
 from streams.kit.migrations import check, migrate
 
 NAMES = [service.name for service in services()]
@@ -26,6 +28,20 @@ async def test_instances_that_start_together_migrate_once(empty: Callable[[str],
     url = empty("orders")
     await asyncio.gather(*(asyncio.to_thread(migrate, "orders", url) for _ in range(4)))
     assert check("orders", url) == []
+
+
+async def test_who_holds_a_table_for_long_is_named_and_makes_nobody_wait_behind_a_migration(
+    empty: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 2)
+    url = empty("orders")
+    migrate("orders", url)
+    with psycopg.connect(url, application_name="an-audit") as holding:
+        holding.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+
+        with pytest.raises(TablesHeld, match=rf"an-audit \(PID {holding.info.backend_pid}\) for \d+ s"):
+            await asyncio.to_thread(migrate, "orders", url)
+    migrate("orders", url)
 
 
 def test_tables_that_differ_are_told(empty: Callable[[str], str]) -> None:
