@@ -47,7 +47,7 @@ SELECT DISTINCT a.pid, a.application_name, extract(epoch FROM now() - a.xact_sta
 def migrate(service_name: str, url: str) -> None:
     """Upgrade the database at `url` (postgresql://) to the newest tables. Several may call it at once, and again.
 
-    Raises `TablesHeld` when a table is held for half a minute.
+    Raises `TablesHeld` when a table is held for a minute.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     script = _history(service_name)
