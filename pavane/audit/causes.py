@@ -14,6 +14,7 @@ from pavane.audit.lanelog import NO_CAUSE, LaneLog
 from pavane.audit.ledger import Ledger
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
+from pavane.operators.words import count
 from streams.kit.lane import DUE, REQUESTS
 
 
@@ -23,6 +24,7 @@ class Kind(Enum):
     WRONG = "nothing that is still to come can mend it"
     UNREAD = "it may only not have been read yet"
     WAITS = "an outbox is about to say it again"
+    UNKEPT = "the log need not hold any more what would show it"
 
 
 class Flaw(NamedTuple):
@@ -48,15 +50,19 @@ def after_causes(ledger: Ledger, snapshots: Mapping[str, Snapshot]) -> Verdict:
         if snapshot is None:
             continue
         tally.checked += len(lane)
-        settled = snapshot.known(partition, topic)
+        settled, unkept = snapshot.known(partition, topic), 0
         for find in (_causes, _clocks):
             for flaw in find(ledger, lane):
                 sequence = lane.sequences[flaw.at]
                 if flaw.kind is Kind.WAITS or (flaw.kind is Kind.UNREAD and sequence > settled):
                     tally.unsettled += 1
+                elif flaw.kind is Kind.UNKEPT:
+                    unkept += 1
                 else:
                     about = _about(ledger, lane, flaw.at)
                     tally.violation(f"{topic}/{partition}/{sequence} about {about}: {flaw.what}")
+        if unkept:
+            tally.note(f"{topic}/{partition}: {count(unkept, 'fact')} answer or know requests that are no longer kept")
     return tally.verdict()
 
 
@@ -86,16 +92,20 @@ def _judge_of(ledger: Ledger, lane: LaneLog, topic: str) -> Callable[[int, int],
         other = ledger.lane(topic, lane.partition)
         find, keys, shift = other.index, other.keys, 0
     clock = lane.clocks.get(topic)
+    start = ledger.start(topic, lane.partition)
+    replaced = max(ledger.decided(lane.speaker, topic, lane.partition), default=0)
 
     def judge(at: int, number: int) -> Flaw | None:
         cause = f"its cause {topic}/{lane.partition}/{number}"
-        found = find(number)
+        found, is_replaced = find(number), lane.sequences[at] <= replaced
         if found is None:
-            return Flaw(at, f"{cause} is not in the log", _missing(ledger, topic, lane.partition, number))
+            kind = _missing(ledger, topic, lane.partition, number)
+            return Flaw(at, f"{cause} is not in the log", Kind.UNKEPT if number < start or is_replaced else kind)
         known = clock[at] if clock is not None else 0
         if known < number + shift:
             return Flaw(at, f"{cause} is beyond its clock, which knows {topic} up to {known}")
-        return _same_key(ledger, lane, at, keys[found], cause)
+        flaw = _same_key(ledger, lane, at, keys[found], cause)
+        return flaw._replace(kind=Kind.UNKEPT) if flaw is not None and is_replaced else flaw
 
     return judge
 
@@ -134,7 +144,9 @@ def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
                 continue
             for third, theirs, mine in pairs:
                 if theirs[found] > mine[at] or (mine is lane.sequences and theirs[found] == mine[at]):
-                    yield _beyond(lane, at, f"{speaker}/{other.partition}/{claimed}", third, theirs[found])
+                    flaw = _beyond(lane, at, f"{speaker}/{other.partition}/{claimed}", third, theirs[found])
+                    is_replaced = theirs[found] <= ledger.replaced(third, lane.partition)
+                    yield flaw._replace(kind=Kind.UNKEPT) if is_replaced else flaw
 
 
 def _beyond(lane: LaneLog, at: int, fact: str, third: str, knew: int) -> Flaw:
@@ -150,11 +162,11 @@ def _beyond(lane: LaneLog, at: int, fact: str, third: str, knew: int) -> Flaw:
 
 
 def _known_requests(ledger: Ledger, lane: LaneLog, topic: str) -> Iterator[Flaw]:
-    last = ledger.requests_of(topic, lane.partition).last
+    last, unkept = ledger.requests_of(topic, lane.partition).last, ledger.unkept(topic, lane.partition)
     for at, claimed in enumerate(lane.clocks[topic]):
         if claimed > last:
             what = f"its clock knows {topic} up to offset {claimed - 1}, the log ends at {last}"
-            yield Flaw(at, what, Kind.UNREAD)
+            yield Flaw(at, what, Kind.UNKEPT if claimed <= unkept else Kind.UNREAD)
 
 
 def _about(ledger: Ledger, lane: LaneLog, at: int) -> str:

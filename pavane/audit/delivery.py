@@ -38,6 +38,10 @@ def _committed(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, par
     waiting = ledger.waiting.get((topic, partition), set())
     known = snapshot.known(partition, topic)
     tally.checked += known
+    if start := ledger.start(topic, partition):
+        tally.note(f"{topic}/{partition}: dead letters below offset {start:,} are no longer kept")
+        if not len(lane):
+            return
     for first, last in lane.missing(known):
         lost = [sequence for sequence in range(first, last + 1) if sequence not in waiting]
         tally.unsettled += last - first + 1 - len(lost)
@@ -87,7 +91,7 @@ def _heard(
     tally.unsettled += max(0, last - max(read, known))
     if restored and read < known and _holds(ledger, topic, partition, known):
         tally.unsettled += known - read
-    elif known != read:
+    elif known != read and not read < known <= ledger.start(topic, partition):
         tally.violation(
             f"{where}: has read up to offset {position}, which makes {read} the last one heard, but its clock says "
             f"{known}: {'facts were passed over' if known < read else 'the log does not hold what it heard'}"
@@ -121,5 +125,5 @@ def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int) -
 
 def _last(ledger: Ledger, speaker: str, partition: int) -> int:
     if speaker.endswith(REQUESTS):
-        return ledger.requests_of(speaker, partition).last
+        return max(ledger.requests_of(speaker, partition).last, ledger.unkept(speaker, partition))
     return ledger.lane(speaker, partition).last

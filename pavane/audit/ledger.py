@@ -5,7 +5,8 @@ and handed on decoded if it is the first appearance of a fact. Facts that are co
 from the outboxes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ Where = tuple[str, int]
 PartitionOf = Callable[[bytes], int]
 PassedOver = Callable[[str, int, int], bool]
 """Asked with topic, partition and offset."""
+Decided = Callable[[str, str, int], Collection[int]]
+"""Asked with a topic of facts, one of requests, and the partition: the last facts said each time that somebody decided
+where to go on in the requests (`pavane lanes skip`)."""
 MOST_STRAYS = 20_000
 """So many facts behind a gap are kept back in a lane, to see whether what is missing still comes."""
 
@@ -53,10 +57,20 @@ class Ledger:
     """Filled by `note` for every record of the log, topic by topic, and then by `unsaid` for what is in the outboxes.
 
     `partition_of`: where a key belongs. `passed_over`: whether all who hear a topic have gone on behind a record that
-    is nobody's fact; then it harms no promise any more, and is only told.
+    is nobody's fact; then it harms no promise any more, and is only told. `starts`: where the log starts now.
+
+    Requests and dead letters need not be kept for ever, and a topic of requests may have been made again: what is gone
+    of those by right is `unkept`.
     """
 
-    def __init__(self, decoder: Decoder, partition_of: PartitionOf, passed_over: PassedOver) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        partition_of: PartitionOf,
+        passed_over: PassedOver,
+        starts: Mapping[Where, int],
+        decided: Decided,
+    ) -> None:
         self.lanes: dict[Where, LaneLog] = {}
         self.requests: dict[Where, RequestLog] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -67,6 +81,8 @@ class Ledger:
         self._decoder = decoder
         self._partition_of = partition_of
         self._passed_over = passed_over
+        self._starts = starts
+        self.decided = decided
         self._homes: dict[int, int] = {}
         self.topics = Index()
         self._sequences = Tally("sequences", PROMISE)
@@ -90,6 +106,18 @@ class Ledger:
     def counts(self, counts: tuple[int, int]) -> None:
         self._sequences.checked, self._repeats = counts
 
+    @property
+    def notes(self) -> tuple[int, Sequence[str]]:
+        """How many notes there are, and the first few."""
+        verdict = self._sequences.verdict()
+        return verdict.note_count, verdict.notes
+
+    @notes.setter
+    def notes(self, notes: tuple[int, Sequence[str]]) -> None:
+        for note in notes[1]:
+            self._sequences.note(note)
+        self._sequences.notes = notes[0]
+
     def topic(self, number: int) -> str:
         """The topic that a cause names by this number."""
         return self.topics.text(number)
@@ -102,6 +130,32 @@ class Ledger:
     def requests_of(self, topic: str, partition: int) -> RequestLog:
         """The requests of that partition; none where nothing was read."""
         return self.requests.get((topic, partition)) or RequestLog()
+
+    def start(self, topic: str, partition: int) -> int:
+        """The offset from which on requests or dead letters are kept. Facts are kept for ever."""
+        return self._starts.get((topic, partition), 0) if topic.endswith((REQUESTS, DEAD_LETTERS)) else 0
+
+    def unkept(self, topic: str, partition: int) -> int:
+        """The last request that may be gone, or be another one, by right: retention has taken it, or the topic was made
+        again and somebody has decided where to go on in it."""
+        return max(self.start(topic, partition), self.replaced(topic, partition))
+
+    def replaced(self, topic: str, partition: int) -> int:
+        """The last request of which a decision was made: it may be one of a topic of before."""
+        speaker = topic.removesuffix(REQUESTS)
+        lane = self.lanes.get((speaker, partition))
+        decided = max(self.decided(speaker, topic, partition), default=0) if topic != speaker else 0
+        if not decided or lane is None or topic not in lane.clocks:
+            return 0
+        return max(lane.clocks[topic][: bisect_right(lane.sequences, decided)], default=0)
+
+    def letters_from(self, topic: str, partition: int) -> int:
+        """From which offset on the dead letters of these requests are kept, as they were put aside in their order."""
+        if not self.start(topic.removesuffix(REQUESTS) + DEAD_LETTERS, partition):
+            return 0
+        where = f"{topic}/{partition}/"
+        kept = [each.origin.removeprefix(where) for each in self.dead_letters if each.origin.startswith(where)]
+        return min((int(offset) for offset in kept if offset.isdecimal()), default=HIGHEST)
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -116,6 +170,8 @@ class Ledger:
             return ()
         lane = self._lane(record)
         place = lane.judge(said.sequence)
+        if place is Place.GAP and lane.ends_below(self.start(record.topic, record.partition)):
+            lane.unkept, place = said.sequence - 1, Place.NEXT
         if place is Place.GAP:
             return self._keep_back(lane, record, said)
         if place is Place.REPEAT:
@@ -256,11 +312,18 @@ class Ledger:
 
     def _judge_clock(self, lane: LaneLog, record: Record, said: Envelope) -> None:
         for who, known in lane.latest.items():
-            if said.heard.get(who, 0) < known:
+            if said.heard.get(who, 0) < known and not self._is_set_back(lane, who):
                 self._broken(
                     record,
                     f"{said.id} claims to know {who} up to {said.heard.get(who, 0)}, the fact before it knew {known}",
                 )
+
+    def _is_set_back(self, lane: LaneLog, who: str) -> bool:
+        """Somebody has told the lane, after its last fact, to go on in a topic of requests that was made again."""
+        speaker = lane.speaker.removesuffix(DEAD_LETTERS)
+        decided = self.decided(speaker, who, lane.partition)
+        # Which dead letter was the last one then, nobody has written down.
+        return lane.last in decided if speaker == lane.speaker else bool(decided)
 
     def _judge_key(self, lane: LaneLog, record: Record, said: Envelope) -> None:
         if record.key is None:

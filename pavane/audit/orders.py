@@ -9,6 +9,7 @@ from pavane.audit.ledger import Ledger, Said
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
 from pavane.audit.waiting import parked, unheard
+from pavane.operators.words import count
 from streams.kit.events import from_milliseconds, milliseconds
 
 TOPIC = "orders"
@@ -129,7 +130,7 @@ def requests_answered(
     for (topic, partition), requests in ledger.requests.items():
         if topic != REQUESTS:
             continue
-        position = snapshot.position(topic, partition)
+        position, first_kept, unkept = snapshot.position(topic, partition), ledger.letters_from(topic, partition), 0
         for offset, at, key, name in zip(
             requests.offsets, requests.timestamps, requests.keys, requests.names, strict=True
         ):
@@ -142,6 +143,13 @@ def requests_answered(
                 head = snapshot.heads.get((partition, about))
                 waiting = unheard(snapshot.name) if head is None else parked(snapshot.name, head)
                 tally.wait(f"{what} {about}: {waiting.what}", from_milliseconds(at), now, redrive=waiting.redrive)
-            elif not (name != -1 and about in orders) and f"{topic}/{partition}/{offset}" not in put_aside:
+                continue
+            if (name != -1 and about in orders) or f"{topic}/{partition}/{offset}" in put_aside:
+                continue
+            if offset < first_kept:
+                unkept += 1
+            else:
                 tally.violation(f"{what} {about} was heard, but no fact and no dead letter answers it")
+        if unkept:
+            tally.note(f"{topic}/{partition}: {count(unkept, 'answer')} may be a dead letter that is no longer kept")
     return tally.verdict()

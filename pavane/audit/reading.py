@@ -1,9 +1,10 @@
 """What the log says, record by record: the ledger, the orders, and the rows that all facts make."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from pavane.audit.decoding import Decoder
-from pavane.audit.ledger import Ledger, PartitionOf, Said
+from pavane.audit.ledger import Ledger, PartitionOf, Said, Where
 from pavane.audit.orders import Orders
 from pavane.audit.rebuild import Rebuild
 from pavane.audit.snapshot import Snapshot
@@ -16,8 +17,14 @@ from streams.timeline.model import Entry
 class Reading:
     """Filled by `hear`, then by `hear_unsaid`. `rebuilds`: by service, as far as each snapshot's clock goes."""
 
-    def __init__(self, snapshots: Mapping[str, Snapshot], decoder: Decoder, partition_of: PartitionOf) -> None:
-        self.ledger = Ledger(decoder, partition_of, self._passed_over)
+    def __init__(
+        self,
+        snapshots: Mapping[str, Snapshot],
+        decoder: Decoder,
+        partition_of: PartitionOf,
+        starts: Mapping[Where, int] = MappingProxyType({}),
+    ) -> None:
+        self.ledger = Ledger(decoder, partition_of, self._passed_over, starts, self._decided)
         self.orders = Orders()
         self.rebuilds = {name: Rebuild(snapshot, self._made) for name, snapshot in snapshots.items()}
         self._snapshots = snapshots
@@ -30,6 +37,9 @@ class Reading:
         """A lane halts before what is nobody's fact: one that is behind it was told to go on there, or made anew."""
         hearing = [each for each in self._snapshots.values() if topic in each.service.topics]
         return bool(hearing) and all(each.position(topic, partition) > offset for each in hearing)
+
+    def _decided(self, service: str, topic: str, partition: int) -> Collection[int]:
+        return self._snapshots[service].decided(topic, partition) if service in self._snapshots else ()
 
     def _made(self, said: Said, row: State) -> None:
         """What is written once and never changed is kept as a digest, with the fact that makes it."""

@@ -65,6 +65,17 @@ class Snapshot:
         lane = self.lanes.get(partition)
         return lane.positions.get(topic, 0) if lane is not None else 0
 
+    def decided(self, topic: str, partition: int) -> frozenset[int]:
+        """The last fact that the service had said, each time that somebody told its lane where to go on in it."""
+        own, about = f"{self.name}/{partition}/", f"{topic}/{partition}/"
+        return frozenset(
+            int(said.removeprefix(own))
+            for items in self.decisions
+            if any(item.startswith(about) for item in items)
+            for said in items
+            if said.startswith(own)
+        )
+
     def is_restored(self, partition: int) -> bool:
         """What the log had lost of the lane's facts is said again (`pavane log restore`)."""
         return any(f"{self.name}/{partition}" in items for items in self.decisions)

@@ -205,6 +205,14 @@ class Instance:
             self._acknowledged[partition] += len(rows)
         return bool(rows)
 
+    def go_on(self, partition: int, topic: str, at: int) -> None:
+        """Hear a topic of requests from there on (`pavane lanes skip`)."""
+        held = self.database.lanes[partition]
+        held = held._replace(positions={**held.positions, topic: at}, clock={**held.clock, topic: at})
+        self.database.lanes[partition] = held
+        self._lanes[partition] = Lane(self.service.name, partition, self.service.topics, held)
+        self._read = {where: 0 if where[1] == partition else read for where, read in self._read.items()}
+
     def snapshot(self) -> "Seen":
         """What its database holds now."""
         unsaid = [
@@ -267,6 +275,7 @@ class Look:
     now: datetime = field(default=NOW + timedelta(seconds=1))
     partitions: int = PARTITIONS
     schema_of: Callable[[int], str | None] = lambda schema_id: SCHEMAS[schema_id] if schema_id < len(SCHEMAS) else None
+    starts: dict[Where, int] = field(default_factory=dict)
     world: World | None = None
     """What is at hand of the provider and the carrier, where that is not `charges` and `parcels`."""
 
@@ -292,6 +301,7 @@ class Look:
             decoder=Decoder(LANGUAGE, self.schema_of),
             partition_of=self.home,
             now=self.now,
+            starts=self.starts,
         )
 
     def between(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> list[Record]:

@@ -326,6 +326,78 @@ async def test_a_dead_letter_that_was_lost_is_named(case: Case):
     assert "has committed orders.dead-letters/" in "\n".join(look.broken()[LOST])
 
 
+# -- what need not be kept -------------------------------------------------------------------------------------------
+
+
+def expire(look: Look, topic: str, kept: int = 0) -> None:
+    """Retention has taken all but the last records of every partition."""
+    for where in [where for where in look.log if where[0] == topic]:
+        look.log[where] = look.log[where][-kept:] if kept else []
+        look.starts[where] = look.ends[where] - len(look.log[where])
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_requests_that_retention_has_taken_are_no_longer_kept_and_break_nothing(case: Case, kept: int):
+    for _ in range(9):
+        case.shop.place("lamp")
+    await case.shop.settle()
+    look = case.shop.look()
+    for topic in ("orders.requests", "inventory.requests"):
+        expire(look, topic, kept)
+    as_if_lost = look.copy()
+    as_if_lost.starts = {}
+
+    assert look.broken() == {}
+    assert any("requests that are no longer kept" in note for note in look.verdicts()[CAUSES].notes)
+    assert "is not in the log" in "\n".join(as_if_lost.broken()[CAUSES])
+
+
+async def with_letters(case: Case, of: int) -> Look:
+    for _ in range(of):
+        case.shop.append("orders.requests", case.order, b"garbage")
+    await case.shop.settle()
+    look = case.shop.look()
+    look.seen["orders"].unsaid.clear()
+    return look
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_dead_letters_that_retention_has_taken_are_no_longer_kept_and_break_nothing(case: Case, kept: int):
+    look = await with_letters(case, 3)
+    expire(look, "orders.dead-letters", kept)
+
+    assert look.broken() == {}
+    assert any("are no longer kept" in note for note in look.verdicts()[LOST].notes)
+
+
+async def test_a_dead_letter_that_was_lost_is_named_though_older_ones_are_no_longer_kept(case: Case):
+    look = await with_letters(case, 3)
+    expire(look, "orders.dead-letters", 2)
+    look.replace(look.records("orders.dead-letters", case.order)[-1])
+
+    assert "has committed orders.dead-letters/" in "\n".join(look.broken()[LOST])
+    assert "is no event about" in "\n".join(look.broken()["requests-answered"])
+
+
+async def test_what_was_heard_of_a_topic_of_requests_before_it_was_made_again_is_not_held_against_a_lane(case: Case):
+    shop, topic = case.shop, "orders.requests"
+    partition, orders = shop.home(case.order), shop.instances["orders"]
+    said = orders.database.lanes[partition].clock["orders"]
+    shop.log[topic, partition] = []
+    orders.go_on(partition, topic, 0)
+    while shop.home(shop.place("lamp")) != partition:
+        pass
+    shop.append(topic, case.order, b"garbage")
+    await shop.settle()
+    look = shop.look()
+    assert {CAUSES, SEQUENCES} <= look.broken().keys()
+
+    look.seen["orders"].decisions.append([f"{topic}/{partition}/0", f"orders/{partition}/{said}"])
+
+    assert look.broken() == {}
+    assert any("requests that are no longer kept" in note for note in look.verdicts()[CAUSES].notes)
+
+
 # -- causes ----------------------------------------------------------------------------------------------------------
 
 
