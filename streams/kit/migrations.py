@@ -79,10 +79,10 @@ def _upgrade(service_name: str, url: str, script: ScriptDirectory) -> tuple[str,
         ) as environment,
     ):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        # Those who migrate too were waited for, however long they took.
+        connection.execute(text(_SHORTLY))
         if ahead := _apart(script, connection).ahead:
             return ahead
-        # Those who migrate too are waited for, however long they take.
-        connection.execute(text(_SHORTLY))
         environment.configure(connection=connection, target_metadata=_expected(service_name))
         environment.run_migrations()
     return ()
