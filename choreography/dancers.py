@@ -131,6 +131,14 @@ class Dancers:
         timed = self.services[listener].timed
         return any(isinstance(row, timed) and getattr(row, "due_at", None) is not None for row in self.values[rows])
 
+    def overtakes(self, listener: int, event: int, key: int, rows: int) -> bool:
+        """Does it wait behind no parked event about the key?"""
+        heard = self.values[event]
+        reaction = self.services[listener].reactions[type(heard)]
+        about: str = reaction.key(heard) if reaction.key else self.values[key]
+        found = (row for row in self.values[rows] if isinstance(row, reaction.state) and row.row_key == about)
+        return any(map(reaction.may_overtake, found))
+
     # -- what follows --------------------------------------------------------------------------------------------------
 
     def hear(self, listener: int, event: int, key: int, rows: int, shared: int, world: int) -> Followed:

@@ -2,7 +2,8 @@
 
 What is modelled is what the worker promises (`streams.kit`), by the kit's own rule of the clock: facts of one key come
 from each speaker in order, not before their causes, and once. A batch is lost or commits as a whole; an effect of a
-lost batch reaches the world now, later or never; what the world does not answer is parked, with all that follows it.
+lost batch reaches the world now, later or never; what the world does not answer is parked, with all that follows it but
+what calls it off.
 
 Two things make states few. A lane knows only what is still to be heard: sequences count from what everybody has heard.
 And a fact that a service does not react to is passed over only when a later one is heard: that is the most that any
@@ -116,7 +117,7 @@ class Lanes:
             if left and self._owner[request] == service:
                 yield Move("ask", service, request)
         if part.parked:
-            yield Move("retry", service, part.parked[0])
+            yield Move("retry", service, self._tried(lane, service))
         elif self._dancers.is_due(service, part.rows):
             yield Move("due", service, self._due)
         for speaker, other in enumerate(lane.parts):
@@ -124,6 +125,20 @@ class Lanes:
                 found = self._next_of(lane, service, speaker)
                 if found is not None:
                     yield Move("hear", service, found[1], speaker)
+
+    def _tried(self, lane: Lane, service: int) -> int:
+        """Which of the parked events is tried: the first, or what calls it off."""
+        parked = lane.parts[service].parked
+        return next((event for event in parked[1:] if self._overtakes(lane, service, event)), parked[0])
+
+    def _overtakes(self, lane: Lane, service: int, event: int) -> bool:
+        return self._dancers.overtakes(service, event, lane.key, lane.parts[service].rows)
+
+    def _waits(self, lane: Lane, move: Move) -> bool:
+        """It is parked behind others."""
+        if move.what not in ("hear", "ask") or not lane.parts[move.service].parked:
+            return False
+        return not self._overtakes(lane, move.service, self._event(move))
 
     def _next_of(self, lane: Lane, service: int, speaker: int) -> tuple[tuple[int, ...], int] | None:
         """The speaker's next fact that moves the service, and the service's clock once it has heard it."""
@@ -178,7 +193,7 @@ class Lanes:
 
     def _hear(self, lane: Lane, shared: int, move: Move, faults: bool) -> Iterator[Step]:
         """The batch commits; or the world does not answer, having done what was asked or not."""
-        if move.what in ("hear", "ask") and lane.parts[move.service].parked:
+        if self._waits(lane, move):
             yield Step(move, self._parked(lane, move), shared)
             return
         followed = self._follows(lane, shared, move)
@@ -202,15 +217,20 @@ class Lanes:
         part = lane.parts[move.service]
         clock = list(part.clock)
         said = list(part.said)
+        names = {self._dancers.name_of(fact) for fact in lane.told}
         for fact in followed.said:
-            if self._dancers.name_of(fact) in {self._dancers.name_of(each) for each in lane.told}:
-                raise Broken(f"{self._dancers.name_of(fact)} is said twice about one order")
+            name = self._dancers.name_of(fact)
+            if name in names:
+                raise Broken(f"{name} is said twice about one order")
+            names.add(name)
             if self._is_heard(move.service, fact):
                 clock[move.service] += 1
                 said.append((fact, tuple(clock)))
-        parked = part.parked[1:] if move.what == "retry" else part.parked
+        parked = list(part.parked)
+        if move.what == "retry":
+            parked.remove(move.event)
         part = part._replace(
-            rows=followed.rows, world=followed.world, clock=tuple(clock), said=tuple(said), parked=parked
+            rows=followed.rows, world=followed.world, clock=tuple(clock), said=tuple(said), parked=tuple(parked)
         )
         told = lane.told.union(followed.said) if followed.said else lane.told
         lane = self._settled(lane._replace(parts=_with(lane.parts, move.service, part), told=told))
@@ -251,7 +271,7 @@ class Lanes:
         while todo:
             ahead, common, path = todo.pop()
             for move in self._hearable(ahead, service):
-                if move.what != "retry" and ahead.parts[service].parked:
+                if self._waits(ahead, move):
                     continue
                 try:
                     followed = self._follows(ahead, common, move)

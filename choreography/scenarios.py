@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from choreography.dancers import NOON, Dancers
 from choreography.lanes import Lane, Lanes
 from pavane.audit import orders as ends
@@ -151,7 +153,7 @@ class Scenario:
             return "the order has ended and still waits for its deadline"
         remains = _remains(key, rows, records)
         verdicts = (settlement.confirmed, settlement.undone)
-        return next((told for each in verdicts if (told := _told(each({key: facts}, remains, _everything)))), "")
+        return next((told for each in verdicts if (told := _told(each({key: facts}, remains, _handled, NOON)))), "")
 
 
 def place(key: str, customer: Customer) -> PlaceOrder:
@@ -173,12 +175,8 @@ def _facts(told: Iterable[Fact]) -> OrderFacts | None:
     facts = OrderFacts(0)
     for fact in sorted(found, key=lambda fact: type(fact).__name__ not in ends.BEGINNINGS):
         facts.said.append((type(fact).__name__, len(facts.said) + 1))
-        total: Any = getattr(fact, "total", None)
-        if total is not None:
-            facts.total_minor, facts.currency = total.amount_minor, total.currency
-        lines: Any = getattr(fact, "lines", ())
-        if lines:
-            facts.goods = ends.goods((line.sku, line.quantity) for line in lines)
+        if type(fact).__name__ == ends.PLACED:
+            facts.take(msgspec.to_builtins(fact))
     return facts
 
 
@@ -189,7 +187,9 @@ def _remains(key: str, rows: Sequence[State], records: Sequence[Any]) -> settlem
         if isinstance(r, Payment)
     ]
     parcels = [
-        Parcel(r.key, r.order_id, r.status, int(r.booked_at is not None)) for r in records if isinstance(r, Booking)
+        Parcel(r.key, r.order_id, r.status, r.items, int(r.booked_at is not None))
+        for r in records
+        if isinstance(r, Booking)
     ]
     return settlement.Remains(
         {row.order_id: row for row in rows if isinstance(row, Reservation)},
@@ -199,8 +199,8 @@ def _remains(key: str, rows: Sequence[State], records: Sequence[Any]) -> settlem
     )
 
 
-def _everything(service: str, partition: int, sequence: int, key: str) -> bool:
-    return True
+def _handled(service: str, partition: int, sequence: int, key: str) -> None:
+    """At its end nothing of an order waits."""
 
 
 def _told(verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ which field and what for. The example is what the producer's own decision says, 
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -39,16 +39,20 @@ def written(service: Service, view: type[Heard], example: Any) -> dict[str, Any]
         "fact": view.__name__,
         "why": " ".join((view.__doc__ or "").split()),
         "moves": [reaction.decide.__name__] if reaction else folds,
-        "fields": list(fields(view)),
+        "fields": list(fields(view, example.__struct_fields__)),
         "example": msgspec.to_builtins(example, builtin_types=()),
     }
 
 
-def fields(view: type[Value], before: str = "") -> Iterator[str]:
-    """The fields that a view reads, also inside of others: `total.amount_minor`, `lines[].sku`."""
+def fields(view: type[Value], own: Collection[str], before: str = "") -> Iterator[str]:
+    """The fields that a view reads, also inside of others: `total.amount_minor`, `lines[].sku`.
+
+    `own`: the fields that the event has itself; what it lacks the kit may give.
+    """
+    given = () if before else GIVEN_BY_THE_KIT.difference(own)
     hints = get_type_hints(view)
     for name in view.__struct_fields__:
-        if not before and name in GIVEN_BY_THE_KIT:
+        if name in given:
             continue
         hint, place = hints[name], f"{before}{name}"
         parts = (hint, *get_args(hint))
@@ -56,7 +60,7 @@ def fields(view: type[Value], before: str = "") -> Iterator[str]:
         if inner is None:
             yield place
         else:
-            yield from fields(inner, f"{place}[]." if inner is not hint else f"{place}.")
+            yield from fields(inner, own, f"{place}[]." if inner is not hint else f"{place}.")
 
 
 def agreed(services: Iterable[Service]) -> Iterator[tuple[Path, Service, type[Heard]]]:
@@ -79,8 +83,9 @@ def check(language: Language, services: Iterable[Service], root: Path = ROOT) ->
             findings.append(Finding(_shown(file, root), what, f"Run '{WRITE}', show it to the team of {view.topic}."))
             continue
         contract = json.loads(file.read_text(encoding="utf-8"))
-        findings += _differences(file, root, contract, service, view)
-        findings += _broken(file, root, contract, language.versions(view.topic, view.__name__))
+        versions = language.versions(view.topic, view.__name__)
+        findings += _differences(file, root, contract, service, view, versions[-1])
+        findings += _broken(file, root, contract, versions)
     # Contracts bear names of facts; what else lies here is not theirs, such as the released description of the API.
     for file in sorted(root.glob("*/[A-Z]*.json")):
         if file not in files:
@@ -90,10 +95,10 @@ def check(language: Language, services: Iterable[Service], root: Path = ROOT) ->
 
 
 def _differences(
-    file: Path, root: Path, contract: dict[str, Any], service: Service, view: type[Heard]
+    file: Path, root: Path, contract: dict[str, Any], service: Service, view: type[Heard], schema: Schema
 ) -> Iterator[Finding]:
     """The consumer's code against its own contract."""
-    read, named = list(fields(view)), contract["fields"]
+    read, named = list(fields(view, schema.fields)), contract["fields"]
     for field in [each for each in read if each not in named]:
         place = f"{view.__name__}.{field}"
         what = f"{service.name} reads {place}, which its contract does not name: {view.topic} may drop it."

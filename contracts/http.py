@@ -1,17 +1,27 @@
 """What a client of `/v1` relies on: a description of the API may only grow.
 
 Compares two OpenAPI documents, of a release and of now, and says in one line each what would break a client that was
-written for the release: what it sends must still be taken, and what it reads must still be there.
+written for the release: what it sends must still be taken, and what it reads must still be there. A keyword that is not
+known here may refuse anything, so that it may not come, nor change, in what is sent.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from math import ceil, floor, inf
 from typing import Any
 
-Json = Mapping[str, Any]
+from contracts.json_schemas import SAYS_NOTHING, Json, holds, kinds, named, resolved, whole
+
 METHODS = ("get", "post", "put", "patch", "delete")
 #: A limit may only be loosened for what clients send: which way that is.
-LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
-UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
+LOWER = ("minLength", "minItems", "minProperties")
+UPPER = ("maxLength", "maxItems", "maxProperties")
+#: Two names of one limit each, and which way it grows stricter.
+RANGES = ((("minimum", "exclusiveMinimum"), 1), (("maximum", "exclusiveMaximum"), -1))
+#: What is compared by its sense, or refuses no value. Anything else may stay as it is, or go.
+COMPARED = (
+    "type", "format", "default", "pattern", "enum", "const", "properties", "required", "additionalProperties", "items",
+)  # fmt: skip
+KNOWN = frozenset({*SAYS_NOTHING, *COMPARED, *LOWER, *UPPER, *(name for names, _ in RANGES for name in names)})
 
 
 def breaking(released: Json, now: Json) -> list[str]:
@@ -83,28 +93,56 @@ def _body(at: str, before: Json, after: Json, released: Json, now: Json) -> Iter
 
 def _narrower(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
     """Where `after` refuses what `before` takes, or takes what was left out for something else."""
-    before, after = _resolved(before, released), _resolved(after, now)
+    before, after = resolved(before, released), resolved(after, now)
     if "default" in before and after.get("default") != before["default"]:
         yield f"{at}: default is {after.get('default')}, was {before['default']}"
-    given = _kinds(after, now)
-    for kind in _kinds(before, released):
-        taken = [list(_stricter(at, kind, each, released, now)) for each in given if _holds(each, kind)]
-        yield from min(taken, key=len, default=[f"{at}: {_named(kind)} is not taken any more"])
+    given = kinds(after, now)
+    for kind in kinds(before, released):
+        taken = [list(_stricter(at, kind, each, released, now)) for each in given if holds(each, kind)]
+        yield from min(taken, key=len, default=[f"{at}: {named(kind)} is not taken any more"])
 
 
 def _stricter(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
     """Of one kind of value."""
     for name in LOWER:
-        if name in after and after[name] > before.get(name, float("-inf")):
+        if name in after and after[name] > before.get(name, -inf):
             yield f"{at}: {name} is {after[name]}, was {before.get(name)}"
     for name in UPPER:
-        if name in after and after[name] < before.get(name, float("inf")):
+        if name in after and after[name] < before.get(name, inf):
             yield f"{at}: {name} is {after[name]}, was {before.get(name)}"
+    for names, way in RANGES:
+        is_whole = before.get("type") == "integer"
+        if _end(after, names, way, is_whole) > _end(before, names, way, is_whole):
+            yield f"{at}: {_told(after, names)}, was {_told(before, names)}"
+    for name in sorted(after.keys() - KNOWN):
+        if name not in before or whole(after[name], now) != whole(before[name], released):
+            yield f"{at}: {name} is {after[name]}, was {before.get(name)}: nobody can tell here what that refuses"
     if "pattern" in after and after["pattern"] != before.get("pattern"):
         yield f"{at}: pattern is {after['pattern']}, was {before.get('pattern')}"
-    if "enum" in after and not set(before.get("enum", ["anything"])) <= set(after["enum"]):
+    values, known = _values(after), _values(before)
+    if values is not None and (known is None or any(value not in values for value in known)):
         yield f"{at}: takes fewer values"
     yield from _fewer_fields(at, before, after, released, now)
+
+
+def _end(schema: Json, names: Sequence[str], way: int, is_whole: bool) -> tuple[float, bool]:
+    """Where the numbers begin that it takes, seen from outside; the more, the stricter. True: that one is not taken."""
+    ends = [(-inf, False)]
+    for name in names:
+        if name in schema:
+            end, is_open = way * schema[name], name.startswith("exclusive")
+            # Above 0 and from 1 are the same for whole numbers.
+            ends.append((floor(end) + 1 if is_open else ceil(end), False) if is_whole else (end, is_open))
+    return max(ends)
+
+
+def _told(schema: Json, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {schema[name]}" for name in names if name in schema) or "without that limit"
+
+
+def _values(schema: Json) -> list[Any] | None:
+    """The only values that it takes; None if it names none."""
+    return [schema["const"]] if "const" in schema else schema.get("enum")
 
 
 def _fewer_fields(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
@@ -116,8 +154,19 @@ def _fewer_fields(at: str, before: Json, after: Json, released: Json, now: Json)
             yield from _narrower(f"{at}/{name}", field, given[name], released, now)
         elif after.get("additionalProperties") is False:
             yield f"{at}/{name}: is not taken any more"
-    if "items" in before and "items" in after:
-        yield from _narrower(f"{at}/0", before["items"], after["items"], released, now)
+    others, taken = _others(before), _others(after)
+    if taken is None and others is not None:
+        yield f"{at}: other fields are not taken any more"
+    elif taken and others is not None:
+        yield from _narrower(f"{at}/*", others, taken, released, now)
+    if "items" in after:
+        yield from _narrower(f"{at}/0", before.get("items", {}), after["items"], released, now)
+
+
+def _others(schema: Json) -> Json | None:
+    """What it takes, and who reads it finds, beside its properties; None if nothing."""
+    found = schema.get("additionalProperties", True)
+    return None if found is False else {} if found is True else found
 
 
 # -- what clients read ---------------------------------------------------------------------------------------------
@@ -142,11 +191,11 @@ def _answered(at: str, before: Json, after: Json, released: Json, now: Json) -> 
 
 def _less(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
     """Where a reader of `before` does not find in `after` what it reads."""
-    known = _kinds(before, released)
-    for kind in _kinds(after, now):
-        read = [list(_missing(at, each, kind, released, now)) for each in known if _holds(each, kind)]
-        was = " or ".join(map(_named, known))
-        yield from min(read, key=len, default=[f"{at}: is {_named(kind)}, was {was}"])
+    known = kinds(before, released)
+    for kind in kinds(after, now):
+        read = [list(_missing(at, each, kind, released, now)) for each in known if holds(each, kind)]
+        was = " or ".join(map(named, known))
+        yield from min(read, key=len, default=[f"{at}: is {named(kind)}, was {was}"])
 
 
 def _missing(at: str, before: Json, after: Json, released: Json, now: Json) -> Iterator[str]:
@@ -159,36 +208,7 @@ def _missing(at: str, before: Json, after: Json, released: Json, now: Json) -> I
             if name in before.get("required", []) and name not in after.get("required", []):
                 yield f"{at}/{name}: may be missing now"
             yield from _less(f"{at}/{name}", field, given[name], released, now)
-    if "items" in before and "items" in after:
-        yield from _less(f"{at}/0", before["items"], after["items"], released, now)
-
-
-# -- schemas -------------------------------------------------------------------------------------------------------
-
-
-def _resolved(schema: Json, document: Json) -> Json:
-    if "$ref" not in schema:
-        return schema
-    found: Json = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    return {**found, **{name: each for name, each in schema.items() if name != "$ref"}}
-
-
-def _kinds(schema: Json, document: Json) -> list[Json]:
-    """The schemas one of which a value has to fit."""
-    schema = _resolved(schema, document)
-    if "anyOf" not in schema:
-        return [schema]
-    common = {name: each for name, each in schema.items() if name != "anyOf"}
-    return [{**common, **kind} for each in schema["anyOf"] for kind in _kinds(each, document)]
-
-
-def _holds(wide: Json, narrow: Json) -> bool:
-    """By type and format alone: every value of the one is a value of the other."""
-    types = wide.get("type"), narrow.get("type")
-    return (types[0] in (None, types[1]) or types == ("number", "integer")) and (
-        wide.get("format") in (None, narrow.get("format"))
-    )
-
-
-def _named(kind: Json) -> str:
-    return str(kind.get("format") or kind.get("type", "anything"))
+    if (others := _others(before)) and (found := _others(after)) is not None:
+        yield from _less(f"{at}/*", others, found, released, now)
+    if "items" in before:
+        yield from _less(f"{at}/0", before["items"], after.get("items", {}), released, now)

@@ -21,7 +21,7 @@ class Place(NamedTuple):
     @property
     def meanings(self) -> set[str]:
         """What its plain values mean: their logical types, or else their types."""
-        plain = [kind for kind in self.kinds if not (isinstance(kind, dict) and kind["type"] in _NAMED)]
+        plain = [kind for kind in self.kinds if not (isinstance(kind, dict) and kind["type"] in ("record", "enum"))]
         return {kind if isinstance(kind, str) else kind.get("logicalType", kind["type"]) for kind in plain}
 
     @property

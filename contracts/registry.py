@@ -3,11 +3,12 @@
 Each event is one subject, `<topic>-<record's full name>`; its versions are registered in their order, so that the
 registry checks each against all before it, by the same rule as `compatibility`: FULL_TRANSITIVE. The rule is set for
 these subjects alone, as others may use the registry too. Pushing again changes nothing. Any registry that speaks
-Confluent's API will do.
+Confluent's API will do. One that does not answer, or not as a registry: `RegistryAway`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from confluent_kafka.schema_registry import ConfigCompatibilityLevel, SchemaRegistryClient, ServerConfig
@@ -15,7 +16,7 @@ from confluent_kafka.schema_registry import Schema as Registered
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from contracts.finding import Finding
-from streams.kit.errors import LanguageError
+from streams.kit.errors import LanguageError, PavaneError, RegistryAway
 from streams.kit.language import Language, Schema
 
 RULE = ConfigCompatibilityLevel.FULL_TRANSITIVE
@@ -34,7 +35,50 @@ class Pushed(NamedTuple):
 
 def push(url: str, language: Language) -> list[Pushed]:
     """Register every released version, in order. Raises `LanguageError` when the registry refuses one."""
-    client = _client(url)
+    with _asked(url) as client:
+        return _push(client, language)
+
+
+def diff(url: str, language: Language) -> list[Finding]:
+    """How the registry differs from what was released; empty when a deploy may go on."""
+    with _asked(url) as client:
+        return _diff(client, url, language)
+
+
+def known(url: str, subjects: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """Every version that the registry has of these subjects, in its order; nothing of one that it does not know."""
+    with _asked(url) as client:
+        there = set(client.get_subjects())
+        return {subject: list(_known(client, subject, whole=True).values()) for subject in subjects if subject in there}
+
+
+def lacking(url: str, schemas: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The subjects under which the registry does not know the schema: whoever says it would not start."""
+    with _asked(url) as client:
+        return {subject for subject, raw in schemas.items() if not _has(client, subject, raw)}
+
+
+def by_id(url: str, ids: Iterable[int]) -> dict[int, dict[str, Any] | None]:
+    """The schemas with these ids; None for one that the registry does not know, or that is no Avro record."""
+    with _asked(url) as client:
+        return {each: _of_id(client, each) for each in ids}
+
+
+@contextmanager
+def _asked(url: str) -> Iterator[SchemaRegistryClient]:
+    try:
+        yield SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS})
+    except PavaneError:
+        raise
+    except Exception as error:
+        # Confluent's client lets the errors of its HTTP client through; which one that is depends on its version.
+        why = str(error).strip() or repr(error)
+        raise RegistryAway(
+            f"the schema registry at {url or '(nowhere)'} cannot be asked: {why}. Is PAVANE_REGISTRY right?"
+        ) from error
+
+
+def _push(client: SchemaRegistryClient, language: Language) -> list[Pushed]:
     subjects = set(client.get_subjects())
     for subject in sorted({schema.subject for schema in language} & subjects):
         if _rule(client, subject) != RULE.value:
@@ -53,9 +97,7 @@ def push(url: str, language: Language) -> list[Pushed]:
     return pushed
 
 
-def diff(url: str, language: Language) -> list[Finding]:
-    """How the registry differs from what was released; empty when a deploy may go on."""
-    client = _client(url)
+def _diff(client: SchemaRegistryClient, url: str, language: Language) -> list[Finding]:
     subjects = set(client.get_subjects())
     findings: list[Finding] = []
     for topic in language.topics:
@@ -72,25 +114,6 @@ def diff(url: str, language: Language) -> list[Finding]:
             if len(known) > len(there):
                 findings += _not_released(versions, known)
     return findings
-
-
-def known(url: str, subjects: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Every version that the registry has of these subjects, in its order; nothing of one that it does not know."""
-    client = _client(url)
-    there = set(client.get_subjects())
-    return {subject: list(_known(client, subject, whole=True).values()) for subject in subjects if subject in there}
-
-
-def lacking(url: str, schemas: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """The subjects under which the registry does not know the schema: whoever says it would not start."""
-    client = _client(url)
-    return {subject for subject, raw in schemas.items() if not _has(client, subject, raw)}
-
-
-def by_id(url: str, ids: Iterable[int]) -> dict[int, dict[str, Any] | None]:
-    """The schemas with these ids; None for one that the registry does not know, or that is no Avro record."""
-    client = _client(url)
-    return {each: _of_id(client, each) for each in ids}
 
 
 def _has(client: SchemaRegistryClient, subject: str, raw: Mapping[str, Any]) -> bool:
@@ -115,10 +138,6 @@ def _of_id(client: SchemaRegistryClient, schema_id: int) -> dict[str, Any] | Non
     except ValueError:
         return None
     return raw if isinstance(raw, dict) and isinstance(raw.get("fields"), list) else None
-
-
-def _client(url: str) -> SchemaRegistryClient:
-    return SchemaRegistryClient({"url": url, "timeout": TIMEOUT_SECONDS})
 
 
 def _set_rule(client: SchemaRegistryClient, subject: str) -> None:

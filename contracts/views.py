@@ -50,7 +50,8 @@ def check_event(language: Language, service: Service, event: type[Event], topic:
         schema = language.latest(topic, event.__name__)
     except LanguageError as error:
         return [Finding(where, f"{error}", "")]
-    hints = {name: hint for name, hint in _fields(event).items() if not (reads and name in GIVEN_BY_THE_KIT)}
+    given = GIVEN_BY_THE_KIT.difference(schema.fields) if reads else ()
+    hints = {name: hint for name, hint in _fields(event).items() if name not in given}
     verb = "reads" if reads else "says"
     return [
         Finding(where, f"{verb} {what}.", f"{schema.file.name} is the contract: make the class agree with it.")
@@ -88,6 +89,8 @@ class _Fit:
                 yield from self.record(_fields(hint), avro, at)
             else:
                 yield f"{at} as {_told(hint)}, but it is a record {avro['name']}"
+        elif name == "map":
+            yield f"{at} as {_told(hint)}, but it is a map, which no class holds: an array of records says as much"
         elif name == "enum":
             yield from self._enum(hint, avro, at)
         elif isinstance(avro, dict) and avro.get("logicalType", "").startswith("timestamp"):

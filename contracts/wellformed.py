@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import avro.schema
+from avro.constants import PRIMITIVE_TYPES
 from avro.errors import AvroException
 
 from contracts.defaults import flaw_of_default
@@ -43,6 +44,7 @@ def well_formed(schema: Schema) -> list[Finding]:
 def _flaws(node: Any, at: str) -> Iterator[tuple[str, str]]:
     """What is wrong in a type and in all types inside it; `at` names the place, such as OrderPlaced.total."""
     if isinstance(node, list):
+        yield from _flaws_of_union(node, at)
         for branch in node:
             yield from _flaws(branch, at)
     elif node in _INEXACT:
@@ -55,6 +57,21 @@ def _flaws(node: Any, at: str) -> Iterator[tuple[str, str]]:
             yield from _flaws(node.get(inner), at)
         if isinstance(node.get("type"), dict | list) or node.get("type") in _INEXACT:
             yield from _flaws(node["type"], at)
+
+
+def _flaws_of_union(union: list[Any], at: str) -> Iterator[tuple[str, str]]:
+    others = [_named(branch) for branch in union if branch != "null"]
+    if len(others) > 1 and not set(others) <= set(PRIMITIVE_TYPES):
+        yield (
+            f"{at} is a union of {' and '.join(others)}, so nobody could tell what one of them means.",
+            "Beside a record, an enum, a fixed, a list or a map there is null alone: give each a field of its own.",
+        )
+
+
+def _named(branch: Any) -> str:
+    """A branch of a union: its name, or that of its plain type."""
+    kind = branch["type"] if isinstance(branch, dict) else branch
+    return str(branch["name"] if kind in ("record", "enum", "fixed") else kind)
 
 
 def _flaws_of_definition(node: dict[str, Any], at: str) -> Iterator[tuple[str, str]]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import typer
 
 from infra.addresses import KAFKA, REGISTRY
-from infra.errors import InfraError
 from pavane import prepare
 from pavane.operators.words import count as plural
 from pavane.running import environment_of
@@ -20,15 +15,6 @@ from streams.kit.language import Language
 
 if TYPE_CHECKING:
     from contracts.finding import Finding
-
-CONNECT_SECONDS = 5.0
-
-
-class RegistryAway(InfraError):
-    """The schema registry did not answer, or not as one."""
-
-    def __init__(self, url: str, why: Exception) -> None:
-        super().__init__(f"The schema registry at {url or '(nowhere)'} cannot be asked: {why}. Is {REGISTRY} right?")
 
 
 def plan_topics(data: Path) -> int:
@@ -82,8 +68,7 @@ def diff_schemas(data: Path) -> int:
     from contracts import registry
 
     language = Language.load()
-    with _registry(data) as url:
-        findings = registry.diff(url, language)
+    findings = registry.diff(environment_of(data).get(REGISTRY, ""), language)
     same = f"nothing differs: the registry has the {sum(1 for _ in language)} schemas, and no other version of them"
     typer.echo(_told(findings, "difference") if findings else same)
     return 1 if findings else 0
@@ -105,8 +90,7 @@ def _told(findings: list[Finding], thing: str) -> str:
 
 
 def push_schemas(data: Path) -> int:
-    with _registry(data) as url:
-        typer.echo(f"schemas: {prepare.push_schemas(url)}")
+    typer.echo(f"schemas: {prepare.push_schemas(environment_of(data).get(REGISTRY, ''))}")
     return 0
 
 
@@ -118,18 +102,3 @@ def list_schemas() -> int:
             newest = language.latest(topic, name)
             typer.echo(f"  {name} v{newest.version}  {', '.join(newest.fields)}")
     return 0
-
-
-@contextmanager
-def _registry(data: Path) -> Iterator[str]:
-    """The registry's URL, once something answers there."""
-    from confluent_kafka.schema_registry.error import SchemaRegistryError
-
-    url = environment_of(data).get(REGISTRY, "")
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), CONNECT_SECONDS).close()
-        yield url
-    except (OSError, SchemaRegistryError) as error:
-        raise RegistryAway(url, error) from None

@@ -18,10 +18,12 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from infra import topics
+from infra.addresses import Addresses
 from infra.errors import NotReady
 from infra.server import HOST, first_error, free_ports
 from infra.stack import Stack
 from pavane import prepare, settled
+from pavane.audit.databases import lane_count
 from pavane.given import DESK_FILE, JWKS, LOCAL_GATEWAY, given
 from pavane.instance import DESK, GATEWAY, MODULES, Instance
 from pavane.issuer import Issuer
@@ -155,13 +157,14 @@ class Platform:
         [self._desk_port] = free_ports(1)
         (self.stack.data.path / DESK_FILE).write_text(f"http://{HOST}:{self._desk_port}\n")
         names = [*services(), DESK, GATEWAY]
+        lanes = await asyncio.to_thread(_lanes, addresses)
         started = time.monotonic()
         for name in names:
             for _ in range(self._instances.get(name, 1)):
                 self._launch(name)
         async with asyncio.TaskGroup() as group:
             for name in names:
-                group.create_task(self._tell_when_ready(name, started))
+                group.create_task(self._tell_when_ready(name, set() if name in MODULES else lanes, started))
 
     async def _step(self, name: str, work: Callable[[], str]) -> None:
         started = time.monotonic()
@@ -200,8 +203,7 @@ class Platform:
             "PAVANE_MANAGEMENT_PORT": "0",
         }
 
-    async def _tell_when_ready(self, name: str, started: float) -> None:
-        lanes = set() if name in MODULES else set(range(topics.load()[0].partitions))
+    async def _tell_when_ready(self, name: str, lanes: Set[int], started: float) -> None:
         await self._until_ready(self.children[name], lanes)
         pids = ", ".join(str(each.pid) for each in self.children[name])
         detail = self.gateway_url if name == GATEWAY else f"pid {pids}"
@@ -231,3 +233,8 @@ class Platform:
 
     def _all(self) -> list[Instance]:
         return [each for of_service in self.children.values() for each in of_service]
+
+
+def _lanes(addresses: Addresses) -> set[int]:
+    """All lanes: as many as the databases remember, or else as the topics have partitions."""
+    return set(range(lane_count(addresses.environment()) or topics.wanted(addresses.kafka_bootstrap)[0].partitions))

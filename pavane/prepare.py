@@ -37,6 +37,7 @@ def migrate_databases(urls: Mapping[str, str]) -> str:
     import psycopg
     from sqlalchemy.exc import DBAPIError
 
+    from streams.kit.errors import TablesHeld
     from streams.kit.keystore import make_tables
     from streams.kit.migrations import migrate
 
@@ -46,7 +47,7 @@ def migrate_databases(urls: Mapping[str, str]) -> str:
                 make_tables(urls[name])
                 return ()
             return migrate(name, urls[name])
-        except (DBAPIError, psycopg.Error) as error:
+        except (DBAPIError, psycopg.Error, TablesHeld) as error:
             raise NotMigrated(name, getattr(error, "orig", None) or error) from None
 
     names = [*services(), *(name for name in (KEYS_DATABASE,) if name in urls)]

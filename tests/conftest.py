@@ -12,6 +12,7 @@ import pytest
 import structlog
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from hypothesis import settings
 from structlog.dev import ConsoleRenderer
 from structlog.dev import plain_traceback as plain
 
@@ -28,6 +29,10 @@ from streams.kit.run import services
 pass_by_proxies()
 # Traces of errors are told as they are: drawn with the values of all names one takes seconds.
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], ConsoleRenderer(exception_formatter=plain)])
+
+# How long one example takes says nothing on a machine that others use as well.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 #: Fixtures that start one.
 STACKS = {"stack", "own_ground"}

@@ -13,7 +13,8 @@ the order in which it looks:
 
 So each comparison is exact in one direction: rows are compared with the facts that their own clock includes, an order's
 remains are judged only where the service concerned had heard how the order ended, and what came after a snapshot is not
-held against it. What is counted as not settled yet is on its way; everything else that differs is wrong.
+held against it. What is counted as not settled yet is on its way, or waits for a redrive; everything else that differs
+is wrong. So is an end of an order, or a request, on which a service has not acted for an hour, whatever it waits for.
 """
 
 from pavane.audit.errors import EvidenceMissing

@@ -7,21 +7,32 @@ a service that heard an answer before its question is found by its next fact.
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from typing import NamedTuple
 
 from pavane.audit.lanelog import NO_CAUSE, LaneLog
 from pavane.audit.ledger import Ledger
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
+from pavane.operators.words import count
 from streams.kit.lane import DUE, REQUESTS
 
 
+class Kind(Enum):
+    """What a flaw comes to."""
+
+    WRONG = "nothing that is still to come can mend it"
+    UNREAD = "it may only not have been read yet"
+    WAITS = "an outbox is about to say it again"
+    UNKEPT = "the log need not hold any more what would show it"
+
+
 class Flaw(NamedTuple):
-    """Something that the fact at this place of its lane contradicts. `open`: it may only not have been read yet."""
+    """Something that the fact at this place of its lane contradicts."""
 
     at: int
     what: str
-    open: bool
+    kind: Kind = Kind.WRONG
 
 
 def after_causes(ledger: Ledger, snapshots: Mapping[str, Snapshot]) -> Verdict:
@@ -39,15 +50,19 @@ def after_causes(ledger: Ledger, snapshots: Mapping[str, Snapshot]) -> Verdict:
         if snapshot is None:
             continue
         tally.checked += len(lane)
-        settled = snapshot.known(partition, topic)
+        settled, unkept = snapshot.known(partition, topic), 0
         for find in (_causes, _clocks):
             for flaw in find(ledger, lane):
                 sequence = lane.sequences[flaw.at]
-                if flaw.open and sequence > settled:
+                if flaw.kind is Kind.WAITS or (flaw.kind is Kind.UNREAD and sequence > settled):
                     tally.unsettled += 1
+                elif flaw.kind is Kind.UNKEPT:
+                    unkept += 1
                 else:
                     about = _about(ledger, lane, flaw.at)
                     tally.violation(f"{topic}/{partition}/{sequence} about {about}: {flaw.what}")
+        if unkept:
+            tally.note(f"{topic}/{partition}: {count(unkept, 'fact')} answer or know requests that are no longer kept")
     return tally.verdict()
 
 
@@ -55,7 +70,7 @@ def _causes(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
     judges: dict[int, Callable[[int, int], Flaw | None]] = {}
     for at, (topic, number) in enumerate(zip(lane.cause_topics, lane.cause_numbers, strict=True)):
         if topic == NO_CAUSE:
-            yield Flaw(at, "it names no cause that can be read", open=False)
+            yield Flaw(at, "it names no cause that can be read")
             continue
         judge = judges.get(topic)
         if judge is None:
@@ -77,24 +92,32 @@ def _judge_of(ledger: Ledger, lane: LaneLog, topic: str) -> Callable[[int, int],
         other = ledger.lane(topic, lane.partition)
         find, keys, shift = other.index, other.keys, 0
     clock = lane.clocks.get(topic)
+    start = ledger.start(topic, lane.partition)
+    replaced = max(ledger.decided(lane.speaker, topic, lane.partition), default=0)
 
     def judge(at: int, number: int) -> Flaw | None:
         cause = f"its cause {topic}/{lane.partition}/{number}"
-        found = find(number)
+        found, is_replaced = find(number), lane.sequences[at] <= replaced
         if found is None:
-            return Flaw(at, f"{cause} is not in the log", open=True)
+            kind = _missing(ledger, topic, lane.partition, number)
+            return Flaw(at, f"{cause} is not in the log", Kind.UNKEPT if number < start or is_replaced else kind)
         known = clock[at] if clock is not None else 0
         if known < number + shift:
-            return Flaw(at, f"{cause} is beyond its clock, which knows {topic} up to {known}", open=False)
-        return _same_key(ledger, lane, at, keys[found], cause)
+            return Flaw(at, f"{cause} is beyond its clock, which knows {topic} up to {known}")
+        flaw = _same_key(ledger, lane, at, keys[found], cause)
+        return flaw._replace(kind=Kind.UNKEPT) if flaw is not None and is_replaced else flaw
 
     return judge
+
+
+def _missing(ledger: Ledger, topic: str, partition: int, number: int) -> Kind:
+    return Kind.WAITS if ledger.is_waiting(topic, partition, number) else Kind.UNREAD
 
 
 def _same_key(ledger: Ledger, lane: LaneLog, at: int, key: int, cause: str) -> Flaw | None:
     if key == lane.keys[at]:
         return None
-    return Flaw(at, f"{cause} is about {ledger.keys.text(key)}", open=False)
+    return Flaw(at, f"{cause} is about {ledger.keys.text(key)}")
 
 
 def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
@@ -116,31 +139,34 @@ def _clocks(ledger: Ledger, lane: LaneLog) -> Iterator[Flaw]:
             known = claimed
             found = other.index(claimed)
             if found is None:
-                yield Flaw(at, f"its clock knows {speaker} up to {claimed}, the log to {other.last}", open=True)
+                what = f"its clock knows {speaker} up to {claimed}, the log to {other.last}"
+                yield Flaw(at, what, _missing(ledger, speaker, lane.partition, claimed))
                 continue
             for third, theirs, mine in pairs:
                 if theirs[found] > mine[at] or (mine is lane.sequences and theirs[found] == mine[at]):
-                    yield _beyond(lane, at, f"{speaker}/{other.partition}/{claimed}", third, theirs[found])
+                    flaw = _beyond(lane, at, f"{speaker}/{other.partition}/{claimed}", third, theirs[found])
+                    is_replaced = theirs[found] <= ledger.replaced(third, lane.partition)
+                    yield flaw._replace(kind=Kind.UNKEPT) if is_replaced else flaw
 
 
 def _beyond(lane: LaneLog, at: int, fact: str, third: str, knew: int) -> Flaw:
     """The fact at `at` knows `fact`, whose speaker knew more of a third one than can be, or than the lane does."""
     if third == lane.speaker:
-        return Flaw(at, f"it knows {fact}, which knew {third} up to {knew} already", open=False)
+        return Flaw(at, f"it knows {fact}, which knew {third} up to {knew} already")
     knows = lane.clocks[third][at] if third in lane.clocks else 0
     return Flaw(
         at,
         f"its speaker had heard {fact}, which knew {third} up to {knew}, but {third} itself only up to {knows}: an "
         f"answer was heard before its question",
-        open=False,
     )
 
 
 def _known_requests(ledger: Ledger, lane: LaneLog, topic: str) -> Iterator[Flaw]:
-    last = ledger.requests_of(topic, lane.partition).last
+    last, unkept = ledger.requests_of(topic, lane.partition).last, ledger.unkept(topic, lane.partition)
     for at, claimed in enumerate(lane.clocks[topic]):
         if claimed > last:
-            yield Flaw(at, f"its clock knows {topic} up to offset {claimed - 1}, the log ends at {last}", open=True)
+            what = f"its clock knows {topic} up to offset {claimed - 1}, the log ends at {last}"
+            yield Flaw(at, what, Kind.UNKEPT if claimed <= unkept else Kind.UNREAD)
 
 
 def _about(ledger: Ledger, lane: LaneLog, at: int) -> str:

@@ -34,7 +34,8 @@ from streams.kit.lane import DEAD_LETTERS, REQUESTS
 from streams.kit.language import Language
 from streams.kit.log import Record
 
-_FORMAT = b"pavane-audit-1\n"
+_OURS = b"pavane-audit-"
+_FORMAT = _OURS + b"2\n"
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +55,7 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
 class _Lane(msgspec.Struct, array_like=True):
     topic: str
     partition: int
+    unkept: int
     columns: list[bytes]
     clocks: dict[str, bytes]
 
@@ -77,12 +79,13 @@ class Checkpoint(msgspec.Struct, array_like=True):
     names: list[bytes]
     topics: list[bytes]
     counts: tuple[int, int]
+    notes: tuple[int, list[str]]
     orders: dict[str, OrderFacts]
     rows: dict[str, dict[str, msgspec.Raw]]
 
 
 _LANE = ("sequences", "offsets", "digests", "entries", "keys", "names", "cause_topics", "cause_numbers")
-_REQUESTS = ("offsets", "keys", "names")
+_REQUESTS = ("offsets", "timestamps", "keys", "names")
 _decoder = msgspec.msgpack.Decoder(Checkpoint)
 
 
@@ -106,6 +109,16 @@ def settled_ends(snapshots: Mapping[str, Snapshot], ends: Mapping[Where, int]) -
         waiting = [at for view in hearing for (of, p, at) in view.unhandled if (of, p) == (topic, partition)]
         found[topic, partition] = min(end, *heard, *waiting) if heard else 0
     return found
+
+
+def is_complete(reading: Reading, snapshots: Mapping[str, Snapshot]) -> bool:
+    """Every speaker's snapshot knows all that was read of it, so that the rows are the fold of that. They would not be
+    if a database answered from a copy that lags behind."""
+    return all(
+        snapshots[topic].known(partition, topic) >= lane.last
+        for (topic, partition), lane in reading.ledger.lanes.items()
+        if topic in snapshots
+    )
 
 
 def is_behind(snapshots: Mapping[str, Snapshot], settled: Mapping[Where, int], checkpoint: Checkpoint) -> bool:
@@ -154,7 +167,7 @@ def keep(reading: Reading, marks: list[Mark], at: datetime, code: str) -> bytes:
     """The checkpoint's bytes: what was read so far."""
     ledger = reading.ledger
     lanes = [
-        _Lane(*where, _bytes(lane, _LANE), {who: column.tobytes() for who, column in lane.clocks.items()})
+        _Lane(*where, lane.unkept, _bytes(lane, _LANE), {who: column.tobytes() for who, column in lane.clocks.items()})
         for where, lane in ledger.lanes.items()
     ]
     requests = [_Requests(*where, _bytes(each, _REQUESTS)) for where, each in ledger.requests.items()]
@@ -176,6 +189,7 @@ def keep(reading: Reading, marks: list[Mark], at: datetime, code: str) -> bytes:
         ledger.names.texts,
         ledger.topics.texts,
         ledger.counts,
+        (ledger.notes[0], list(ledger.notes[1])),
         reading.orders.by_id,
         rows,
     )
@@ -192,7 +206,7 @@ def resume(reading: Reading, checkpoint: Checkpoint) -> None:
     ledger.dead_letters = checkpoint.dead_letters
     ledger.keys, ledger.names = Index(checkpoint.keys), Index(checkpoint.names)
     ledger.topics = Index(checkpoint.topics)
-    ledger.counts = checkpoint.counts
+    ledger.counts, ledger.notes = checkpoint.counts, checkpoint.notes
     reading.orders.by_id = checkpoint.orders
     for name, rebuild in reading.rebuilds.items():
         for state, rows in rebuild.rows.items():
@@ -202,6 +216,7 @@ def resume(reading: Reading, checkpoint: Checkpoint) -> None:
 
 def _lane(kept: _Lane) -> LaneLog:
     lane: LaneLog = _filled(LaneLog(kept.topic, kept.partition), _LANE, kept.columns)
+    lane.unkept = kept.unkept
     lane.clocks = {who: array("q", column) for who, column in kept.clocks.items()}
     lane.latest = {who: column[-1] for who, column in lane.clocks.items() if column}
     return lane
@@ -240,6 +255,8 @@ def read(path: Path, code: str) -> Checkpoint | None:
         return None
     except OSError as error:
         raise EvidenceMissing(f"{path} cannot be read: {error}") from error
+    if found.startswith(_OURS) and not found.startswith(_FORMAT):
+        return None
     try:
         if not found.startswith(_FORMAT):
             raise ValueError("it begins otherwise")

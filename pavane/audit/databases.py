@@ -43,15 +43,18 @@ UNSAID: LiteralString = (
     "ORDER BY o.partition, o.number"
 )
 PARKED: LiteralString = (
-    "SELECT partition, key, holds, topic, log_offset, reason, message, retry_at FROM parked ORDER BY partition, number"
+    "SELECT partition, number, key, holds, topic, log_offset, reason, message, retry_at FROM parked "
+    "ORDER BY partition, number"
 )
+#: Those of `pavane lanes skip` and `pavane log restore`.
+DECISIONS: LiteralString = "SELECT items FROM operations WHERE what IN ('skip', 'log restore') ORDER BY number"
 CHARGES: LiteralString = (
     "SELECT p.key, p.order_id, p.status, p.amount_minor, p.currency, coalesce(c.times, 0)::int FROM payments p "
     "LEFT JOIN (SELECT key, count(*) AS times FROM payment_calls "
     "WHERE verb = 'CapturePayment' AND outcome = 'Captured' AND changed GROUP BY key) c USING (key)"
 )
 PARCELS: LiteralString = (
-    "SELECT b.key, b.order_id, b.status, coalesce(c.times, 0)::int FROM bookings b "
+    "SELECT b.key, b.order_id, b.status, b.items, coalesce(c.times, 0)::int FROM bookings b "
     "LEFT JOIN (SELECT key, count(*) AS times FROM booking_calls "
     "WHERE verb = 'BookShipment' AND outcome = 'Booked' AND changed GROUP BY key) c USING (key)"
 )
@@ -115,7 +118,8 @@ def open_snapshot(stack: ExitStack, service: Service, environment: Mapping[str, 
         for fact in _facts.decode(facts)
     ]
     parked = [Parked(*row) for row in _streamed(name, connection, sql.SQL(PARKED))]
-    return Snapshot(service, lanes, unsaid, parked, partial(_documents, name, connection))
+    decisions = [items for (items,) in connection.execute(DECISIONS)]
+    return Snapshot(service, lanes, unsaid, parked, partial(_documents, name, connection), decisions)
 
 
 def clocks_now(service: Service, environment: Mapping[str, str]) -> Clocks:

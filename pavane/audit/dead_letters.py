@@ -1,16 +1,15 @@
 """Records that a service could not handle: put aside for good, or parked until it can. Counted and listed."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.snapshot import Snapshot
+from pavane.audit.waiting import then
 from pavane.operators.words import cut
 from streams.kit import envelope
 from streams.kit.envelope import Envelope, with_values
 from streams.kit.log import Record
-from streams.kit.parking import AT_ONCE
 
 MOST_CHARACTERS = 200
 MOST_OF_A_KEY = 100
@@ -37,21 +36,14 @@ def parked(snapshots: Mapping[str, Snapshot]) -> Verdict:
         holding = [each for each in snapshot.parked if each.holds]
         tally.checked += len(holding)
         tally.unsettled += len(holding)
-        heads: set[tuple[int, str]] = set()
-        for each in holding:
-            # They come in the order in which they were parked: the first one of a key is what the others wait for.
-            if (each.partition, each.key) not in heads:
-                heads.add((each.partition, each.key))
-                then = f"tried again {_when(each.retry_at)}" if each.retry_at else "waits for a redrive"
-                key, message = cut(each.key, MOST_OF_A_KEY), cut(each.message, MOST_CHARACTERS)
-                tally.note(
-                    f"{name}: {each.topic}/{each.partition}/{each.offset} about {key}: {each.reason}: {message}; {then}"
-                )
+        tally.until_redrive += sum(snapshot.heads[each.partition, each.key].retry_at is None for each in holding)
+        for each in snapshot.heads.values():
+            key, message = cut(each.key, MOST_OF_A_KEY), cut(each.message, MOST_CHARACTERS)
+            tally.note(
+                f"{name}/{each.partition}/{each.number}: {each.topic}/{each.partition}/{each.offset} about {key}: "
+                f"{each.reason}: {message}; {then(each)}"
+            )
     return tally.verdict()
-
-
-def _when(retry_at: datetime) -> str:
-    return "at once" if retry_at == AT_ONCE else f"at {retry_at:%H:%M:%S}"
 
 
 def listed(letters: Sequence[DeadLetter]) -> Verdict:

@@ -26,7 +26,8 @@ def nothing_lost(
             for topic in (snapshot.name, snapshot.name + DEAD_LETTERS):
                 _committed(tally, ledger, snapshot, topic, partition, later[snapshot.name])
             for topic in snapshot.service.topics:
-                _heard(tally, ledger, snapshot, topic, partition, ends.get((topic, partition), 0))
+                restored = topic in snapshots and snapshots[topic].is_restored(partition)
+                _heard(tally, ledger, snapshot, topic, partition, ends.get((topic, partition), 0), restored)
             _hearsay(tally, ledger, snapshot, partition)
     return tally.verdict()
 
@@ -37,6 +38,10 @@ def _committed(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, par
     waiting = ledger.waiting.get((topic, partition), set())
     known = snapshot.known(partition, topic)
     tally.checked += known
+    if start := ledger.start(topic, partition):
+        tally.note(f"{topic}/{partition}: dead letters below offset {start:,} are no longer kept")
+        if not len(lane):
+            return
     for first, last in lane.missing(known):
         lost = [sequence for sequence in range(first, last + 1) if sequence not in waiting]
         tally.unsettled += last - first + 1 - len(lost)
@@ -57,8 +62,13 @@ def _committed(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, par
         )
 
 
-def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int) -> None:
-    """What lies below the position was heard, no more and no less; what lies above it is still to come."""
+def _heard(
+    tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partition: int, end: int, restored: bool
+) -> None:
+    """What lies below the position was heard, no more and no less; what lies above it is still to come.
+
+    Once the topic was restored its listeners look again from its end of then on: what they know lies above it.
+    """
     lane = snapshot.lanes.get(partition)
     if lane is None or topic not in lane.positions:
         tally.unsettled += _last(ledger, topic, partition)
@@ -79,11 +89,22 @@ def _heard(tally: Tally, ledger: Ledger, snapshot: Snapshot, topic: str, partiti
         read, last = said.last_before(position), said.last
     tally.checked += read
     tally.unsettled += max(0, last - max(read, known))
-    if known != read:
+    if restored and read < known and _holds(ledger, topic, partition, known):
+        tally.unsettled += known - read
+    elif known != read and not read < known <= ledger.start(topic, partition):
         tally.violation(
             f"{where}: has read up to offset {position}, which makes {read} the last one heard, but its clock says "
             f"{known}: {'facts were passed over' if known < read else 'the log does not hold what it heard'}"
         )
+
+
+def _holds(ledger: Ledger, topic: str, partition: int, known: int) -> bool:
+    """All facts up to this one are in the log, or about to be said again."""
+    return all(
+        ledger.is_waiting(topic, partition, sequence)
+        for first, last in ledger.lane(topic, partition).missing(known)
+        for sequence in range(first, last + 1)
+    )
 
 
 def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int) -> None:
@@ -96,7 +117,7 @@ def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int) -
             continue
         last = _last(ledger, speaker, partition)
         tally.checked += 1
-        if known > last:
+        if known > last and not ledger.is_waiting(speaker, partition, known):
             tally.violation(
                 f"{snapshot.name}/{partition}: knows of {speaker} up to {known}, but the log holds it up to {last}"
             )
@@ -104,5 +125,5 @@ def _hearsay(tally: Tally, ledger: Ledger, snapshot: Snapshot, partition: int) -
 
 def _last(ledger: Ledger, speaker: str, partition: int) -> int:
     if speaker.endswith(REQUESTS):
-        return ledger.requests_of(speaker, partition).last
+        return max(ledger.requests_of(speaker, partition).last, ledger.unkept(speaker, partition))
     return ledger.lane(speaker, partition).last

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 
 from pavane.audit import causes, checkpoint, dead_letters, delivery, orders, rebuild, settlement, stock, stories
@@ -12,6 +13,7 @@ from pavane.audit.reading import Reading
 from pavane.audit.report import Tally, Verdict
 from pavane.audit.settlement import Remains
 from pavane.audit.snapshot import Clocks, Rows, Snapshot
+from pavane.audit.waiting import Waiting, waiting_for
 from pavane.audit.world import World
 from streams.billing.model import Invoice
 from streams.inventory.model import Movement, Reservation, Stock
@@ -25,8 +27,8 @@ S = TypeVar("S", bound=State)
 class Evidence(NamedTuple):
     """What was looked at, in this order: `snapshots` by service, `world`, `records` up to `ends`, clocks again.
 
-    `records`: those of each partition in order. `later`: asks what each service's lanes know, after the last record was
-    read. `now`: the time (UTC) at which the audit began.
+    `records`: those of each partition in order; the log has them from `starts` on. `later`: asks what each service's
+    lanes know, after the last record was read. `now`: the time (UTC) at which the audit began.
 
     `earlier` is what an earlier audit has read; then comes `settled`, what every snapshot includes and it has not read;
     then `keep` is called, and then come the `records`.
@@ -40,6 +42,7 @@ class Evidence(NamedTuple):
     decoder: Decoder
     partition_of: PartitionOf
     now: datetime
+    starts: Mapping[Where, int] = MappingProxyType({})
     earlier: Checkpoint | None = None
     settled: Iterable[Record] = ()
     keep: Callable[[Reading], None] | None = None
@@ -64,14 +67,14 @@ def examine(evidence: Evidence) -> tuple[Verdict, ...]:
         evidence.world,
     )
 
-    def handled(service: str, partition: int, sequence: int, order_id: str) -> bool:
-        return snapshots[service].has_handled(orders.TOPIC, partition, sequence, order_id)
+    def waits(service: str, partition: int, sequence: int, order_id: str) -> Waiting | None:
+        return waiting_for(snapshots[service], orders.TOPIC, partition, sequence, order_id)
 
     return (
         orders.ends_once(found.by_id, snapshots[orders.TOPIC], evidence.now),
-        orders.requests_answered(ledger, snapshots[orders.TOPIC], found.by_id),
-        settlement.confirmed(found.by_id, remains, handled),
-        settlement.undone(found.by_id, remains, handled),
+        orders.requests_answered(ledger, snapshots[orders.TOPIC], found.by_id, evidence.now),
+        settlement.confirmed(found.by_id, remains, waits, evidence.now),
+        settlement.undone(found.by_id, remains, waits, evidence.now),
         stock.balances(
             _rows(live, "inventory", Stock),
             cast("Mapping[str, Stock]", rebuilds["inventory"].rows[Stock]),
@@ -91,7 +94,7 @@ def examine(evidence: Evidence) -> tuple[Verdict, ...]:
 
 def _read(evidence: Evidence) -> Reading:
     """Hear every fact once: from the log, and from the outboxes what is not in the log yet."""
-    reading = Reading(evidence.snapshots, evidence.decoder, evidence.partition_of)
+    reading = Reading(evidence.snapshots, evidence.decoder, evidence.partition_of, evidence.starts)
     if evidence.earlier is not None:
         checkpoint.resume(reading, evidence.earlier)
     reading.hear(evidence.settled)

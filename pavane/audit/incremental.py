@@ -24,28 +24,30 @@ class Log(Protocol):
         """Those of each partition from one offset on, below another; from its start where none is given."""
         ...
 
-    def check(self, marks: Collection[Mark]) -> None:
-        """Raises `EvidenceMissing` where this is not the log that was read up to these marks."""
+    def check(self, marks: Collection[Mark], kept: Path) -> None:
+        """Raises `EvidenceMissing` where this is not the log that was read up to these marks; `kept` has them."""
         ...
 
 
 def go_on(evidence: Evidence, log: Log, kept: Path, code: str) -> tuple[tuple[Verdict, ...], datetime | None]:
     """All verdicts, and when the earlier audit began; None: there is no checkpoint of this `code`, or a database knows
-    less than it does, and all was read. If nothing is broken, the next checkpoint is kept.
+    less than it does, and all was read. If nothing is broken, the next checkpoint is kept; not where a database knows
+    less than was read.
 
     `evidence`: all but the records. Raises `EvidenceMissing`.
     """
     settled = checkpoint.settled_ends(evidence.snapshots, log.ends)
     earlier = checkpoint.read(kept, code)
     if earlier is not None:
-        log.check(earlier.marks)
+        log.check(earlier.marks, kept)
         if checkpoint.is_behind(evidence.snapshots, settled, earlier):
             earlier = None
     marks = earlier.marks if earlier is not None else []
     marking, made = Marking(marks), list[bytes]()
 
     def keep(reading: Reading) -> None:
-        made.append(checkpoint.keep(reading, marking.marks(settled), evidence.now, code))
+        if checkpoint.is_complete(reading, evidence.snapshots):
+            made.append(checkpoint.keep(reading, marking.marks(settled), evidence.now, code))
 
     verdicts = examine(
         evidence._replace(
@@ -56,6 +58,6 @@ def go_on(evidence: Evidence, log: Log, kept: Path, code: str) -> tuple[tuple[Ve
             ends=log.ends,
         )
     )
-    if all(verdict.clean for verdict in verdicts):
+    if made and all(verdict.clean for verdict in verdicts):
         checkpoint.write(kept, made[0])
     return verdicts, earlier.at if earlier is not None else None

@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
+from streams.kit.log import Record
+
 NO_CAUSE = -1
 HIGHEST = 2**63 - 1
 """The highest number that is kept here."""
@@ -39,6 +41,10 @@ class LaneLog:
         self.cause_numbers = array("q")
         self.clocks: dict[str, array[int]] = {}
         self.latest: Mapping[str, int] = {}
+        self.unkept = 0
+        """Up to here the log need not hold any more what it does not: retention has taken it."""
+        self.strays: dict[int, Record] = {}
+        """Facts by sequence, as they came, of which it is not known yet whether what is missing before them comes."""
 
     @property
     def last(self) -> int:
@@ -55,6 +61,10 @@ class LaneLog:
             return at
         at = bisect_left(self.sequences, sequence)
         return at if at < len(self.sequences) and self.sequences[at] == sequence else None
+
+    def ends_below(self, start: int) -> bool:
+        """What followed was in the log below this offset, if anything did."""
+        return (self.offsets[-1] if self.offsets else -1) + 1 < start
 
     def judge(self, sequence: int) -> Place:
         """How this sequence goes with what was added."""
@@ -93,11 +103,11 @@ class LaneLog:
             column.insert(at, clock.get(who, 0))
 
     def missing(self, up_to: int) -> Iterator[tuple[int, int]]:
-        """The ranges (first, last) of sequences from 1 to `up_to` that are not here."""
+        """The ranges (first, last) of sequences up to `up_to` that should be here and are not."""
         if up_to <= 0 or (up_to <= len(self.sequences) and self.sequences[up_to - 1] == up_to):
             return
-        expected = 1
-        for sequence in self.sequences:
+        expected = self.unkept + 1
+        for sequence in self.sequences[bisect_left(self.sequences, expected) :]:
             if sequence > up_to:
                 break
             if sequence > expected:
@@ -113,10 +123,12 @@ class LaneLog:
 
 
 class RequestLog:
-    """The requests in one partition: offset, key and event of each; -1 for a key or an event that cannot be read."""
+    """The requests in one partition: offset, time, key and event of each; -1 for a key or an event that cannot be read.
+    """
 
     def __init__(self) -> None:
         self.offsets = array("q")
+        self.timestamps = array("q")
         self.keys = array("l")
         self.names = array("h")
 

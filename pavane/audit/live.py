@@ -22,7 +22,7 @@ from pavane.audit.report import Report
 from pavane.audit.snapshot import Snapshot
 from streams.kit import run
 from streams.kit.kafka import partition_of
-from streams.kit.lane import DEAD_LETTERS
+from streams.kit.lane import DEAD_LETTERS, REQUESTS
 from streams.kit.language import Language
 from streams.kit.log import Extent, Record
 from streams.kit.service import Service
@@ -57,6 +57,7 @@ def _audit(environment: Mapping[str, str], kept: Path | None) -> Report:
         snapshots = {each.name: databases.open_snapshot(stack, each, environment) for each in viewing_first}
         _judge_lanes(snapshots, partition_count)
         world = databases.read_world(environment)
+        log = _Log(reader, topics, reader.extents(topics, partition_count))
         evidence = Evidence(
             snapshots={service.name: snapshots[service.name] for service in services},
             world=world,
@@ -66,8 +67,8 @@ def _audit(environment: Mapping[str, str], kept: Path | None) -> Report:
             decoder=Decoder(language, Registry(setting(environment, "PAVANE_REGISTRY")).schema_of),
             partition_of=lambda key: partition_of(key, partition_count),
             now=at,
+            starts=log.starts,
         )
-        log = _Log(reader, topics, reader.extents(topics, partition_count))
         if kept is None:
             verdicts, since = examine(evidence._replace(records=log.records({}, log.ends), ends=log.ends)), None
         else:
@@ -79,6 +80,7 @@ class _Log:
     """The log up to the ends that it had at one moment. Implements `incremental.Log`."""
 
     def __init__(self, reader: LogReader, topics: Sequence[str], extents: Mapping[Where, Extent]) -> None:
+        self.starts = {where: extent.start for where, extent in extents.items()}
         self.ends = {where: extent.end for where, extent in extents.items()}
         self._reader = reader
         self._topics = topics
@@ -87,14 +89,16 @@ class _Log:
     def records(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> Iterator[Record]:
         return self._reader.records(self._topics, ends, starts)
 
-    def check(self, marks: Collection[Mark]) -> None:
+    def check(self, marks: Collection[Mark], kept: Path) -> None:
+        anew = f"delete {kept}: the next audit then reads everything"
         for mark in marks:
             start, end = self._extents.get(mark.where, Extent(0, 0))
-            if end < mark.next or start > mark.next:
+            expires = mark.topic.endswith((REQUESTS, DEAD_LETTERS))
+            if end < mark.next or (start > mark.next and not expires):
                 raise EvidenceMissing(
                     f"{mark.topic}/{mark.partition}: an earlier audit has read it up to offset {mark.next}, now it is "
                     f"there from {start} to {end}: records are gone that nobody has audited, or it is another log. "
-                    f"Look at the brokers, then audit without the checkpoint"
+                    f"Look at the brokers; when you know why, {anew}"
                 )
         last = {mark.where: mark for mark in marks if mark.last >= self._extents[mark.where].start}
         at = {where: mark.last for where, mark in last.items()}
@@ -103,7 +107,7 @@ class _Log:
             if (record.offset, digest_of(record)) != (mark.last, mark.digest):
                 raise EvidenceMissing(
                     f"{mark.topic}/{mark.partition} offset {mark.last} is not the record that an earlier audit has "
-                    f"read there: it is another log. Audit without the checkpoint"
+                    f"read there: it is another log. Check PAVANE_KAFKA; if it is right, {anew}"
                 )
 
 

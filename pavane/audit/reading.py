@@ -1,9 +1,10 @@
 """What the log says, record by record: the ledger, the orders, and the rows that all facts make."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from pavane.audit.decoding import Decoder
-from pavane.audit.ledger import Ledger, PartitionOf, Said
+from pavane.audit.ledger import Ledger, PartitionOf, Said, Where
 from pavane.audit.orders import Orders
 from pavane.audit.rebuild import Rebuild
 from pavane.audit.snapshot import Snapshot
@@ -16,8 +17,14 @@ from streams.timeline.model import Entry
 class Reading:
     """Filled by `hear`, then by `hear_unsaid`. `rebuilds`: by service, as far as each snapshot's clock goes."""
 
-    def __init__(self, snapshots: Mapping[str, Snapshot], decoder: Decoder, partition_of: PartitionOf) -> None:
-        self.ledger = Ledger(decoder, partition_of, self._passed_over)
+    def __init__(
+        self,
+        snapshots: Mapping[str, Snapshot],
+        decoder: Decoder,
+        partition_of: PartitionOf,
+        starts: Mapping[Where, int] = MappingProxyType({}),
+    ) -> None:
+        self.ledger = Ledger(decoder, partition_of, self._passed_over, starts, self._decided)
         self.orders = Orders()
         self.rebuilds = {name: Rebuild(snapshot, self._made) for name, snapshot in snapshots.items()}
         self._snapshots = snapshots
@@ -31,6 +38,9 @@ class Reading:
         hearing = [each for each in self._snapshots.values() if topic in each.service.topics]
         return bool(hearing) and all(each.position(topic, partition) > offset for each in hearing)
 
+    def _decided(self, service: str, topic: str, partition: int) -> Collection[int]:
+        return self._snapshots[service].decided(topic, partition) if service in self._snapshots else ()
+
     def _made(self, said: Said, row: State) -> None:
         """What is written once and never changed is kept as a digest, with the fact that makes it."""
         lane = self.ledger.lane(said.topic, said.partition)
@@ -40,17 +50,19 @@ class Reading:
     def hear(self, records: Iterable[Record]) -> None:
         """Hear every fact once; those of each partition in order."""
         for record in records:
-            said = self.ledger.note(record)
-            if said is not None:
-                self.orders.hear(said)
-                for each in self._listening.get(said.topic, ()):
-                    each.hear(said)
+            for said in self.ledger.note(record):
+                self._tell(said)
 
     def hear_unsaid(self) -> None:
         """Hear what is in the outboxes and not in the log yet. The log must have been heard to its end."""
-        for name, snapshot in self._snapshots.items():
-            for partition, fact in snapshot.unsaid:
-                said = self.ledger.unsaid(partition, fact)
-                if said is not None:
-                    self.orders.hear(said)
-                    self.rebuilds[name].hear(said)
+        unsaid = [each for snapshot in self._snapshots.values() for each in snapshot.unsaid]
+        for said in self.ledger.left(unsaid):
+            self._tell(said)
+        for partition, fact in unsaid:
+            if (waiting := self.ledger.unsaid(partition, fact)) is not None:
+                self._tell(waiting)
+
+    def _tell(self, said: Said) -> None:
+        self.orders.hear(said)
+        for each in self._listening.get(said.topic, ()):
+            each.hear(said)

@@ -13,16 +13,28 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pavane.operators.words import count, cut
+from pavane.operators.words import age, count, cut, moment
 
 MOST_EXAMPLES = 20
 SHOWN_EXAMPLES = 5
 MOST_CHARACTERS = 2_000
+PATIENCE_SECONDS = 3_600
+"""How long anything may wait before that is a violation: an end that nobody acts on keeps no promise."""
+
+
+@dataclass(frozen=True)
+class Oldest:
+    """What waits longest of all that is not settled, and since when (UTC)."""
+
+    since: datetime
+    what: str
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One invariant. `checked`: how many things it was asked of; `unsettled`: how many of which nobody can know yet.
+
+    Of those `until_redrive` do not go on before somebody decides; `oldest` is known where it is known since when.
 
     `violations` are the first few in words, `violation_count` is how many there are. `notes` are worth seeing and
     break nothing; they too are the first few, of `note_count`. `lists`: it is no invariant but a list, of its notes; it
@@ -38,6 +50,8 @@ class Verdict:
     note_count: int = 0
     notes: tuple[str, ...] = ()
     lists: bool = False
+    until_redrive: int = 0
+    oldest: Oldest | None = None
 
     @property
     def clean(self) -> bool:
@@ -69,8 +83,13 @@ class Report:
 
     @property
     def unsettled(self) -> int:
-        """How many things were still on their way, over all invariants; 0: everything has come to rest."""
+        """How many things were not settled, over all invariants; 0: everything has come to rest."""
         return sum(verdict.unsettled for verdict in self.verdicts)
+
+    @property
+    def until_redrive(self) -> int:
+        """How many of them do not go on before somebody decides."""
+        return sum(verdict.until_redrive for verdict in self.verdicts)
 
     def verdict(self, name: str) -> Verdict:
         """The verdict of that name. Raises `KeyError`."""
@@ -88,7 +107,7 @@ class Report:
             "clean": self.clean,
             "verdicts": [{**asdict(verdict), "clean": verdict.clean} for verdict in self.verdicts],
         }
-        return json.dumps(document, indent=2, ensure_ascii=False)
+        return json.dumps(document, indent=2, ensure_ascii=False, default=datetime.isoformat)
 
 
 class Tally:
@@ -103,8 +122,10 @@ class Tally:
         self._lists = lists
         self._examples: list[str] = []
         self._notes: list[str] = []
+        self._oldest: Oldest | None = None
         self.checked = 0
         self.unsettled = 0
+        self.until_redrive = 0
         self.violations = 0
         self.notes = 0
 
@@ -113,6 +134,21 @@ class Tally:
         self.violations += count
         if len(self._examples) < MOST_EXAMPLES:
             self._examples.append(cut(what, MOST_CHARACTERS))
+
+    def wait(self, what: str, since: datetime, now: datetime, *, redrive: bool = False) -> None:
+        """This waits, and is not settled. For longer than anything may wait, that is a violation.
+
+        `redrive`: until somebody decides, so it is named, also where it is not the oldest.
+        """
+        if (now - since).total_seconds() > PATIENCE_SECONDS:
+            self.violation(f"{what} (for {age(since, now)}, since {moment(since)})")
+            return
+        self.unsettled += 1
+        self.until_redrive += redrive
+        if redrive:
+            self.note(what)
+        if self._oldest is None or since < self._oldest.since:
+            self._oldest = Oldest(since, cut(what, MOST_CHARACTERS))
 
     def note(self, what: str) -> None:
         """Something to be seen that breaks nothing."""
@@ -132,6 +168,8 @@ class Tally:
             self.notes,
             tuple(self._notes),
             self._lists,
+            self.until_redrive,
+            self._oldest,
         )
 
 
@@ -173,6 +211,10 @@ def _details(report: Report) -> Iterator[RenderableType]:
         if verdict.notes:
             yield Text(f"{verdict.name}:", style="bold")
             yield from _some(verdict.notes, verdict.note_count)
+        if verdict.oldest is not None:
+            since = moment(verdict.oldest.since)
+            yield Text(f"{verdict.name}: {verdict.unsettled:,} not settled, the oldest since {since}:", style="bold")
+            yield Text(f"  {verdict.oldest.what}", overflow="fold")
 
 
 def _some(lines: tuple[str, ...], of: int) -> Iterator[RenderableType]:
@@ -186,7 +228,16 @@ def _closing(report: Report) -> Text:
     if not report.clean:
         broken = sum(not verdict.clean for verdict in report.verdicts)
         return Text(f"{broken} of {len(report.invariants)} invariants are broken.", style="bold red")
+    rest = "".join(f" {each}" for each in _waiting(report))
+    style = "yellow" if report.until_redrive else "green"
     read = f" The log was read from where the audit of {report.since:%F %T} UTC had come." if report.since else ""
-    was = "thing was still on its way" if report.unsettled == 1 else "things were still on their way"
-    rest = f" {report.unsettled:,} {was}." if report.unsettled else ""
-    return Text(f"All {len(report.invariants)} invariants hold ({report.seconds:.1f} s).{rest}{read}", style="green")
+    return Text(f"All {len(report.invariants)} invariants hold ({report.seconds:.1f} s).{rest}{read}", style=style)
+
+
+def _waiting(report: Report) -> Iterator[str]:
+    if moving := report.unsettled - report.until_redrive:
+        yield f"{moving:,} {'thing was still on its way' if moving == 1 else 'things were still on their way'}."
+    if still := report.until_redrive:
+        yield f"{still:,} {'waits' if still == 1 else 'wait'} for a redrive: 'pavane dead-letters list'."
+    if oldest := min((each.oldest.since for each in report.verdicts if each.oldest is not None), default=None):
+        yield f"The oldest waits for {age(oldest, report.at)}."

@@ -3,33 +3,41 @@
 A service's rows are judged once the service has handled, in its snapshot, how the order ended: whatever follows from
 that is then in the same snapshot. The outside world was looked at after all services, so it shows what they had asked.
 Of whom the records are not at hand nothing is judged, and a note says so.
-An order whose end somebody has still to hear, or has parked, is not settled yet.
+An order whose end somebody has still to hear, or has parked, is not settled yet; for long, that is a violation too:
+money is held for it, or goods are.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from pavane.audit.orders import CANCELLED, CONFIRMED, REJECTED, TOPIC, OrderFacts, goods
 from pavane.audit.report import Tally, Verdict
+from pavane.audit.waiting import Waiting
 from pavane.audit.world import Charge, World
+from pavane.operators.words import count
 from streams.billing.model import Invoice
 from streams.billing.model import Status as InvoiceStatus
 from streams.billing.simulator import Status as ChargeStatus
 from streams.inventory.model import Reservation
 from streams.inventory.model import Status as ReservationStatus
+from streams.kit.events import from_milliseconds
 from streams.shipping.model import Shipment
 from streams.shipping.model import Status as ShipmentStatus
 from streams.shipping.simulator import Status as ParcelStatus
 
-HasHandled = Callable[[str, int, int, str], bool]
-"""Had this service handled the fact of `orders` with that partition, sequence and key?"""
+Waits = Callable[[str, int, int, str], Waiting | None]
+"""Why this service has not handled the fact of `orders` with that partition, sequence and key; None: it has."""
 
 CONCERNED = ("inventory", "billing", "shipping")
 UNDONE_INVOICES = {InvoiceStatus.VOIDED, InvoiceStatus.REFUNDED, InvoiceStatus.CANCELLED}
 UNDONE_RESERVATIONS = {ReservationStatus.REJECTED, ReservationStatus.RELEASED}
+NOTHING_RESERVED = {ReservationStatus.NEW, ReservationStatus.REJECTED}
 UNDONE_SHIPMENTS = {ShipmentStatus.REJECTED, ShipmentStatus.CANCELLED}
 UNDONE_CHARGES = {ChargeStatus.DECLINED, ChargeStatus.VOIDED, ChargeStatus.REFUNDED, ChargeStatus.CLOSED}
 UNDONE_PARCELS = {ParcelStatus.REFUSED, ParcelStatus.CANCELLED, ParcelStatus.CLOSED}
+#: The carrier was not told of how many pieces the parcel is.
+NEVER_ASKED = {ParcelStatus.NEW, ParcelStatus.CLOSED}
 #: What the provider must say where an invoice says this.
 AGREEING: Mapping[InvoiceStatus, set[ChargeStatus]] = {
     InvoiceStatus.VOIDED: {ChargeStatus.VOIDED},
@@ -47,9 +55,9 @@ class Remains(NamedTuple):
     world: World
 
 
-def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandled) -> Verdict:
-    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other. What is
-    set aside for an order is what it is over."""
+def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, waits: Waits, now: datetime) -> Verdict:
+    """Every confirmed order is paid once and dispatched; nothing is dispatched, or paid twice, for any other. Of every
+    order the total is that of its lines, and what is set aside and sent is what it is over."""
     tally = Tally(
         "confirmed-paid-and-sent",
         "An order is confirmed exactly if its total was captured once, its stock dispatched and its parcel booked.",
@@ -57,17 +65,14 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHa
     for order_id, order in orders.items():
         if order.ending is None or order.ending[0] != CONFIRMED:
             continue
-        _judge(tally, order_id, order, handled, _unpaid_or_unsent(order_id, order, remains))
+        _judge(tally, order_id, order, waits, now, _unpaid_or_unsent(order_id, order, remains))
     for order_id, reservation in remains.reservations.items():
         ending = _ending(orders, order_id)
         if reservation.status is ReservationStatus.DISPATCHED and ending != CONFIRMED:
             tally.violation(f"order {order_id} is {ending or 'open'}, but its stock was dispatched: see reservations")
-        wanted = orders[order_id].goods if order_id in orders else ""
-        stock = goods((line.sku, line.quantity) for line in reservation.lines)
-        if wanted and reservation.lines and stock != wanted:
-            tally.violation(
-                f"order {order_id} is over {wanted}, but its stock is {stock} ({reservation.status}): see reservations"
-            )
+    for order_id, order in orders.items():
+        for flaw in _otherwise(order_id, order, remains):
+            tally.violation(f"order {order_id} {flaw}")
     for order_id, charges in (remains.world.charges or {}).items():
         if (captures := sum(charge.captures for charge in charges)) > 1:
             tally.violation(
@@ -80,7 +85,7 @@ def confirmed(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHa
     return tally.verdict()
 
 
-def undone(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandled) -> Verdict:
+def undone(orders: Mapping[str, OrderFacts], remains: Remains, waits: Waits, now: datetime) -> Verdict:
     """Of a cancelled order everything is undone; of a rejected one, or one that nobody placed, nothing was done."""
     tally = Tally(
         "cancelled-undone",
@@ -88,7 +93,7 @@ def undone(orders: Mapping[str, OrderFacts], remains: Remains, handled: HasHandl
     )
     for order_id, order in orders.items():
         if order.ending is not None and order.ending[0] == CANCELLED:
-            _judge(tally, order_id, order, handled, _left_over(order_id, remains))
+            _judge(tally, order_id, order, waits, now, _left_over(order_id, remains))
         elif order.ending is not None and order.ending[0] == REJECTED:
             tally.checked += 1
     for place, order_ids in _places(remains):
@@ -107,17 +112,50 @@ def _note_absent(tally: Tally, world: World) -> None:
 
 
 def _judge(
-    tally: Tally, order_id: str, order: OrderFacts, handled: HasHandled, flaws: Iterator[tuple[str, str]]
+    tally: Tally, order_id: str, order: OrderFacts, waits: Waits, now: datetime, flaws: Iterator[tuple[str, str]]
 ) -> None:
-    """Count the order; note each flaw (who it is about, what it is) that the service concerned has to answer for."""
+    """Count the order; note each flaw (who it is about, what it is) that the service concerned has to answer for, and
+    what the others wait for."""
     assert order.ending is not None
     ending, sequence = order.ending
-    knowing = {service for service in CONCERNED if handled(service, order.partition, sequence, order_id)}
+    found = {service: waits(service, order.partition, sequence, order_id) for service in CONCERNED}
+    waiting = {service: why for service, why in found.items() if why is not None}
+    what = f"order {order_id} ({ending}, {TOPIC}/{order.partition}/{sequence})"
     tally.checked += 1
-    tally.unsettled += len(knowing) < len(CONCERNED)
+    meanwhile: dict[str, str] = {}
     for service, flaw in flaws:
-        if service in knowing:
-            tally.violation(f"order {order_id} ({ending}, {TOPIC}/{order.partition}/{sequence}): {flaw}")
+        if service in waiting:
+            meanwhile.setdefault(service, flaw)
+        else:
+            tally.violation(f"{what}: {flaw}")
+    redrive = any(why.redrive for why in waiting.values())
+    if meanwhile:
+        held_up = ", and ".join(waiting[service].what for service in meanwhile)
+        told = f"{what}: {held_up}; until then {', '.join(meanwhile.values())}"
+        tally.wait(told, from_milliseconds(order.ended_ms), now, redrive=redrive)
+    elif waiting:
+        # Nothing is owed any more, such as where a cancellation was handled before what is parked.
+        tally.unsettled += 1
+        tally.until_redrive += redrive
+
+
+def _otherwise(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[str]:
+    """What of an order, however far it came, is not what it is over."""
+    if not order.goods:
+        return
+    if order.total_minor != order.lines_minor:
+        yield f"has a total of {order.total_minor} {order.currency}, but its lines cost {order.lines_minor}"
+    reservation = remains.reservations.get(order_id)
+    if reservation is not None and reservation.status not in NOTHING_RESERVED:
+        stock = goods((line.sku, line.quantity) for line in reservation.lines)
+        if stock != order.goods:
+            yield f"is over {order.goods}, but its stock is {stock} ({reservation.status}): see reservations"
+    shipment = remains.shipments.get(order_id)
+    if shipment is not None and shipment.status is not ShipmentStatus.NEW and shipment.items != order.pieces:
+        yield f"is of {count(order.pieces, 'piece')}, but its shipment of {shipment.items}: see shipments"
+    for parcel in (remains.world.parcels or {}).get(order_id, ()):
+        if parcel.status not in NEVER_ASKED and parcel.items != order.pieces:
+            yield f"is of {count(order.pieces, 'piece')}, but the carrier has {parcel.key} of {parcel.items}"
 
 
 def _unpaid_or_unsent(order_id: str, order: OrderFacts, remains: Remains) -> Iterator[tuple[str, str]]:

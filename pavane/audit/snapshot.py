@@ -17,9 +17,11 @@ Clocks = Mapping[int, Mapping[str, int]]
 
 
 class Parked(NamedTuple):
-    """A record that waits to be handled. `holds`: later records of its key wait behind it. `retry_at`: by itself."""
+    """A record that waits to be handled. `number`: with service and partition its id. `holds`: later records of its key
+    wait behind it. `retry_at`: by itself."""
 
     partition: int
+    number: int
     key: str
     holds: bool
     topic: str
@@ -34,8 +36,9 @@ class Snapshot:
     """One service's database, all of it at the same moment.
 
     `unsaid`: for each partition the facts in outbox rows that nobody knows to be in the log, in order. `parked`: what
-    was heard and is not handled yet. `documents`: the rows of one table as JSON, in any order; it can be asked while
-    the snapshot is open.
+    was heard and is not handled yet, in the order in which each lane parked it. `documents`: the rows of one table as
+    JSON, in any order; it can be asked while the snapshot is open. `decisions`: what was decided by hand about the log
+    that this service hears or says, each as the items of its operation (`pavane lanes skip`, `pavane log restore`).
     """
 
     service: Service
@@ -43,6 +46,7 @@ class Snapshot:
     unsaid: Sequence[tuple[int, ToSay]]
     parked: Sequence[Parked]
     documents: Callable[[type[State]], Iterable[str | bytes]]
+    decisions: Sequence[Sequence[str]] = ()
 
     @property
     def name(self) -> str:
@@ -61,14 +65,33 @@ class Snapshot:
         lane = self.lanes.get(partition)
         return lane.positions.get(topic, 0) if lane is not None else 0
 
+    def decided(self, topic: str, partition: int) -> frozenset[int]:
+        """The last fact that the service had said, each time that somebody told its lane where to go on in it."""
+        own, about = f"{self.name}/{partition}/", f"{topic}/{partition}/"
+        return frozenset(
+            int(said.removeprefix(own))
+            for items in self.decisions
+            if any(item.startswith(about) for item in items)
+            for said in items
+            if said.startswith(own)
+        )
+
+    def is_restored(self, partition: int) -> bool:
+        """What the log had lost of the lane's facts is said again (`pavane log restore`)."""
+        return any(f"{self.name}/{partition}" in items for items in self.decisions)
+
     @cached_property
     def _hears(self) -> frozenset[str]:
         return frozenset(self.service.topics)
 
     @cached_property
-    def held(self) -> frozenset[tuple[int, str]]:
-        """The lanes and keys of which something waits to be handled."""
-        return frozenset((each.partition, each.key) for each in self.parked if each.holds)
+    def heads(self) -> Mapping[tuple[int, str], Parked]:
+        """By lane and key of which something waits to be handled: the first record, for which the others wait."""
+        found: dict[tuple[int, str], Parked] = {}
+        for each in self.parked:
+            if each.holds:
+                found.setdefault((each.partition, each.key), each)
+        return found
 
     @cached_property
     def unhandled(self) -> frozenset[tuple[str, int, int]]:
@@ -77,8 +100,3 @@ class Snapshot:
         Not of requests that are wrong themselves: their dead letters are their answers.
         """
         return frozenset((each.topic, each.partition, each.offset) for each in self.parked if each.holds)
-
-    def has_handled(self, speaker: str, partition: int, sequence: int, key: str) -> bool:
-        """Had the service heard that fact about `key`, and nothing about the key waits? Then all that follows from the
-        fact is in this snapshot."""
-        return self.known(partition, speaker) >= sequence and (partition, key) not in self.held

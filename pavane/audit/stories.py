@@ -58,7 +58,7 @@ def _flaw(ledger: Ledger, ordinals: Mapping[Where, "array[int]"], entry: Entry) 
     lane = ledger.lanes.get(where) if where in ordinals else None
     at = lane.index(sequence) if lane is not None else None
     if lane is None or at is None:
-        return "the log holds no such fact"
+        return None if ledger.is_waiting(*where, sequence) else "the log holds no such fact"
     ordinals[where][at] = entry.ordinal
     if ledger.keys.text(lane.keys[at]) != entry.order_id:
         return f"the fact is about {ledger.keys.text(lane.keys[at])}"

@@ -16,11 +16,12 @@ class Charge(NamedTuple):
 
 
 class Parcel(NamedTuple):
-    """One booking as the carrier knows it. `bookings`: how often a parcel was really taken on."""
+    """One booking as the carrier knows it, of so many `items`. `bookings`: how often a parcel was really taken on."""
 
     key: str
     order_id: str
     status: str
+    items: int
     bookings: int
 
 

@@ -71,7 +71,8 @@ class Writing:
         self._refused: list[str] = []
         told = {"on_delivery": lambda error, _: self._refused.append(str(error))}
         self._producer = Producer({**_producing, **told, "bootstrap.servers": addresses.kafka_bootstrap})
-        self._lanes = [_Lane(partition, self._producer) for partition in range(topics.load()[0].partitions)]
+        lanes = topics.wanted(addresses.kafka_bootstrap)[0].partitions
+        self._lanes = [_Lane(partition, self._producer) for partition in range(lanes)]
 
     @property
     def facts(self) -> Mapping[str, int]:

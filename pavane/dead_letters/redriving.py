@@ -4,7 +4,7 @@
                                                                              │  its key is tried by itself
                                                                              └─ failed: attempts grow, the others wait
 
-Only a head that is as it was when it was chosen is set, in one statement, so two operators, or an operator and the
+Only what is a head, and as it was a moment before, is set, in one statement, so two operators, or an operator and the
 worker, cannot make a record overtake another. What was set and not tried yet is taken back when the redrive stops.
 """
 
@@ -59,10 +59,12 @@ class Chain:
         self.left = set(attempts)
 
     def look(self, rows: Sequence[Row]) -> Row | None:
-        """Note what is gone; the row that failed again, if one has."""
+        """Note what is gone; the row that failed again, if one has: that is the first, as the others wait for it. (One
+        that calls off what is before it is tried by itself.)"""
         found = {row[1]: row for row in rows if row[0] == self.head.id.partition and row[1] in self.attempts}
         self.left = set(found)
-        return next((row for number, row in sorted(found.items()) if row[2] > self.attempts[number]), None)
+        first = min(found, default=0)
+        return found[first] if found and found[first][2] > self.attempts[first] else None
 
 
 class Redrive:
@@ -131,20 +133,21 @@ class Redrive:
         return self._outcome(Stopped.NO, "")
 
     async def _try(self, head: Item) -> None:
-        """Let it be tried, if it is still a head and as it was; else the next look shows what became of it."""
+        """Let it be tried, if it is still a head; else the next look shows what became of it. It may have been tried by
+        itself since it was chosen."""
         at = head.id.partition, head.id.number
         # What waits behind it is read first: once it is set, it may be gone before we look.
         cursor = await self._connection.execute(
             "SELECT number, attempts FROM parked WHERE partition = %s AND (number = %s OR (%s AND holds AND key = %s))",
             (*at, head.parked.holds, head.parked.key),
         )
-        attempts = dict(await cursor.fetchall()) | {head.id.number: head.parked.attempts}
+        attempts = {head.id.number: head.parked.attempts} | dict(await cursor.fetchall())
         await self._connection.execute(
             "UPDATE parked p SET retry_at = to_timestamp(0) "
             "WHERE partition = %s AND number = %s AND attempts = %s AND key = %s "
             "AND (NOT holds OR number = (SELECT min(number) FROM parked WHERE partition = p.partition AND key = p.key "
             "AND holds))",
-            (*at, head.parked.attempts, head.parked.key),
+            (*at, attempts[head.id.number], head.parked.key),
         )
         self._set.append(Chain(head, attempts))
 
@@ -183,8 +186,8 @@ class Redrive:
                 "UPDATE parked SET retry_at = %s WHERE partition = %s AND number = %s AND attempts = %s AND key = %s "
                 "AND reason <> %s",
                 (
-                    head.parked.retry_at, head.id.partition, head.id.number, head.parked.attempts, head.parked.key,
-                    DISCARDED,
+                    head.parked.retry_at, head.id.partition, head.id.number, chain.attempts[head.id.number],
+                    head.parked.key, DISCARDED,
                 ),
             )
         if self._set:

@@ -122,6 +122,9 @@ def advice(item: Item) -> Iterator[str]:
     if parked.reason == DISCARDED:
         yield f"  Nothing: it was discarded, and {item.id.service} lets go of it when its turn comes."
         return
+    if not item.is_head and parked.reason == UNANSWERED:
+        yield "  Nothing, if the other side comes back: it calls off what is before it, and is asked again by itself."
+        return
     if not item.is_head:
         yield f"  See {item.head}: when that one is handled, this one follows by itself."
         return

@@ -6,17 +6,13 @@ from datetime import datetime
 from typing import LiteralString, NamedTuple
 
 import msgspec
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-from httpx import HTTPError
 
 from api.late import CLOSINGS, UNCLOSED
 from contracts import registry
-from infra.addresses import REGISTRY
 from pavane.deploy.judging import EventName, Live, Met, Running
 from pavane.deploy.meeting import Meeting, meeting
 from pavane.instance import GATEWAY
 from pavane.lanes.listing import lanes_of
-from pavane.operators.errors import NotAsked
 from pavane.operators.reach import Connection, Reach
 from pavane.rebuild.swapping import SWAP
 from streams.kit.announcing import Announcement, AvroSchema
@@ -44,7 +40,8 @@ MIGRATED: LiteralString = "SELECT version_num FROM alembic_version"
 
 
 async def look(reach: Reach, registry_url: str, candidate: Announcement) -> Live:
-    """Ask for everything that the candidate is judged by. Raises `NotAsked` when something does not answer."""
+    """Ask for everything that the candidate is judged by. Raises `NotAsked` or `RegistryAway` when something does not
+    answer."""
     lanes = await lanes_of(reach, ())
     ran = {name: await _announced(reach, name) for name in (*reach.databases, GATEWAY)}
     mine = [lane for lane in lanes if lane.service == candidate.service]
@@ -120,16 +117,12 @@ def _ask_registry(url: str, candidate: Announcement, met: Meeting) -> _Asked:
     """What the registry knows of the candidate's events, and of the records that it would meet."""
     says, hears = _subjects(candidate.says), _subjects(candidate.hears)
     events = {**says, **hears}
-    try:
-        known = registry.known(url, events)
-        lacking = registry.lacking(url, {subject: schema for subject, (_, schema) in says.items()})
-        by_id = registry.by_id(url, {kind.schema_id for kind in met.seen})
-    except (SchemaRegistryError, HTTPError, OSError) as error:
-        raise NotAsked(f"the schema registry at {url or '(nowhere)'} ({REGISTRY}) cannot be asked: {error}") from error
+    known = registry.known(url, events)
+    lacking = registry.lacking(url, {subject: schema for subject, (_, schema) in says.items()})
     return _Asked(
         {events[subject][0]: versions for subject, versions in known.items()},
         frozenset(says[subject][0] for subject in lacking),
-        by_id,
+        registry.by_id(url, {kind.schema_id for kind in met.seen}),
     )
 
 

@@ -21,7 +21,7 @@ from pavane.operators import operations
 from pavane.operators.errors import DatabaseUnreadable
 from pavane.operators.reach import Connection, Reach
 from streams.kit.calling_off import called_off
-from streams.kit.errors import Undecodable
+from streams.kit.errors import RegistryAway, Undecodable
 from streams.kit.logs import logger
 from streams.kit.parking import DISCARDED
 
@@ -55,8 +55,8 @@ class Letters:
             if service in (None, name) and len(found) <= most:
                 try:
                     found += await self._waiting_at(name, events, tenant, most + 1 - len(found))
-                except DatabaseUnreadable as error:
-                    logger().warning("database_unreadable", service=name, error=str(error))
+                except (DatabaseUnreadable, RegistryAway) as error:
+                    logger().warning("dead_letters_unreadable", service=name, error=str(error))
                     unreadable.append(name)
         return DeadLetters(dead_letters=found[:most], more=len(found) > most, unreadable=unreadable)
 
@@ -138,16 +138,18 @@ async def _asked(reach: Reach, service: str) -> AsyncIterator[Connection]:
     try:
         async with reach.database(service) as connection:
             yield connection
-    except DatabaseUnreadable as error:
-        logger().warning("database_unreadable", service=service, error=str(error))
+    except (DatabaseUnreadable, RegistryAway) as error:
+        logger().warning("dead_letters_unreadable", service=service, error=str(error))
         raise Unavailable(CANNOT) from error
 
 
 async def _event_of(events: Events, item: Item, tenant: str) -> str | None:
-    """The event's name, if it says that it is the tenant's."""
+    """The event's name, if it says that it is the tenant's. Raises `RegistryAway` when nobody can tell what it says."""
     try:
         name, said = await events.decode(item.parked.record)
-    except Undecodable:
+    except Undecodable as error:
+        if events.away:
+            raise RegistryAway(str(error)) from error
         return None
     return name if said.get("tenant") == tenant else None
 

@@ -67,7 +67,7 @@ def show(data: Data = DEFAULT_DATA) -> None:
 def rewrap(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show how many.")] = False, data: Data = DEFAULT_DATA
 ) -> None:
-    """Wrap all keys with the first of PAVANE_MASTER_KEYS, so that the others can be taken away."""
+    """Wrap all keys with the first of PAVANE_MASTER_KEYS; only older backups need the others then."""
 
     async def work() -> int:
         from pavane.forget import upkeep
@@ -80,7 +80,11 @@ def rewrap(
 
 @keys_app.command()
 def destroy_again(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which.")] = False, data: Data = DEFAULT_DATA
+    cut_off: Annotated[
+        bool, typer.Option("--cut-off", help="Also of a forget that was cut off, before or after it destroyed the key.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which.")] = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """After the database of keys was restored from a backup: destroy again what receipts name as destroyed."""
 
@@ -89,7 +93,7 @@ def destroy_again(
         from pavane.operators.reach import Reach
 
         async with _opened(data) as (store, _, connection), Reach.at(data).database("orders") as orders:
-            return await upkeep.destroy_again(store, connection, orders, dry_run=dry_run)
+            return await upkeep.destroy_again(store, connection, orders, dry_run=dry_run, cut_off=cut_off)
 
     carry_out(work())
 

@@ -3,8 +3,9 @@
     look ─▶ close the key ─▶ wait until no gateway protects under it any more, and all it took was heard
          ─▶ look again ─▶ destroy the key ─▶ receipt ─▶ wait until nobody remembers it
 
-A key that was closed and not destroyed, as somebody broke this off, opens again by itself. Forgetting twice is
-forgetting once. The receipt names the key and never the customer.
+A key that was closed and not destroyed, as somebody broke this off, opens again by itself. It is destroyed only if it
+stayed closed; an order in plain text opens it (`streams.kit.keyring`). Forgetting twice is forgetting once. The receipt
+names the key and never the customer.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.text import Text
 
-from infra.addresses import Addresses, database_variable
+from infra.addresses import Addresses
 from infra.stack import KEYS_DATABASE
 from pavane import settled
 from pavane.forget.receipt import FORGET, receipt
@@ -34,7 +35,7 @@ DONE, NOT_DONE = 0, 1
 #: What a gateway took before the key was closed is on the log by then (`api.log.PATIENCE_SECONDS`).
 UNDER_WAY_SECONDS = 6.0
 HEARD_SECONDS = 30.0
-#: Longer than everything that follows takes.
+#: Longer than what follows takes; if not, it is told, and nothing is destroyed.
 CLOSED_SECONDS = 120.0
 
 REMAINS = (
@@ -52,6 +53,26 @@ class OrdersOpen(NotAsked):
         super().__init__(
             f"{count(len(traces.open), 'order')} of this customer have not ended: {traces.named()}. Nothing was "
             f"forgotten. Wait, cancel them, or say --force: an order whose parcel is not booked by then is cancelled."
+        )
+
+
+class OpenedAgain(NotAsked):
+    """The key did not stay closed until it was to be destroyed: something new may have come under it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the key did not stay closed: an order of this customer came in plain text, another 'pavane forget' "
+            f"closed it too, or looking took longer than {CLOSED_SECONDS:g} s. This one forgot nothing. Do it again."
+        )
+
+
+class ReceiptNotWritten(NotAsked):
+    """The key is destroyed, and the database of orders went away before it could be told."""
+
+    def __init__(self, number: int, written: str, why: DatabaseUnreadable) -> None:
+        super().__init__(
+            f"{why}. The customer is forgotten: {written}. But operation {number} of orders still says 'under way'. "
+            f"When that database answers, 'pavane keys destroy-again' writes the receipt."
         )
 
 
@@ -91,31 +112,37 @@ class Forgetting:
         subject = f"the key of a customer of {self._person.tenant}"
         async with self._reach.database("orders") as orders:
             number = await operations.begin(orders, who, FORGET, [key.id], subject, why)
+        closed = await self._store.close(keys, key.id, CLOSED_SECONDS)
         try:
-            traces = await self._unused(keys, key, force)
-        except NotAsked as error:
-            await self._store.reopen(keys, key.id)
-            async with self._reach.database("orders") as orders:
-                await operations.end(orders, number, f"not forgotten: {type(error).__name__}")
+            traces = await self._unused(key, force)
+        except (NotAsked, asyncio.CancelledError) as error:
+            await self._store.reopen(keys, key.id, closed)
+            await self._not_forgotten(number, error)
             raise
-        async with self._reach.database("orders") as orders:
-            try:
-                at = await self._store.destroy(keys, key.id)
-            except psycopg.Error as error:
-                raise DatabaseUnreadable(KEYS_DATABASE, database_variable(KEYS_DATABASE), error) from error
-            # At once: whoever asks again finds no key of this customer, and could not write it.
-            written = receipt(kept, at, traces)
-            await operations.end(orders, number, written)
+        # Cut off from here on, the operation stays under way: 'keys destroy-again' looks what became of the key.
+        at = await self._store.destroy_closed(keys, key.id, closed)
+        if at is None and await self._store.readable(keys, [key.id]):
+            await self._not_forgotten(number, opened := OpenedAgain())
+            raise opened
+        written = receipt(kept, at, traces)
+        try:
+            async with self._reach.database("orders") as orders:
+                await operations.end(orders, number, written)
+        except DatabaseUnreadable as error:
+            raise ReceiptNotWritten(number, written, error) from error
         self._say(f"Receipt {number} of orders ('pavane dead-letters list --operations'), by {who}: {written}")
         self._say(f"Waiting {CACHE_SECONDS:g} s until no process remembers the key ...")
-        await self._store.sweep(keys)
         await asyncio.sleep(CACHE_SECONDS)
+        await self._store.sweep(keys)
         self._say("Done.")
         return DONE
 
-    async def _unused(self, keys: Connection, key: DataKey, force: bool) -> Traces:
+    async def _not_forgotten(self, number: int, why: BaseException) -> None:
+        async with self._reach.database("orders") as orders:
+            await operations.end(orders, number, f"not forgotten: {type(why).__name__}")
+
+    async def _unused(self, key: DataKey, force: bool) -> Traces:
         """Return once nothing new can come under the key, with what there is then. Raises `NotAsked`."""
-        await self._store.close(keys, key.id, CLOSED_SECONDS)
         seconds = CACHE_SECONDS + UNDER_WAY_SECONDS
         self._say(f"Closed the key. Waiting {seconds:g} s until no order is under way to the log under it ...")
         await asyncio.sleep(seconds)

@@ -76,9 +76,10 @@ def _of(log: LogView, known: Known, service: str, topics: Sequence[str], now: da
         if position < min(recent.get((topic, lane), extent.end), extent.end):
             waits[topic, lane] = position
     first = log.first_records(waits)
-    for (topic, lane), position in waits.items():
-        since = from_milliseconds(first[topic, lane].timestamp) if (topic, lane) in first else now
-        waited = max(0.0, (now - since).total_seconds())
+    for (topic, lane), record in first.items():
+        # Where there is none, nothing is left but the markers of a transaction: they take offsets.
+        position = waits[topic, lane]
+        waited = max(0.0, (now - from_milliseconds(record.timestamp)).total_seconds())
         things = "request" if topic.endswith(REQUESTS) else "fact"
         records = extents[topic, lane].end - position
         yield Unheard(service, things, records, waited, frozenset({lane}), behind(known, service, lane))

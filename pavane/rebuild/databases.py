@@ -89,11 +89,12 @@ def _make(service: str, variable: str, url: str, admin: str | None) -> str:
 def _migrate(service: str, url: str) -> None:
     from sqlalchemy.exc import DBAPIError
 
+    from streams.kit.errors import TablesHeld
     from streams.kit.migrations import migrate
 
     try:
         ahead = migrate(service, url)
-    except DBAPIError as error:
-        raise NotMigrated(service, error.orig or error) from None
+    except (DBAPIError, TablesHeld) as error:
+        raise NotMigrated(service, getattr(error, "orig", None) or error) from None
     if ahead:
         raise TablesAhead(service, ahead)

@@ -5,7 +5,7 @@ and that is no fact's cause, either called for nothing, or it was parked: its ef
 failed, or it waited behind another one of its key. Which one it was is decided once more, on the rows as they are now:
 decisions are pure, and what called for nothing still does (`pavane choreography` checks that no event is ignored which
 a later state would not ignore). Later records of a parked record's key were parked too: where one was handled, none
-before it was.
+before it was, but for requests that were refused: those held nobody.
 
 What an operator discarded has a dead letter that says so, and is owed nothing.
 """
@@ -149,14 +149,15 @@ class _Lane:
         return envelope.of_own(record.topic, record.partition, record.headers)
 
     async def _note(self, topic: str, heard: Sequence[Delivery]) -> None:
-        """Note what of these is owed; a record that was handled shows that nothing before it of its key was parked."""
+        """Note what of these is owed; a record that was handled shows that nothing before it of its key held it up."""
         candidates: dict[bytes, list[Delivery]] = {}
         for delivery in heard:
             key = delivery.record.key or b""
             number = delivery.record.offset if topic.endswith(REQUESTS) else delivery.envelope.sequence
             if self._handled.has(topic, number):
-                candidates.pop(key, None)
-                self._found.pop((topic, key), None)
+                candidates[key] = [each for each in candidates.get(key, ()) if self._is_refused(each.record)]
+                if before := self._found.pop((topic, key), None):
+                    self._found[topic, key] = [one for one in before if self._is_refused(one.delivery.record)]
             else:
                 candidates.setdefault(key, []).append(delivery)
         unhandled = [delivery for each in candidates.values() for delivery in each]
@@ -166,6 +167,15 @@ class _Lane:
         for one in opened:
             if self._calls_for_something(one, rows):
                 self._found.setdefault((topic, one.delivery.record.key or b""), []).append(one)
+
+    def _is_refused(self, record: Record) -> bool:
+        """A request that was refused waits alone, and holds nobody."""
+        letter = self._letter_of(record)
+        return record.topic.endswith(REQUESTS) and letter is not None and letter[0] in REFUSALS
+
+    def _letter_of(self, record: Record) -> tuple[str, str] | None:
+        """Why it was put aside, in a word and in words; None if it was not."""
+        return self._letters.get(f"{record.topic}/{record.partition}/{record.offset}")
 
     async def _rows(self, opened: Sequence[Opened]) -> Mapping[tuple[object, str], object]:
         """The rows that the decisions about these events read."""
@@ -210,10 +220,10 @@ class _Lane:
         # As high as if they were parked now: a number that was written down before the loss is of no other record.
         for number, one in enumerate(everything, sum(self._clock.values()) + 1):
             record = one.delivery.record
-            letter = self._letters.get(f"{record.topic}/{record.partition}/{record.offset}")
+            letter = self._letter_of(record)
             if letter is not None and letter[0] == DISCARDED:
                 continue
-            holds = not (record.topic.endswith(REQUESTS) and letter is not None and letter[0] in REFUSALS)
+            holds = not self._is_refused(record)
             is_head = one.key not in heads
             reason, message = letter or ((REBUILT, WHY) if is_head else (BEHIND, WHY))
             if holds:

@@ -94,7 +94,7 @@ class Loss(NamedTuple):
     def told(self, service: str) -> str:
         what = f"{service}/{self.partition}: the log ends with fact {self.last:,} of {self.said:,}"
         if self.strays:
-            then = "they are deleted from it" if self.begins_anew else "'pavane audit' goes on to name them there"
+            then = "they are deleted from it" if self.begins_anew else "'pavane audit' notes them there"
             what += f", and has {count(len(self.strays), 'fact')} from behind the gap ({then})"
         again = f"{count(self.kept, 'fact')} will be said again" if self.kept else "nothing is kept to be said again"
         if not self.gone:
@@ -285,5 +285,5 @@ class Restore:
                 for deleted in admin.delete_records(ends, operation_timeout=DELETE_SECONDS).values():
                     deleted.result(DELETE_SECONDS)
             except (KafkaException, TimeoutError) as error:
-                return [f"The strays could not be deleted, and 'pavane audit' goes on to name them: {error!r}"]
+                return [f"The strays could not be deleted, and 'pavane audit' notes them: {error!r}"]
         return []

@@ -113,6 +113,10 @@ class Decider:
             return None
         return self._states.get(self._service.reactions[type(opened.event)].state, opened.row, lane.partition)
 
+    def overtakes(self, opened: Opened) -> bool:
+        """Does it wait behind nothing that is parked?"""
+        return opened.event is not None and self._service.reactions[type(opened.event)].overtakes
+
     def reaction(self, opened: Opened) -> str:
         """What it is called in a report: what was heard, and which function decides."""
         if opened.event is None:

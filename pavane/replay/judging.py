@@ -5,7 +5,8 @@ consequence of an earlier one.
 
 A record that was answered by nothing may have been parked, and answered later. So one about which something would be
 said now waits for a fact that names it as its cause, and what was heard after it of the same key waits behind it, as
-parked records do. What waits at the end is a difference, unless the service's database says that it waits there too.
+parked records do, unless it was answered and calls them off. What waits at the end is a difference, unless the
+service's database says that it waits there too.
 """
 
 from collections.abc import Mapping
@@ -117,6 +118,9 @@ class Judge:
         key = (moment.facts[0].key or b"").decode()
         if opened is None:
             opened = self._taken_from_line(lane, key, moment.cause) or self._silent_till_now(moment.cause)
+        elif self._decider.overtakes(opened):
+            # What it called off may wait, and finds a row in which it has nothing to do any more.
+            self._think_again((lane.partition, key))
         else:
             # Had one of these been parked, this record would have waited behind it.
             self._release(lane, key)
@@ -138,19 +142,30 @@ class Judge:
             partition, key = next(iter(self._waiting))
             self._release(self._lanes[partition], key)
 
+    def _think_again(self, place: tuple[int, str]) -> None:
+        """What is said to these is what will be said to them upon the rows of later."""
+        if line := self._waiting.pop(place, []):
+            self._waiting[place] = [each._replace(would=None) for each in line]
+
     def _taken_from_line(self, lane: Lane, key: str, cause: str) -> Opened | None:
-        """The record that was answered after it had waited; those before it had been let go of with nothing said."""
+        """The record that was answered after it had waited; those before it had been let go of with nothing said, or
+        it has called them off."""
         line = self._waiting.get((lane.partition, key), [])
         at = next((n for n, each in enumerate(line) if each.opened.delivery.envelope.id == cause), None)
         if at is None:
             return None
-        behind = line[at + 1 :]
-        self._waiting[lane.partition, key] = line[:at]
-        self._count -= 1 + len(behind)
+        place, opened = (lane.partition, key), line.pop(at).opened
+        self._count -= 1
+        if self._decider.overtakes(opened):
+            self._think_again(place)
+            return opened
+        behind = line[at:]
+        del line[at:]
+        self._count -= len(behind)
         self._release(lane, key)
         for each in behind:
-            self._wait((lane.partition, key), each)
-        return line[at].opened
+            self._wait(place, each)
+        return opened
 
     def _silent_till_now(self, cause: str) -> Opened | None:
         """A record to which today's code says nothing: it had waited all the same."""

@@ -1,11 +1,14 @@
 """What billing asks of a payment provider, and what it may answer.
 
-An order has one payment, so all three questions are asked under one key. An adapter must keep three promises about it:
+An order has one payment, so all three questions are asked under one key. An adapter must keep four promises about it:
 
 - The same question again gets the first answer and moves no money again.
 - A reversal may come first, or when nothing is known of an authorization: a batch that asked for one may be lost. After
   a reversal the provider refuses to authorize or capture under that key, for ever.
 - A reversal of what was authorized voids it, of what was captured refunds all of it, once.
+- A reversal always succeeds in the end. There is no answer for "too late": one that the provider refuses (a refund
+  after its time, a closed account) stays unanswered until a person has settled it there, and the order's later
+  records wait.
 """
 
 import os

@@ -111,7 +111,7 @@ def note_capture(invoice: Invoice, answer: Captured | Declined) -> Iterator[Said
             yield PaymentDeclined(tenant=invoice.tenant, order_id=invoice.order_id, reason=reason)
 
 
-@billing.hears(OrderCancelled)
+@billing.hears(OrderCancelled, overtakes=True)
 def reverse_cancelled_order(invoice: Invoice, cancelled: OrderCancelled) -> Iterator[Said]:
     """Give back whatever there is, also what the invoice does not know of: only the provider knows of lost batches."""
     if invoice.status is Status.NEW or invoice.is_settled:

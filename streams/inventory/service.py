@@ -80,18 +80,24 @@ def release(reservation: Reservation, cancelled: OrderCancelled) -> Iterator[Sai
 
 
 def known_movement(asked: ReceiveStock | AdjustStock) -> str:
-    """The row that remembers the request. What may not be stored has none, and is refused."""
-    return movement_key(asked) if _is_storable(asked) else "refused"
+    """The row that remembers the request. What may not be stored has none, and is refused before anything is decided.
+
+    Its parts make an unambiguous key: only the SKU may hold a '/'.
+    """
+    request_id = asked.request_id
+    is_request_id = is_plain(request_id, TOKEN_CHARACTERS) and "/" not in request_id
+    if not (is_tenant(asked.tenant) and is_token(asked.sku) and is_request_id):
+        raise Refused("the tenant, sku or request id is empty, too long or holds characters that are not allowed")
+    return movement_key(asked)
 
 
 def item_of(asked: AdjustStock) -> Iterable[str]:
-    return (item_key(asked.tenant, asked.sku),) if _is_storable(asked) else ()
+    return (item_key(asked.tenant, asked.sku),)
 
 
 @inventory.hears(ReceiveStock, key=known_movement)
 def receive(movement: Movement, asked: ReceiveStock) -> Iterator[Said]:
     """Count goods in. The same request for the same item again changes nothing."""
-    _refuse_unstorable(asked)
     if not 1 <= asked.quantity <= MOST_PIECES:
         raise Refused(f"a receipt is of 1 to {MOST_PIECES:,} pieces, not {asked.quantity:,}")
     if movement.kind is Kind.NEW:
@@ -103,7 +109,6 @@ def receive(movement: Movement, asked: ReceiveStock) -> Iterator[Said]:
 @inventory.hears(AdjustStock, key=known_movement, reads=Reads(Stock, item_of))
 def adjust(movement: Movement, asked: AdjustStock, stocks: Mapping[str, State]) -> Iterator[Said]:
     """Correct what is on hand. What is set aside for orders cannot be corrected away."""
-    _refuse_unstorable(asked)
     if not is_plain(asked.reason):
         raise Refused("the reason is empty, too long or holds control characters")
     if movement.kind is not Kind.NEW:
@@ -131,19 +136,6 @@ def _summed(lines: Iterable[OrderedLine]) -> tuple[StockLine, ...]:
 
 def _on_hand(stock: State | None) -> int:
     return stock.on_hand if isinstance(stock, Stock) else 0
-
-
-def _is_storable(asked: ReceiveStock | AdjustStock) -> bool:
-    """Its parts make an unambiguous key: only the SKU may hold a '/'."""
-    request_id = asked.request_id
-    return is_tenant(asked.tenant) and is_token(asked.sku) and is_plain(request_id, TOKEN_CHARACTERS) and (
-        "/" not in request_id
-    )
-
-
-def _refuse_unstorable(asked: ReceiveStock | AdjustStock) -> None:
-    if not _is_storable(asked):
-        raise Refused("the tenant, sku or request id is empty, too long or holds characters that are not allowed")
 
 
 # -- folds: what the order's goods are, what the item's stock is, what the ledger says -------------------------------

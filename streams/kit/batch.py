@@ -162,7 +162,8 @@ class Batches:
                 return fold
             reached("before-ask")
             with self._telemetry.step("ask"):
-                answers.update(zip(fold.asked, await self._ask(list(fold.asked.values())), strict=True))
+                asked = sorted(fold.asked, key=fold.turns.__getitem__)
+                answers.update(zip(asked, await self._ask([fold.asked[each] for each in asked]), strict=True))
             reached("after-ask")
 
     async def _ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:

@@ -54,6 +54,11 @@ class Breaker:
         self._answered = 0
 
     @property
+    def shown(self) -> Mode:
+        """`mode`, but half-open once the next call would be let in, whether or not one comes."""
+        return Mode.HALF_OPEN if self.mode is Mode.OPEN and self.again_in_seconds == 0.0 else self.mode
+
+    @property
     def again_in_seconds(self) -> float:
         """How long nobody is let in; 0 when calls are."""
         if self.mode is Mode.OPEN:

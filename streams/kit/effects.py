@@ -20,7 +20,7 @@ from typing import TypeGuard, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from streams.kit.errors import WorldUnavailable, WrongDeclaration
-from streams.kit.events import Answer, Effect, Unanswered
+from streams.kit.events import Answer, Effect, Unanswered, Unasked, Unreached
 from streams.kit.fold import Asked
 from streams.kit.policies import world_of
 from streams.kit.records import Records
@@ -44,6 +44,15 @@ async def guarded(service: Service, redis: str, keep_days: float) -> "AsyncItera
             return
         async with Records.at(redis, service.name, keep_days * DAY_SECONDS) as records:
             yield Guarded(service, world, dependency, records)
+
+
+class NobodyReached(WorldUnavailable):
+    """Of a whole round nothing came back. `answers`: what is known of each effect."""
+
+    def __init__(self, answers: Sequence[Answer], unreached: Sequence[Unreached]) -> None:
+        # The longest: nobody is asked again, within the call, before the time that it names.
+        super().__init__(unreached[0].reason, max(each.retry_after_seconds for each in unreached))
+        self.answers = answers
 
 
 class Guarded:
@@ -127,6 +136,8 @@ class Guarded:
         try:
             with self._renewing(owner, each):
                 answered = await self._dependency.call(lambda: self._round(each))
+        except NobodyReached as error:
+            answered = error.answers
         except WorldUnavailable as error:
             answered = [Unanswered(reason=str(error), retry_after_seconds=error.retry_after_seconds) for _ in each]
         except BaseException:
@@ -134,8 +145,10 @@ class Guarded:
             raise
         given = [(effect, answer) for effect, answer in zip(each, answered, strict=True) if not is_unanswered(answer)]
         self._telemetry.effects_guarded("asked" if owner is not None else "unguarded", len(given))
-        self._telemetry.effects_guarded("unanswered", len(each) - len(given))
         left = [effect for effect, answer in zip(each, answered, strict=True) if is_unanswered(answer)]
+        unasked = sum(isinstance(answer, Unasked) for answer in answered)
+        self._telemetry.effects_guarded("unasked", unasked)
+        self._telemetry.effects_guarded("unanswered", len(left) - unasked)
         await self._settle(owner, left, [(effect, self._outcomes.encode(answer)) for effect, answer in given])
         return dict(zip(effects, answered, strict=True))
 
@@ -145,10 +158,11 @@ class Guarded:
             raise WorldUnavailable(
                 f"{len(answers)} answers came to {len(effects)} effects: which to which is not known"
             )
-        unanswered = [answer for answer in answers if is_unanswered(answer)]
-        if len(unanswered) == len(effects):
-            # So that it is asked again, and counts for the breaker, as if the adapter had raised it.
-            raise WorldUnavailable(unanswered[0].reason, max(answer.retry_after_seconds for answer in unanswered))
+        unreached = [answer for answer in answers if isinstance(answer, Unreached)]
+        if unreached and all(isinstance(answer, Unreached | Unasked) for answer in answers):
+            # So that it is asked again, and counts for the breaker, as if the adapter had raised it. Any other answer,
+            # were it a refusal or garbage, comes from somebody who is there: it is about its own effect alone.
+            raise NobodyReached(answers, unreached)
         return answers
 
     async def _settle(

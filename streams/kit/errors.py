@@ -3,6 +3,7 @@
 PavaneError
 ├── WrongDeclaration      a service contradicts itself; raised at import
 ├── WrongSetting          a setting is missing or not allowed; raised at start
+├── TablesHeld            (migration) somebody holds a table for long
 ├── LanguageError         a schema file, or an event against it, is wrong
 ├── Undecidable           this record cannot be handled, now or ever: it goes to the dead letters
 │   ├── Undecodable           its bytes are not an event of the language
@@ -58,6 +59,16 @@ class WrongDeclaration(PavaneError):
 
 class WrongSetting(PavaneError):
     """A setting is missing or has a value that is not allowed."""
+
+
+class TablesHeld(PavaneError):
+    """A table that a migration changes is held for long. Nothing was changed, and no worker waited for it."""
+
+    def __init__(self, holding: str) -> None:
+        super().__init__(
+            f"somebody holds a table for long (a backup, an audit, a forgotten transaction): {holding}. Wait until "
+            f"it has ended, or end it (SELECT pg_terminate_backend(PID)), and run 'pavane migrate' again"
+        )
 
 
 class LanguageError(PavaneError):

@@ -139,6 +139,14 @@ class Unanswered(Answer):
     retry_after_seconds: float = 0.0
 
 
+class Unreached(Unanswered):
+    """Nothing came back, so maybe nobody is there: a round with no more than this counts against the dependency."""
+
+
+class Unasked(Unanswered):
+    """Others came first and took all the time there was: it is asked with the next batch, and nothing has failed."""
+
+
 class State(Event):
     """One row of `table`, found by the text column `key`: `class Invoice(State, table="invoices", key="order_id")`.
 

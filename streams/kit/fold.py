@@ -11,8 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streams.kit.codec import Codec
 from streams.kit.errors import RegistryAway, Undecidable
-from streams.kit.events import Answer, Due, Effect, Event, Fact, State, Unanswered, from_milliseconds
-from streams.kit.lane import REQUESTS, Draft
+from streams.kit.events import (
+    Answer,
+    Due,
+    Effect,
+    Event,
+    Fact,
+    State,
+    Unanswered,
+    Unasked,
+    from_milliseconds,
+    milliseconds,
+)
+from streams.kit.lane import REQUESTS, Delivery, Draft
 from streams.kit.opening import Opened
 from streams.kit.parking import BEHIND, DISCARDED, UNANSWERED, UNREAD, WITHOUT_LETTER, Parked, next_try
 from streams.kit.rows import Place, RowMissing, Rows
@@ -33,6 +44,7 @@ class NotAnswered(Exception):
     def __init__(self, answer: Unanswered) -> None:
         super().__init__(answer.reason)
         self.retry_after_seconds = answer.retry_after_seconds
+        self.was_asked = not isinstance(answer, Unasked)
 
 
 class Fold:
@@ -41,7 +53,8 @@ class Fold:
     `asked` holds the effects that `answers` does not answer yet. Records that come after an unanswered one, about its
     row or under its key, are left out, so with anything asked the fold is not complete: ask, then fold again from the
     start. All others are folded, so that one round asks for all that can be asked for; but in a service whose rows are
-    not apart (`Service.keeps_rows_apart`) a lane stops at the first record that is left out.
+    not apart (`Service.keeps_rows_apart`) a lane stops at the first record that is left out. `turns`: which of them are
+    asked first, if there is no time for all: what was to be tried again first, then the oldest.
     """
 
     def __init__(self, service: Service, codec: Codec, rows: Rows, answers: Answers, timestamp: int) -> None:
@@ -52,6 +65,7 @@ class Fold:
         self._timestamp = timestamp
         self._rows_are_apart = service.keeps_rows_apart
         self.asked: dict[Asked, Effect] = {}
+        self.turns: dict[Asked, tuple[int, int]] = {}
         self.put_aside: list[tuple[Opened, Exception]] = []
         self.failed_again: list[tuple[Opened, Exception]] = []
         self.released: list[Opened] = []
@@ -62,6 +76,7 @@ class Fold:
         draft.begin()
         waiting: set[Place] = set()
         unsettled: set[str] = set()
+        called_off: set[str] = set()
         for one in opened:
             reaction = self._service.reactions.get(type(one.event)) if one.event is not None else None
             place = (reaction.state, one.row) if reaction is not None else None
@@ -76,18 +91,24 @@ class Fold:
                 draft.hear(one.delivery)
             elif one.delivery.parked is not None and self._service.is_projection:
                 draft.retry()
-            if draft.parking.held and self._must_wait(draft, one):
+            if draft.parking.held and self._must_wait(draft, one, reaction):
                 continue
+            if one.delivery.parked is not None and one.key in called_off:
+                continue  # it is parked already
             if one.event is None and one.problem is None and one.delivery.parked is None:
                 continue
             asked = self._hear(draft, one, reaction)
+            if reaction is not None and reaction.overtakes:
+                called_off.add(one.key)
             if asked and place is not None:
                 waiting.add(place)
                 unsettled.add(one.key)
 
-    def _must_wait(self, draft: Draft, one: Opened) -> bool:
+    def _must_wait(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
         """Its key is held: a new record is parked behind, a deadline comes again when the key is free."""
         if one.delivery.parked is not None or not draft.parking.holds(one.key):
+            return False
+        if reaction is not None and reaction.overtakes and self._calls_off(draft, one, reaction):
             return False
         if isinstance(one.problem, Undecidable) and is_request(one):
             return False
@@ -97,6 +118,9 @@ class Fold:
             draft.parking.add(record, said, one.key, reason, "an earlier record of the same key is parked")
             self.parked += 1
         return True
+
+    def _calls_off(self, draft: Draft, one: Opened, reaction: Reaction) -> bool:
+        return reaction.may_overtake(self._rows.get(reaction.state, one.row, draft.lane.partition))
 
     def _hear(self, draft: Draft, one: Opened, reaction: Reaction | None) -> bool:
         """One record with all its consequences, or put aside. True: it waits for an answer."""
@@ -138,8 +162,12 @@ class Fold:
         for before."""
         reason, message, now = type(error).__name__, str(error)[:MOST_STACK_BYTES], from_milliseconds(self._timestamp)
         before = one.delivery.parked
-        retry_at = None
-        if isinstance(error, NotAnswered | RegistryAway):
+        retry_at, attempts = None, 1
+        if isinstance(error, NotAnswered) and not error.was_asked:
+            if before is not None:
+                return  # it was not tried, and its time has come: it stays as it is
+            reason, retry_at, attempts = UNANSWERED, now, 0
+        elif isinstance(error, NotAnswered | RegistryAway):
             if isinstance(error, NotAnswered):
                 reason = UNANSWERED
             retry_at = next_try(now, before.attempts + 1 if before else 1, error.retry_after_seconds)
@@ -156,7 +184,7 @@ class Fold:
             draft.parking.try_later(before, reason, message, retry_at, holds=holds)
             return
         record, said = one.delivery.record, one.delivery.envelope
-        draft.parking.add(record, said, one.key, reason, message, holds=holds, retry_at=retry_at)
+        draft.parking.add(record, said, one.key, reason, message, holds=holds, attempts=attempts, retry_at=retry_at)
         self.parked += 1
 
     def _decide(self, draft: Draft, one: Opened, event: Event, reaction: Reaction) -> bool:
@@ -170,6 +198,7 @@ class Fold:
                 answer = self._answers.get(place)
                 if answer is None:
                     self.asked[place] = said
+                    self.turns[place] = self._turn(one.delivery)
                     return True
                 if isinstance(answer, Unanswered):
                     raise NotAnswered(answer)
@@ -183,6 +212,10 @@ class Fold:
             if due_at is not None and due_at <= event.at:
                 raise Undecidable(f"the deadline of {one.key} has passed, and the decision neither moves nor clears it")
         return False
+
+    def _turn(self, delivery: Delivery) -> tuple[int, int]:
+        again_at = delivery.parked.retry_at if delivery.parked is not None else None
+        return milliseconds(again_at) if again_at is not None else self._timestamp, delivery.record.timestamp
 
     def _read(self, reaction: Reaction, event: Event) -> dict[str, State] | None:
         if reaction.reads is None:

@@ -6,7 +6,7 @@ dropped it after that time, whatever happened in between.
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from msgspec import Meta
 from psycopg.rows import tuple_row
 
 from streams.kit.errors import PavaneError, Then
-from streams.kit.keystore import Connection, KeyStore, Person
+from streams.kit.keystore import Connection, IndexLost, KeyStore, Person
 from streams.kit.masters import Masters, NoSuchMaster
 from streams.kit.pool import Pool
 from streams.kit.protection import DataKey
@@ -43,7 +43,7 @@ class KeySettings(Settings, frozen=True, kw_only=True):
 
 
 class KeysAway(PavaneError):
-    """Keys of persons cannot be had now: the database does not answer, or a master key is missing."""
+    """Keys of persons cannot be had now: the database does not answer or lost its index, or a master key is missing."""
 
     then = Then.LATER
 
@@ -60,7 +60,8 @@ class Keys(Protocol):
         ...
 
     async def made_for(self, persons: Collection[Person], *, plain: bool = False) -> dict[Person, DataKey]:
-        """A key for each, made where there was none. `plain`: they asked in plain text, which the log keeps."""
+        """A key for each, made where there was none. `plain`: they asked in plain text, which the log keeps; a key that
+        is closing opens for that, and who is about to destroy it finds it so."""
         ...
 
     async def find(self, ids: Collection[str]) -> dict[str, DataKey | None]:
@@ -122,6 +123,7 @@ class Keyring:
         if missing:
             found |= await self._making.answers(missing)
         if plain:
+            found |= await self._opened({person: key for person, key in found.items() if key.is_closing})
             await self._note_plain({key.id for key in found.values()})
         return found
 
@@ -145,6 +147,19 @@ class Keyring:
             # Somebody else was quicker for the rest.
             found |= await self._found([person for person in missing if person not in made])
         return found
+
+    async def _opened(self, closing: Mapping[Person, DataKey]) -> dict[Person, DataKey]:
+        """These keys, open again; new ones for those that were destroyed meanwhile."""
+        if not closing:
+            return {}
+        asked_at = self._persons.now()
+        ids = [key.id for key in closing.values()]
+        left = await self._asked(lambda connection: self._store.reopen_all(connection, ids))
+        opened = {person: DataKey(key.id, key.secret) for person, key in closing.items() if key.id in left}
+        self._persons.learn(opened, asked_at)
+        gone = closing.keys() - opened.keys()
+        self._persons.drop(gone)
+        return opened | (await self.made_for(gone, plain=True) if gone else {})
 
     async def _ask(
         self,
@@ -176,6 +191,8 @@ class Keyring:
             raise KeysAway(f"the database of keys (PAVANE_DATABASE_KEYS) does not answer: {error}") from error
         except NoSuchMaster as error:
             raise MasterAway(str(error)) from error
+        except IndexLost as error:
+            raise KeysAway(str(error)) from error
 
 
 def _late() -> KeysAway:
@@ -207,6 +224,10 @@ class Lately(Generic[K, V]):
             self._learned[key] = value, at
         while len(self._learned) > MOST_CACHED:
             self._learned.popitem(last=False)
+
+    def drop(self, keys: Iterable[K]) -> None:
+        for key in keys:
+            self._learned.pop(key, None)
 
     def _drop_learned_before(self, since: float) -> None:
         while self._learned and next(iter(self._learned.values()))[1] <= since:

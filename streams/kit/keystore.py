@@ -4,19 +4,22 @@ A row names no person: it is found by an HMAC, and its secret is wrapped with a 
 stays, without secret and without the HMAC, so that "destroyed" and "never heard of" are not mistaken for one another.
 
     (none) ──make──▶ live ──close──▶ closing ──destroy──▶ destroyed
-                       ▲                │ reopen, or the time ends
+                       ▲                │ reopen, an order in plain text, or the time ends
                        └────────────────┘
 """
 
+import asyncio
+import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, LiteralString, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
 
+from streams.kit.errors import PavaneError
 from streams.kit.masters import Masters, Wrapped, index_of
-from streams.kit.protection import KEY_BYTES, DataKey
+from streams.kit.protection import DataKey
 
 Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
@@ -41,6 +44,8 @@ CREATE TABLE IF NOT EXISTS index_key (
 );
 """
 _INDEX = "the index of persons"
+SWEEP_SECONDS = 30.0
+BETWEEN_SWEEPS_SECONDS = 0.5
 
 
 class Person(NamedTuple):
@@ -58,6 +63,27 @@ class Kept(NamedTuple):
     asked_in_plain: bool
 
 
+class IndexLost(PavaneError):
+    """There are keys of persons, and no index to find them by: one made now would give everybody a second key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "PAVANE_DATABASE_KEYS has keys and no row in index_key, by which they are found: restore all of its backup "
+            "(docs/privacy.md, 'Where keys are')"
+        )
+
+
+class NotSwept(PavaneError):
+    """What was destroyed lies in the table's file."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(
+            f"the key is destroyed, but the row as it was, with the wrapped secret, lies in the file of data_keys, as "
+            f"{who} looks at PAVANE_DATABASE_KEYS as it was before. When that has ended, 'pavane keys destroy-again' "
+            f"takes it out"
+        )
+
+
 def make_tables(url: str) -> None:
     """Make what is missing in the database of keys."""
     with psycopg.connect(url) as connection:
@@ -66,17 +92,19 @@ def make_tables(url: str) -> None:
 
 
 class KeyStore:
-    """The statements, each for any number of keys at once. Raises what psycopg raises, and `NoSuchMaster`."""
+    """The statements, each for any number of keys at once. Raises what psycopg raises, `NoSuchMaster`, and `IndexLost`.
+    """
 
     def __init__(self, masters: Masters) -> None:
         self._masters = masters
-        self._index_key: bytes | None = None
 
     # -- keys of persons ---------------------------------------------------------------------------------------------
 
     async def of(self, connection: Connection, persons: Collection[Person]) -> dict[Person, DataKey]:
         """The keys of those who have one."""
         by_index = await self._indexed(connection, persons)
+        if not by_index:
+            return {}
         cursor = await connection.execute(
             "SELECT id, tenant, person, secret, master, coalesce(closing_until > now(), false) FROM data_keys "
             "WHERE (tenant, person) IN (SELECT * FROM unnest(%s::text[], %s::bytea[]))",
@@ -89,7 +117,7 @@ class KeyStore:
 
     async def make(self, connection: Connection, persons: Collection[Person]) -> dict[Person, DataKey]:
         """A key for each who has none; those that were made here. Whom somebody else was quicker for is missing."""
-        by_index = await self._indexed(connection, persons)
+        by_index = await self._indexed(connection, persons, makes=True)
         # In one order everywhere, so that two who make keys for the same persons cannot wait for each other.
         made = {index: DataKey.new() for index in sorted(by_index)}
         wrapped = [self._masters.wrap(key.secret, key.id) for key in made.values()]
@@ -113,6 +141,20 @@ class KeyStore:
         rows = await cursor.fetchall()
         return {name: None if secret is None else self._key(name, secret, master) for name, secret, master in rows}
 
+    async def readable(self, connection: Connection, ids: Iterable[str]) -> set[str]:
+        """Which of these are there and not destroyed. No master key is needed to say so."""
+        cursor = await connection.execute(
+            "SELECT id FROM data_keys WHERE id = ANY(%s) AND secret IS NOT NULL", (list(ids),)
+        )
+        return {name for (name,) in await cursor.fetchall()}
+
+    async def destroyed(self, connection: Connection, ids: Iterable[str]) -> dict[str, datetime]:
+        """Which of these are destroyed, and since when."""
+        cursor = await connection.execute(
+            "SELECT id, destroyed_at FROM data_keys WHERE id = ANY(%s) AND destroyed_at IS NOT NULL", (list(ids),)
+        )
+        return dict(await cursor.fetchall())
+
     async def note_plain(self, connection: Connection, ids: Collection[str]) -> None:
         """These persons also sent requests in plain text, which the log keeps."""
         await connection.execute(
@@ -123,37 +165,72 @@ class KeyStore:
 
     async def kept(self, connection: Connection, person: Person) -> Kept | None:
         """What is kept of a person's key; None when there is none."""
-        [(tenant, index)] = await self._indexed(connection, [person])
+        for tenant, index in await self._indexed(connection, [person]):
+            cursor = await connection.execute(
+                "SELECT id, made_at, asked_in_plain FROM data_keys WHERE tenant = %s AND person = %s", (tenant, index)
+            )
+            if row := await cursor.fetchone():
+                return Kept(*row)
+        return None
+
+    async def close(self, connection: Connection, key: str, seconds: float) -> datetime | None:
+        """For so long, nothing new is protected under it by who reads it from now on. Until when: by that, who closed
+        it last finds it closed; None when it was destroyed."""
         cursor = await connection.execute(
-            "SELECT id, made_at, asked_in_plain FROM data_keys WHERE tenant = %s AND person = %s", (tenant, index)
+            "UPDATE data_keys SET closing_until = now() + make_interval(secs => %s) "
+            "WHERE id = %s AND destroyed_at IS NULL RETURNING closing_until",
+            (seconds, key),
         )
-        row = await cursor.fetchone()
-        return None if row is None else Kept(*row)
+        return _one(await cursor.fetchone())
 
-    async def close(self, connection: Connection, key: str, seconds: float) -> None:
-        """For so long, nothing new is protected under it by who reads it from now on."""
+    async def reopen(self, connection: Connection, key: str, closed: datetime | None) -> None:
+        """Unless somebody else has closed it since."""
         await connection.execute(
-            "UPDATE data_keys SET closing_until = now() + make_interval(secs => %s) WHERE id = %s", (seconds, key)
+            "UPDATE data_keys SET closing_until = NULL WHERE id = %s AND closing_until = %s", (key, closed)
         )
 
-    async def reopen(self, connection: Connection, key: str) -> None:
-        await connection.execute("UPDATE data_keys SET closing_until = NULL WHERE id = %s", (key,))
+    async def reopen_all(self, connection: Connection, ids: Collection[str]) -> set[str]:
+        """Whoever closed them; those that are not destroyed. Who is about to destroy one has to close it again."""
+        cursor = await connection.execute(
+            "UPDATE data_keys SET closing_until = NULL WHERE id = ANY(%s) AND destroyed_at IS NULL RETURNING id",
+            (list(ids),),
+        )
+        return {name for (name,) in await cursor.fetchall()}
+
+    async def destroy_closed(self, connection: Connection, key: str, closed: datetime | None) -> datetime | None:
+        """As `destroy`, but only if it was closed all the time since `close` said so."""
+        return await self._destroy(connection, "id = %s AND closing_until = %s AND closing_until > now()", key, closed)
 
     async def destroy(self, connection: Connection, key: str) -> datetime | None:
         """When this destroyed it; None when nothing was left to destroy. The old row lies in the table's file until
         `sweep`."""
+        return await self._destroy(connection, "id = %s", key)
+
+    async def _destroy(self, connection: Connection, which: LiteralString, *values: object) -> datetime | None:
         cursor = await connection.execute(
             "UPDATE data_keys SET person = NULL, secret = NULL, master = NULL, closing_until = NULL, "
-            "destroyed_at = now() WHERE id = %s AND destroyed_at IS NULL RETURNING destroyed_at",
-            (key,),
+            f"destroyed_at = now() WHERE {which} AND destroyed_at IS NULL RETURNING destroyed_at",
+            values,
         )
-        row = await cursor.fetchone()
-        return None if row is None else row[0]
+        return _one(await cursor.fetchone())
 
-    async def sweep(self, connection: Connection) -> None:
-        """Take what was destroyed out of the table's file, however long that takes. `connection` commits by itself."""
+    async def sweep(self, connection: Connection, patience_seconds: float = SWEEP_SECONDS) -> None:
+        """Take what was destroyed out of the table's file, however long that takes. `connection` commits by itself.
+        Raises `NotSwept` when somebody looks at the database as it was before, for longer than `patience_seconds`."""
         await connection.execute("SET statement_timeout = 0")
-        await connection.execute("VACUUM data_keys")
+        [(now,)] = await (await connection.execute("SELECT pg_current_xact_id()::xid::text")).fetchall()
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            # Once all is frozen that can be, the table's oldest transaction tells how far VACUUM could go.
+            await connection.execute("VACUUM (FREEZE, INDEX_CLEANUP ON) data_keys")
+            cursor = await connection.execute(
+                "SELECT age(relfrozenxid) <= age(%s::xid) FROM pg_class WHERE oid = 'data_keys'::regclass", (now,)
+            )
+            if await cursor.fetchone() == (True,):
+                return
+            if time.monotonic() > deadline:
+                raise NotSwept(await _oldest_look(connection))
+            await asyncio.sleep(BETWEEN_SWEEPS_SECONDS)
 
     # -- the master key ----------------------------------------------------------------------------------------------
 
@@ -193,17 +270,52 @@ class KeyStore:
     def _key(self, name: str, secret: bytes, master: str, is_closing: bool = False) -> DataKey:
         return DataKey(name, self._masters.unwrap(Wrapped(master, secret), name), is_closing)
 
-    async def _indexed(self, connection: Connection, persons: Collection[Person]) -> dict[tuple[str, bytes], Person]:
+    async def _indexed(
+        self, connection: Connection, persons: Collection[Person], *, makes: bool = False
+    ) -> dict[tuple[str, bytes], Person]:
+        """Persons as they are found; none while there is no index, unless `makes`."""
         key = await self._index(connection)
+        if key is None and makes:
+            await self._make_index(connection)
+            key = await self._index(connection)
+        if key is None:
+            return {}
         return {(person.tenant, index_of(key, *person)): person for person in persons}
 
-    async def _index(self, connection: Connection) -> bytes:
-        if self._index_key is None:
-            master, secret = self._masters.wrap(DataKey.new().secret[:KEY_BYTES], _INDEX)
-            await connection.execute(
-                "INSERT INTO index_key (secret, master) VALUES (%s, %s) ON CONFLICT DO NOTHING", (secret, master)
-            )
-            cursor = await connection.execute("SELECT master, secret FROM index_key")
-            [(master, secret)] = await cursor.fetchall()
-            self._index_key = self._masters.unwrap(Wrapped(master, secret), _INDEX)
-        return self._index_key
+    async def _index(self, connection: Connection) -> bytes | None:
+        """Read with each question: under the index of a database that was made anew since, everybody would get a second
+        key, and nobody would find the first. None where nobody has a key yet."""
+        cursor = await connection.execute(
+            "SELECT master, secret FROM index_key UNION ALL SELECT NULL, NULL "
+            "WHERE NOT EXISTS (SELECT FROM index_key) AND EXISTS (SELECT FROM data_keys WHERE person IS NOT NULL)"
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        if row[0] is None:
+            raise IndexLost
+        return self._masters.unwrap(Wrapped(*row), _INDEX)
+
+    async def _make_index(self, connection: Connection) -> None:
+        """With the first key, and never beside keys that were found by another."""
+        wrapped = self._masters.wrap(DataKey.new().secret, _INDEX)
+        await connection.execute(
+            "INSERT INTO index_key (master, secret) SELECT %s, %s "
+            "WHERE NOT EXISTS (SELECT FROM data_keys WHERE person IS NOT NULL) ON CONFLICT DO NOTHING",
+            wrapped,
+        )
+
+
+def _one(row: tuple[Any, ...] | None) -> datetime | None:
+    return None if row is None else row[0]
+
+
+async def _oldest_look(connection: Connection) -> str:
+    """Who has the oldest snapshot of this database."""
+    cursor = await connection.execute(
+        "SELECT coalesce(nullif(application_name, ''), 'a session'), usename, pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid() "
+        "ORDER BY age(backend_xmin) DESC LIMIT 1"
+    )
+    row = await cursor.fetchone()
+    return "a replication slot or a prepared transaction" if row is None else "{} of {} (process {})".format(*row)

@@ -3,7 +3,8 @@
     PAVANE_MASTER_KEYS=2027:<secret>,2026:<secret>
 
 The first wraps what is stored from now on; all of them unwrap. To change the master key, put a new one first, restart
-what reads keys, run `pavane keys rewrap`, and only then leave the old one out.
+what reads keys, run `pavane keys rewrap`, and only then leave the old one out; but keep it elsewhere until no backup of
+the database of keys is left that is older than that.
 """
 
 import hashlib

@@ -3,11 +3,14 @@
 A database holds the kit's tables (`streams/kit/versions`) and its service's own (`streams/<name>/versions`). The two
 are branches of one Alembic history, migrated together in one transaction: all of it, or nothing. Only whoever deploys
 imports this module; a worker never does.
+
+Whoever waits to change a table makes all others wait behind it, so it waits shortly, and tries again.
 """
 
 import importlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +21,12 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, MetaData, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from streams.kit.errors import WrongDeclaration
+from streams.kit.errors import TablesHeld, WrongDeclaration
 from streams.kit.tables import kit_tables
 
 #: Whoever migrates this database holds it; instances that start together wait for each other.
@@ -29,6 +34,15 @@ _LOCK = 0x7061_7662
 #: Alembic's `op` is one global of the process, so threads take turns.
 _ALEMBIC = threading.Lock()
 _STATEMENT_TIMEOUT_SECONDS = 300
+LOCK_TRIES = 60
+BETWEEN_TRIES_SECONDS = 0.5
+_SHORTLY = "SET LOCAL lock_timeout = '500ms'"
+_HOLDING = """
+SELECT DISTINCT a.pid, a.application_name, extract(epoch FROM now() - a.xact_start)::int
+  FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+ WHERE a.datname = current_database() AND l.locktype = 'relation' AND l.granted
+   AND a.xact_start < now() - interval '500 ms' ORDER BY 3 DESC LIMIT 3
+"""
 
 
 class Apart(NamedTuple):
@@ -42,9 +56,21 @@ def migrate(service_name: str, url: str) -> tuple[str, ...]:
     """Upgrade the database at `url` (postgresql://) to the newest tables. Several may call it at once, and again.
 
     Returns the migrations there that this code does not know: a newer version made them, and nothing is done then.
+    Raises `TablesHeld` when a table is held for a minute.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     script = _history(service_name)
+    for _ in range(LOCK_TRIES):
+        try:
+            return _upgrade(service_name, url, script)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            time.sleep(BETWEEN_TRIES_SECONDS)
+    raise TablesHeld(_holding(url))
+
+
+def _upgrade(service_name: str, url: str, script: ScriptDirectory) -> tuple[str, ...]:
     with (
         _ALEMBIC,
         _connected(url) as connection,
@@ -53,6 +79,8 @@ def migrate(service_name: str, url: str) -> tuple[str, ...]:
         ) as environment,
     ):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        # Those who migrate too were waited for, however long they took.
+        connection.execute(text(_SHORTLY))
         if ahead := _apart(script, connection).ahead:
             return ahead
         environment.configure(connection=connection, target_metadata=_expected(service_name))
@@ -74,6 +102,14 @@ def check(service_name: str, url: str) -> list[str]:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
         return [_line(difference) for difference in compare_metadata(context, _expected(service_name))]
+
+
+def _holding(url: str) -> str:
+    """Who holds tables of the database, the longest first."""
+    with _connected(url) as connection:
+        found = connection.execute(text(_HOLDING)).all()
+    told = [f"{name or 'a client without a name'} (PID {pid}) for {seconds} s" for pid, name, seconds in found]
+    return ", ".join(told) or "nobody any more"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from streams.kit.codec import Codec
-from streams.kit.errors import RegistryAway, Undecidable, Undecodable
+from streams.kit.errors import Refused, RegistryAway, Undecidable, Undecodable
 from streams.kit.events import About, Due, Event, Heard, from_milliseconds
 from streams.kit.lane import DUE, REQUESTS, RETRIED, Delivery, Draft
 from streams.kit.parking import NOT_KNOWN
@@ -91,6 +91,8 @@ class Opener:
             return key
         try:
             return row_key(event)
+        except Refused:
+            raise
         except Exception as error:
             # The service's own key function cannot cope with the event: no retry helps.
             raise Undecidable(f"{type(event).__name__} names no row: {error}") from error

@@ -9,6 +9,9 @@ outside world did not answer, or the registry did not say how the record was wri
 decision failed. Only when it succeeds does the next one follow. A request that is itself wrong is parked alone and
 holds nobody.
 
+What calls all of it off (`Service.hears(..., overtakes=True)`) does not wait. When the world does not answer it either,
+it is parked as the last of its key, and is tried in place of the head.
+
 Only the lane's owner knows in memory which keys are held, so only it takes parked records out. An operator who discards
 one marks it; when its turn comes, the owner lets go of it without a decision.
 """
@@ -90,12 +93,13 @@ class Parking:
         message: str,
         *,
         holds: bool = True,
+        attempts: int = 1,
         retry_at: datetime | None = None,
     ) -> None:
         """Park a record that was heard; with `holds`, what comes after it of its key will wait."""
         self.last += 1
         record = replace(record, headers=with_values(record.headers))
-        self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, 1, retry_at))
+        self.added.append(Parked(self.last, key, holds, record, envelope, reason, message, attempts, retry_at))
         if holds:
             self.held[key] = self.held.get(key, 0) + 1
 

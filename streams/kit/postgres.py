@@ -118,9 +118,13 @@ class PostgresStore:
     async def to_retry(self, partitions: Collection[int], now: datetime, limit: int) -> Sequence[tuple[int, Parked]]:
         async with self._connected() as connection:
             cursor = await connection.execute(
-                "SELECT partition, number, key, holds, delivery, reason, message, attempts, retry_at FROM parked "
+                "SELECT partition, number, key, holds, delivery, reason, message, attempts, retry_at FROM parked p "
                 # One that is dated further ahead than any was ever set is of a clock that was wrong then.
-                "WHERE partition = ANY(%s) AND (retry_at <= %s OR retry_at > %s) ORDER BY retry_at, number LIMIT %s",
+                "WHERE partition = ANY(%s) AND (retry_at <= %s OR retry_at > %s) "
+                # What waits is not tried, unless it calls off what is before it.
+                "AND NOT EXISTS (SELECT FROM parked o WHERE (o.partition, o.key) = (p.partition, p.key) "
+                "AND p.holds AND o.holds AND o.number > p.number AND o.retry_at IS NOT NULL) "
+                "ORDER BY retry_at, number LIMIT %s",
                 (list(partitions), now, now + LONGEST_WAIT, limit),
             )
             rows = await cursor.fetchall()

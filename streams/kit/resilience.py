@@ -52,13 +52,13 @@ class Dependency:
         self._pause = pause
         self._places = asyncio.Semaphore(policy.concurrent_calls)
         self._calls = 0
-        self._telemetry = DependencyTelemetry(name)
         self._breaker = Breaker(name, policy, now, self._tell)
+        self._telemetry = DependencyTelemetry(name, lambda: self._breaker.shown)
 
     def state(self) -> State:
         """What is known now, without asking; may be called from any thread."""
         breaker = self._breaker
-        return State(breaker.mode.label, self._calls, breaker.reason, round(breaker.again_in_seconds, 1))
+        return State(breaker.shown.label, self._calls, breaker.reason, round(breaker.again_in_seconds, 1))
 
     async def call(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What `ask` gives. Raises `WorldUnavailable`: what `ask` raised last, `TimedOut`, `BreakerOpen` or
@@ -138,7 +138,6 @@ class Dependency:
     def _tell(self, before: Mode) -> None:
         """A line when it begins to be left alone, and one when it is back: none for each try between."""
         breaker = self._breaker
-        self._telemetry.breaker(breaker.mode)
         told: dict[str, Any] = {"dependency": self.name}
         if before is Mode.CLOSED:
             again_in = round(breaker.again_in_seconds, 1)

@@ -37,8 +37,9 @@ class World(Protocol):
     """The outside world as one service sees it. Asked a round at a time; answers come in the order of the effects."""
 
     async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
-        """Ask for all effects at once. An effect that could not be answered now is answered with `Unanswered`; when
-        that is so for all of them, `WorldUnavailable` may be raised instead."""
+        """Ask for all effects at once, the first of them first. One that could not be answered now is answered with
+        `Unanswered`: with `Unreached` when nothing came back, with `Unasked` when there was no time for it. When none
+        can be asked, `WorldUnavailable` may be raised instead."""
         ...
 
 
@@ -53,13 +54,19 @@ class Reads(NamedTuple):
 
 
 class Reaction(NamedTuple):
-    """What a service does when it hears one event type."""
+    """What a service does when it hears one event type. `overtakes`: it waits behind no parked record."""
 
     heard: type[Event]
     decide: Callable[..., Iterable[Said] | None]
     state: type[State]
     key: Keys | None
     reads: Reads | None
+    overtakes: bool = False
+
+    def may_overtake(self, row: State) -> bool:
+        """It calls off what waits about the row, and there is something to call off: of a row as new, the first that is
+        ever said may be what waits."""
+        return self.overtakes and row != self.state.new(row.row_key, getattr(row, "partition", -1))
 
 
 class Evolution(NamedTuple):
@@ -106,8 +113,14 @@ class Service:
 
     # -- declaring ---------------------------------------------------------------------------------------------------
 
-    def hears(self, heard: type[Event], *, key: Keys | None = None, reads: Reads | None = None) -> Callable[[F], F]:
-        """Decide when `heard` comes. `key`: which row, if not that of the record's key. `reads`: rows of other keys."""
+    def hears(
+        self, heard: type[Event], *, key: Keys | None = None, reads: Reads | None = None, overtakes: bool = False
+    ) -> Callable[[F], F]:
+        """Decide when `heard` comes. `key`: which row, if not that of the record's key. `reads`: rows of other keys.
+
+        `overtakes`: it calls off what is parked about its key, and so does not wait behind it. Once it is decided, what
+        waits finds a row in which it has nothing to do any more.
+        """
 
         def declare(decide: F) -> F:
             state = self._state_of(decide)
@@ -117,7 +130,7 @@ class Service:
                 raise WrongDeclaration(f'{self._at(decide)}: {heard.__name__} names no topic: write topic="..."')
             if reads is not None and reads.state not in self.states:
                 raise WrongDeclaration(f"{self._at(decide)}: {reads.state.__name__} is not among {self.name}'s states")
-            self.reactions[heard] = Reaction(heard, decide, state, key, reads)
+            self.reactions[heard] = Reaction(heard, decide, state, key, reads, overtakes)
             return decide
 
         return declare

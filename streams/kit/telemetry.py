@@ -3,7 +3,7 @@ times in seconds, sizes in counts."""
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -90,14 +90,11 @@ class Telemetry:
 
 
 class DependencyTelemetry:
-    """The metrics of one dependency in this process."""
+    """The metrics of one dependency in this process. `breaker` is asked for its state whenever somebody looks."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, breaker: Callable[[], float]) -> None:
         self.name = name
-        self.breaker(0)
-
-    def breaker(self, state: int) -> None:
-        breaker_state.labels(self.name).set(state)
+        breaker_state.labels(name).set_function(breaker)
 
     def called(self, outcome: str, seconds: float) -> None:
         dependency_calls.labels(self.name, outcome).inc()

@@ -50,11 +50,11 @@ class Story:
             self._rows[type(row), row.row_key] = row
         reaction = self._service.reactions[type(event)]
         self._about = key or self._key_of(event)
-        self._row = (reaction.state, reaction.key(event) if reaction.key else self._about)
-        wanted = reaction.reads.keys(event) if reaction.reads else ()
-        reads = {key: self.row(reaction.reads.state, key) for key in wanted} if reaction.reads else {}
-        self._said, self._refusal = (), None
+        self._said, self._refusal, self._row = (), None, None
         try:
+            self._row = (reaction.state, reaction.key(event) if reaction.key else self._about)
+            wanted = reaction.reads.keys(event) if reaction.reads else ()
+            reads = {key: self.row(reaction.reads.state, key) for key in wanted} if reaction.reads else {}
             self._say(self._service.decide(self.row(*self._row), event, reads))
         except Refused as refusal:
             self._refusal = refusal

@@ -1,9 +1,12 @@
 """The edge to the world: parcels are planned with protected addresses, and booked with readable ones.
 
+Of what the carrier says, nothing that was revealed comes back: its reasons are kept in facts for ever.
+
 What cannot be revealed any more, as the customer was forgotten, is called off at the carrier before it counts as
 refused: an earlier question may have booked it, and after a refusal nobody would ever call it off.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,20 +22,25 @@ from streams.shipping.carrier import BookShipment, CancelBooking, NotBooked
 from streams.shipping.events import Address
 
 FORGOTTEN = "the customer was forgotten, so nobody can read where the parcel goes"
+PERSONAL = "(personal)"
 _FIELDS = tuple((name,) for name in Address.__struct_fields__)
 
 KeysFound = Mapping[str, DataKey | None]
 
 
 class Question(NamedTuple):
-    """What the carrier is asked instead. `refusal`: why the parcel counts as refused, whatever the carrier says."""
+    """What the carrier is asked instead. `refusal`: why the parcel counts as refused, whatever the carrier says.
+    `revealed`: what was made readable for it."""
 
     effect: Effect
     refusal: str = ""
+    revealed: tuple[str, ...] = ()
 
     def answered(self, answer: Answer) -> Answer:
         if self.refusal and not isinstance(answer, Unanswered):
             return NotBooked(reason=self.refusal)
+        if isinstance(answer, NotBooked | Unanswered):
+            return replace(answer, reason=without(self.revealed, answer.reason))
         return answer
 
 
@@ -66,9 +74,11 @@ def _question(effect: Effect, keys: KeysFound) -> Question | Unanswered:
         if keys[key] is None:
             return Question(CancelBooking(order_id=effect.order_id), FORGOTTEN)
     try:
-        return Question(replace(effect, ship_to=revealed(effect.ship_to, keys)))
+        ship_to = revealed(effect.ship_to, keys)
     except Unreadable as error:
         return Question(CancelBooking(order_id=effect.order_id), str(error))
+    secret = tuple(getattr(ship_to, name) for (name,) in _FIELDS if key_id(getattr(effect.ship_to, name)))
+    return Question(replace(effect, ship_to=ship_to), revealed=secret)
 
 
 def revealed(address: Address, keys: KeysFound) -> Address:
@@ -79,6 +89,15 @@ def revealed(address: Address, keys: KeysFound) -> Address:
         return text if key is None else key.reveal(field, text)
 
     return replaced(address, _FIELDS, reveal)
+
+
+def without(texts: Sequence[str], said: str) -> str:
+    """What was said, with `PERSONAL` in place of every word of these texts, whatever its case."""
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    if not words:
+        return said
+    word = rf"\b(?:{'|'.join(sorted(words, key=len, reverse=True))})\b"
+    return re.sub(rf"{word}(?:\W+{word})*", PERSONAL, said, flags=re.IGNORECASE)
 
 
 def _key_ids(effect: Effect) -> Iterator[str]:

@@ -1,10 +1,14 @@
 """What shipping asks of a carrier, and what it may answer.
 
-An order has one parcel, so both questions are asked under one key. An adapter must keep two promises about it:
+An order has one parcel, so both questions are asked under one key. An adapter must keep four promises about it:
 
 - The same question again gets the first answer and books nothing again. A refusal is an answer.
 - A cancellation may come first, or when nothing is known of a booking: a batch that asked for one may be lost. After a
   cancellation the carrier refuses to book under that key, for ever.
+- A reference tells nothing of the address, nor does an error: facts hold the one for ever and logs the other, as they
+  come. In reasons the words of the address are replaced, where they stand as they were asked.
+- A cancellation always succeeds in the end. There is no answer for "too late": one that the carrier refuses (the parcel
+  was fetched) stays unanswered until a person has settled it there, and the order's later records wait.
 
 Shipping itself knows addresses as tokens only (`streams.kit.protection`); the carrier is asked in plain text
 (`addresses`).

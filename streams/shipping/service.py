@@ -70,7 +70,7 @@ def note_booking(shipment: Shipment, answer: Booked | NotBooked) -> Iterator[Sai
             yield ShipmentRejected(tenant=shipment.tenant, order_id=shipment.order_id, reason=reason)
 
 
-@shipping.hears(OrderCancelled)
+@shipping.hears(OrderCancelled, overtakes=True)
 def call_off(shipment: Shipment, cancelled: OrderCancelled) -> Iterator[Said]:
     """Ship nothing: ask the carrier to call off, also when only the carrier knows of a booking."""
     if shipment.status in (Status.PLANNED, Status.BOOKED):

@@ -213,7 +213,8 @@ class Desk:
         if self._timed != "retry":
             return []
         self._timed = ""
-        return [(0, self.waiting[0])]
+        calling_off = (each for each in self.waiting[1:] if each.retry_at is not None)
+        return [(0, next(calling_off, self.waiting[0]))]
 
     @asynccontextmanager
     async def transaction(self, drafts: Sequence[Draft]) -> AsyncIterator["Desk"]:

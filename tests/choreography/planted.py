@@ -19,6 +19,7 @@ from streams.billing.provider import ReversePayment, Voided
 from streams.inventory import model as goods
 from streams.inventory.events import StockReleased, StockReserved
 from streams.kit.events import Answer
+from streams.kit.money import Money
 from streams.kit.service import Service
 from streams.kit.simulation import Script
 from streams.orders import model as books
@@ -108,6 +109,11 @@ def _twice(right: Any, row: Any, *given: Any) -> Iterator[Any]:
     yield from said
 
 
+def _says_otherwise(**fields: Any) -> Callable[..., Iterator[Any]]:
+    """What it says, or asks, has other values in these fields."""
+    return lambda right, row, *given: (replace(said, **fields) for said in right(row, *given))
+
+
 def _counts_what_is_promised(right: Any, row: Any, placed: Any, stocks: Any) -> Any:
     promised = {key: replace(each, on_hand=each.on_hand + each.reserved) for key, each in stocks.items()}
     return right(row, placed, promised)
@@ -194,6 +200,16 @@ def _forgetful(service: str) -> dict[str, Script[Any]]:
 
 
 BUGS: Sequence[Bug] = (
+    Bug("nothing is set aside for an order", decides("inventory", "OrderPlaced", _says_otherwise(lines=()))),
+    Bug(
+        "an order's total is not that of its lines",
+        decides("orders", "PlaceOrder", _says_otherwise(total=Money(amount_minor=1, currency="EUR"))),
+    ),
+    Bug("a parcel of nothing is planned", decides("shipping", "OrderPlaced", _says_otherwise(items=0))),
+    Bug(
+        "a carrier is asked for a parcel of nothing",
+        decides("shipping", "PaymentAuthorized", _says_otherwise(items=0)),
+    ),
     Bug("a cancelled order's stock is not released", ignores("inventory", "OrderCancelled")),
     Bug("stock is released twice", decides("inventory", "OrderCancelled", _twice)),
     Bug(
@@ -264,6 +280,9 @@ BUGS: Sequence[Bug] = (
     ),
     Bug("money that was held in a lost batch cannot be decided about", _money_of_a_lost_batch_fails),
     Bug("a declined payment is heard by nobody", ignores("orders", "PaymentDeclined"), ("is declined",)),
+    Bug("an order is confirmed twice at once", decides("orders", "PaymentCaptured", _twice)),
+    Bug("an order is cancelled twice at once", decides("orders", "CancelOrder", _twice)),
+    Bug("an invoice is opened twice at once", decides("billing", "OrderPlaced", _twice)),
     Bug("a repeated request places the order again", believes("orders", "PlaceOrder", books.Status.NEW)),
     Bug(
         "an order without a deadline waits for goods that are not there",

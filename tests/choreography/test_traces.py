@@ -23,7 +23,7 @@ def test_a_late_authorization_of_a_lost_batch_finds_the_payment_reversed() -> No
     assert not wrong, wrong
 
 
-def test_a_capture_that_got_no_answer_is_refunded_when_the_order_was_cancelled_behind_it() -> None:
+def test_a_capture_that_got_no_answer_is_refunded_as_soon_as_the_order_is_cancelled() -> None:
     wrong = replay(services(), ["pays"], """
         orders is asked PlaceOrder -> OrderPlaced
         billing hears OrderPlaced of orders -> InvoiceOpened
@@ -34,10 +34,28 @@ def test_a_capture_that_got_no_answer_is_refunded_when_the_order_was_cancelled_b
         billing hears ShipmentBooked of shipping, and gets no answer; the question is still under way
         orders is asked CancelOrder -> OrderCancelled
         CapturePayment of a lost batch of billing arrives
-        billing hears OrderCancelled of orders
-        billing tries ShipmentBooked again -> PaymentCaptured
-        billing tries OrderCancelled again -> PaymentRefunded
-        orders hears PaymentCaptured of billing
+        billing hears OrderCancelled of orders -> PaymentRefunded
+        billing tries ShipmentBooked again
+        inventory hears OrderCancelled of orders -> StockReleased
+        shipping hears OrderCancelled of orders -> ShipmentCancelled
+    """)  # fmt: skip
+
+    assert not wrong, wrong
+
+
+def test_a_capture_that_got_no_answer_is_not_asked_again_while_the_refund_gets_none() -> None:
+    wrong = replay(services(), ["pays"], """
+        orders is asked PlaceOrder -> OrderPlaced
+        billing hears OrderPlaced of orders -> InvoiceOpened
+        inventory hears OrderPlaced of orders -> StockReserved
+        billing hears StockReserved of inventory -> PaymentAuthorized
+        shipping hears OrderPlaced of orders -> ShipmentPlanned
+        shipping hears PaymentAuthorized of billing -> ShipmentBooked
+        billing hears ShipmentBooked of shipping, and gets no answer
+        orders is asked CancelOrder -> OrderCancelled
+        billing hears OrderCancelled of orders, and gets no answer
+        billing tries OrderCancelled again -> PaymentVoided
+        billing tries ShipmentBooked again
         inventory hears OrderCancelled of orders -> StockReleased
         shipping hears OrderCancelled of orders -> ShipmentCancelled
     """)  # fmt: skip

@@ -82,6 +82,17 @@ def test_a_view_without_a_contract_and_a_contract_without_a_view(root: Path) -> 
     assert "contracts/billing/OrderPlacd.json: its consumer does not hear the fact any more" in stale
 
 
+def test_a_time_that_the_event_itself_says_binds_the_producer(root: Path) -> None:
+    """Where the event has none, the kit gives it, and nobody is bound."""
+    placed = LANGUAGE.latest("orders", "OrderPlaced")
+    raw = {**placed.raw, "fields": [*placed.raw["fields"], {"name": "at", "type": "string", "doc": "d"}]}
+    said = Schema("orders", "OrderPlaced", 2, placed.fullname, raw, json.dumps(raw), placed.file)
+
+    wrong = found(root, Language([*LANGUAGE, said]))
+
+    assert any("reads OrderPlaced.at, which its contract does not name: orders may drop it" in told for told in wrong)
+
+
 def test_a_producer_that_drops_a_field_is_told_whom_it_breaks_since_when_and_why(root: Path) -> None:
     placed = LANGUAGE.latest("orders", "OrderPlaced")
     fields = [field for field in placed.raw["fields"] if field["name"] != "payment_method"]

@@ -35,6 +35,19 @@ def parameter(document: dict[str, Any], name: str) -> dict[str, Any]:
     return found  # type: ignore[no-any-return]
 
 
+def quantity(document: dict[str, Any]) -> dict[str, Any]:
+    """The schema of how many pieces of an item are ordered."""
+    found: dict[str, Any] = schema(document, "OrderLine")["properties"]["quantity"]
+    return found
+
+
+def kept(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as it was, emptied."""
+    before = dict(schema)
+    schema.clear()
+    return before
+
+
 def errors(document: dict[str, Any]) -> dict[str, Any]:
     """The schema of one error of a problem."""
     found: dict[str, Any] = schema(document, "Problem")["properties"]["errors"]["items"]
@@ -47,7 +60,7 @@ BREAKS: list[tuple[str, Edit]] = [
     ("body/currency: is not taken", lambda d: schema(d, "NewOrder")["properties"].pop("currency")),
     ("body/note: is required now", lambda d: schema(d, "NewOrder")["required"].append("note")),
     ("maxItems is 10, was 100", lambda d: schema(d, "NewOrder")["properties"]["lines"].update(maxItems=10)),
-    ("minimum is 2, was 1", lambda d: schema(d, "OrderLine")["properties"]["quantity"].update(minimum=2)),
+    ("minimum 2, was minimum 1", lambda d: schema(d, "OrderLine")["properties"]["quantity"].update(minimum=2)),
     ("integer is not taken", lambda d: schema(d, "OrderLine")["properties"]["quantity"].update(type="string")),
     ("pattern is", lambda d: schema(d, "OrderLine")["properties"]["sku"].update(pattern="^x$")),
     ("takes fewer values", lambda d: schema(d, "NewOrder")["properties"]["currency"].update(enum=["EUR"])),
@@ -72,6 +85,19 @@ BREAKS: list[tuple[str, Edit]] = [
     ("POST /v1/orders: 409/detail: is gone", lambda d: schema(d, "Problem")["properties"].pop("detail")),
     ("409/errors/0/pointer: is gone", lambda d: errors(d)["properties"].pop("pointer")),
     ("409/correlation_id: may be missing", lambda d: schema(d, "Problem")["required"].remove("correlation_id")),
+    ("quantity: integer is not taken", lambda d: (kept(quantity(d)), quantity(d).update(oneOf=[{"type": "string"}]))),
+    ("quantity: integer is not taken", lambda d: (kept(quantity(d)), quantity(d).update(allOf=[{"type": "string"}]))),
+    ("quantity: integer is not taken", lambda d: quantity(d).update(allOf=[{"type": "string"}])),
+    ("sku: allOf is", lambda d: schema(d, "OrderLine")["properties"]["sku"].update(allOf=[{"pattern": "^x"}])),
+    ("quantity: oneOf is", lambda d: quantity(d).update(oneOf=[{"type": "integer"}, {"type": "number"}])),
+    ("quantity: minimum 5", lambda d: quantity(d).update(anyOf=[{"allOf": [kept(quantity(d)), {"minimum": 5}]}])),
+    ("quantity: integer is not taken", lambda d: quantity(d).update(type=["string", "null"])),
+    ("quantity: multipleOf is 10, was None", lambda d: quantity(d).update(multipleOf=10)),
+    ("minimum 0, exclusiveMinimum 1, was", lambda d: quantity(d).update(minimum=0, exclusiveMinimum=1)),
+    ("lines: uniqueItems is True", lambda d: schema(d, "NewOrder")["properties"]["lines"].update(uniqueItems=True)),
+    ("currency: takes fewer", lambda d: schema(d, "NewOrder")["properties"]["currency"].update(const="EUR")),
+    ("sku: not is", lambda d: schema(d, "OrderLine")["properties"]["sku"].update({"not": {"const": "lamp"}})),
+    ("409/errors/0: is anything", lambda d: schema(d, "Problem")["properties"]["errors"].pop("items")),
     ("needs a body", lambda d: d["paths"]["/v1/orders/{order_id}/cancellation"]["post"].update(
         requestBody=placing(d)["requestBody"])),
 ]  # fmt: skip
@@ -91,6 +117,11 @@ GROWS: list[Edit] = [
     lambda d: schema(d, "NewOrder")["properties"].update(currency={"anyOf": [{"type": "string"}, {"type": "null"}]}),
     lambda d: parameter(d, "cursor")["anyOf"][0].update(maxLength=200),
     lambda d: parameter(d, "limit").update(anyOf=[{"type": "integer"}, {"type": "null"}]),
+    lambda d: kept(quantity(d)) and quantity(d).update(type="integer", exclusiveMinimum=0),
+    lambda d: quantity(d).update(allOf=[kept(quantity(d)), {"description": "how many"}]),
+    lambda d: quantity(d).update(anyOf=[{"allOf": [kept(quantity(d))]}, {"type": "string"}]),
+    lambda d: quantity(d).update(type=["integer", "null"]),
+    lambda d: schema(d, "OrderLine").pop("additionalProperties"),
     lambda d: d["paths"]["/v1/orders/{order_id}/cancellation"]["post"].update(
         requestBody={**placing(d)["requestBody"], "required": False}),
 ]  # fmt: skip
@@ -104,6 +135,13 @@ def test_what_breaks_a_client_is_found(what: str, edit: Edit):
     found = breaking(RELEASED, changed)
 
     assert any(what in each for each in found), found
+
+
+def test_fields_beside_the_named_ones_are_taken_where_they_were():
+    released = copy.deepcopy(RELEASED)
+    schema(released, "OrderLine").pop("additionalProperties")
+
+    assert breaking(released, RELEASED) == ["POST /v1/orders: body/lines/0: other fields are not taken any more"]
 
 
 @pytest.mark.parametrize("edit", GROWS)

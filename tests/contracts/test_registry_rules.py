@@ -61,7 +61,7 @@ def test_the_rule_is_set_for_our_subjects_and_for_nobody_elses(
     there: tuple[str, ...], language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = Shared("theirs", *there)
-    monkeypatch.setattr(registry, "_client", lambda url: shared)
+    monkeypatch.setattr(registry, "SchemaRegistryClient", lambda settings: shared)
 
     registry.push("http://registry", language)
 
@@ -72,7 +72,7 @@ def test_a_subject_of_ours_with_another_rule_is_a_difference(
     language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = Shared("theirs", OURS)
-    monkeypatch.setattr(registry, "_client", lambda url: shared)
+    monkeypatch.setattr(registry, "SchemaRegistryClient", lambda settings: shared)
 
     told = " ".join(map(str, registry.diff("http://registry", language)))
 

@@ -61,7 +61,7 @@ async def failed(question: Question) -> bytes:
 
 async def busy(question: Question) -> bytes:
     """It does nothing, answers 429, and says when to come again."""
-    question.party.busy_until[question.effect.key] = time.monotonic() + RETRY_AFTER_SECONDS
+    question.party.busy_until[place_of(question.effect)] = time.monotonic() + RETRY_AFTER_SECONDS
     return response("429 Too Many Requests", b"", f"Retry-After: {RETRY_AFTER_SECONDS}")
 
 
@@ -89,6 +89,11 @@ async def cut(question: Question) -> bytes:
 FAULTS: Sequence[Fault] = (late, failed, busy, garbage, twice, stranger, cut)
 
 
+def place_of(effect: Effect) -> tuple[str, str]:
+    """One question about one key: what calls it off is another one, and need not wait."""
+    return type(effect).__name__, effect.key
+
+
 def response(status: str, body: bytes, *headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
@@ -104,10 +109,12 @@ class Counterparty:
         self.luck = random.Random(seed)
         self.struck: Counter[str] = Counter()
         self.refused = 0
-        self.busy_until: dict[str, float] = {}
+        self.busy_until: dict[tuple[str, str], float] = {}
         self.impatient: list[str] = []
         self.patient: list[str] = []
         self.is_away = False
+        #: It does these whenever it is asked, and never says so.
+        self.never_answered: frozenset[str] = frozenset()
         self._faults: Sequence[Fault] = ()
         self._of_key: Counter[str] = Counter()
         self._effects = {effect.__name__: effect for effect in service.answering}
@@ -150,7 +157,10 @@ class Counterparty:
         effect = msgspec.json.decode(body, type=self._effects[head[0].split(" ")[1].strip("/")])
         assert headers["idempotency-key"] == effect.key
         question = Question(self, effect, reader, writer)
-        self._note_patience(effect.key)
+        self._note_patience(effect)
+        if (name := type(effect).__name__) in self.never_answered:
+            self.struck[name] += 1
+            return await failed(question)
         if self._faults and self._of_key[effect.key] < MOST_PER_KEY and self.luck.random() < STRUCK_SHARE:
             fault = self.luck.choice(self._faults)
             self._of_key[effect.key] += 1
@@ -158,7 +168,7 @@ class Counterparty:
             return await fault(question)
         return await question.done()
 
-    def _note_patience(self, key: str) -> None:
-        until = self.busy_until.pop(key, None)
+    def _note_patience(self, effect: Effect) -> None:
+        until = self.busy_until.pop(place_of(effect), None)
         if until is not None:
-            (self.patient if time.monotonic() >= until else self.impatient).append(key)
+            (self.patient if time.monotonic() >= until else self.impatient).append(effect.key)

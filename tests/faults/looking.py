@@ -43,4 +43,5 @@ def _kept(snapshot: Snapshot) -> Seen:
         }
         for state in snapshot.service.states
     }
-    return Seen(snapshot.service, dict(snapshot.lanes), list(snapshot.unsaid), list(snapshot.parked), rows)
+    decisions = [list(items) for items in snapshot.decisions]
+    return Seen(snapshot.service, dict(snapshot.lanes), list(snapshot.unsaid), list(snapshot.parked), rows, decisions)

@@ -21,7 +21,7 @@ from streams.kit.simulation import Script
 from streams.shipping import carrier
 from streams.shipping.simulator import SCRIPT as CARRIER
 from tests.faults.counterparty import FAULTS, Counterparty, Fault, busy
-from tests.faults.harness import ALL, LONG, Ground, seeds, under_load
+from tests.faults.harness import ALL, LONG, Ground, audited_at_rest, seeds, under_load
 from tests.faults.load import CONFIRMED, Load
 from tests.waiting import eventually
 
@@ -88,6 +88,39 @@ async def test_whatever_comes_back_to_a_question_money_and_parcels_move_once(
             assert party.impatient == [], "nobody is asked again before the time that Retry-After names"
             assert (busy in faults) == bool(party.patient)
     await assert_counted_right(ground, load)
+
+
+@pytest.mark.parametrize("seed", seeds())
+@pytest.mark.parametrize("service", ROLES if ALL else ["billing"])
+async def test_an_order_that_is_called_off_is_undone_though_what_was_asked_for_it_is_never_answered(
+    ground: Ground, service: str, seed: int
+) -> None:
+    asks, undone = {
+        "billing": ("CapturePayment", "PaymentRefunded"),
+        "shipping": ("BookShipment", "ShipmentCancelled"),
+    }[service]
+    async with asked_over_http(ground, service, seed) as (party, _):
+        party.never_answered = frozenset([asks])
+        shop = Shop(ground.http, ground.platform.issuer, f"shop-{uuid4().hex[:10]}", NOTICED_SECONDS)
+        await shop.price("lamp", 1000)
+        await shop.receive("lamp", 1)
+        order = await shop.place(sku="lamp")
+
+        async def is_parked() -> bool:
+            query = "SELECT count(*), 0 FROM parked WHERE key = %s AND reason = 'Unanswered' AND attempts > 1"
+            return await ground.rows(service, query, order.id) == [(1, 0)]
+
+        await eventually(is_parked, NOTICED_SECONDS, f"{asks} was asked again and not answered")
+        await shop.cancel(order)
+        assert undone in await shop.story(order)
+        asked = party.struck[asks]
+
+        async def is_free() -> bool:
+            return await ground.rows(service, "SELECT count(*), 0 FROM parked WHERE key = %s", order.id) == [(0, 0)]
+
+        await eventually(is_free, NOTICED_SECONDS, f"{asks} is let go of")
+        assert party.struck[asks] == asked, "it is not asked for any more"
+    await audited_at_rest(ground.stack.addresses)
 
 
 @LONG

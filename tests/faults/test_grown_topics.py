@@ -1,12 +1,14 @@
 """Topics are given more partitions under load: no order is lost, and one command settles what went astray."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
+from infra.stack import Stack
 from pavane.audit import EvidenceMissing, audit
 from pavane.instance import LaneHalted
 from pavane.lanes.settling import Settle
@@ -15,7 +17,7 @@ from streams.kit.kafka import partition_of
 from streams.kit.language import Language
 from streams.kit.registry import ConfluentRegistry
 from streams.kit.run import services
-from tests.faults.harness import LONG, Ground, seeds, under_load
+from tests.faults.harness import LONG, Ground, a_ground, seeds, under_load
 from tests.faults.strangers import TOPIC, Stranger, asked_for
 from tests.waiting import eventually
 
@@ -25,10 +27,11 @@ NOTICED_SECONDS = 60.0
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def shared_ground(own_ground: Ground) -> Ground:
-    """A stack of its own: a topic never shrinks again."""
-    return own_ground
+@pytest.fixture
+async def shared_ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    """A stack of its own for each: a topic never shrinks again."""
+    async with Stack(tmp_path / "own", environment={}) as stack, a_ground(stack) as ground:
+        yield ground
 
 
 async def grow(bootstrap: str, *topics: str) -> None:

@@ -79,6 +79,12 @@ async def has_said_more(ground: Ground, service: str, before: Mapping[int, int])
     return any(on_the_log[lane] >= row + ROWS_BEYOND for lane, row in before.items())
 
 
+async def rebuilds(ground: Ground, service: str) -> int:
+    """How often the service's database was changed over."""
+    [(count, _)] = await ground.rows(service, REBUILDS)
+    return count
+
+
 @LONG
 @pytest.mark.parametrize("seed", seeds())
 async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_parked(
@@ -111,7 +117,7 @@ async def test_a_database_that_is_dropped_comes_back_from_the_log_with_what_was_
         assert code == 0, words
         assert "it was made again, empty" in words
         assert sum(map(int, re.findall(r"(\d+) records are parked as before", words))) >= parked
-        assert await ground.rows("billing", REBUILDS) == [(1, 0)]
+        assert await rebuilds(ground, "billing") == 1, "of the database that was dropped nothing is left"
 
 
 @LONG
@@ -120,6 +126,7 @@ async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_lo
     async with under_load(ground, seed) as load:
         await load.accepted(FIRST_ORDERS)
         copied = {service: dict(await ground.rows(service, SAID)) for service in ("orders", "inventory")}
+        rebuilt = {service: await rebuilds(ground, service) for service in copied}
         for service in ("orders", "inventory"):
             await admin(
                 ground,
@@ -145,7 +152,7 @@ async def test_an_older_copy_of_a_database_is_refused_and_made_again_from_the_lo
             code, said = await pavane(ground, "rebuild", service, "--swap", "--yes", "--reason", "restored")
             assert code == 0, said
             assert "is behind its log" in said
-            assert await ground.rows(service, REBUILDS) == [(1, 0)]
+            assert await rebuilds(ground, service) == rebuilt[service] + 1
 
 
 @LONG

@@ -62,10 +62,10 @@ class Batch:
         fold.lane(self.draft, opened)
         return fold
 
-    def tries_again(self, parked: Parked) -> "Batch":
+    def tries_again(self, parked: Parked, answers: dict[Asked, Answer] | None = None) -> "Batch":
         """The next batch: nothing but this parked record."""
         self.draft = Draft(self.lane, [Delivery(parked.record, parked.envelope, parked)], {})
-        self.again(Opener(self.service, self.counter.codec, lambda key: 0).open(self.draft), {})
+        self.again(Opener(self.service, self.counter.codec, lambda key: 0).open(self.draft), answers or {})
         return self
 
     def said(self, kind: type[Any] = Added) -> list[Any]:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from streams.kit import envelope
 from streams.kit.errors import RecordsAstray, StaleEpoch, WorldUnavailable
-from streams.kit.events import Answer, Effect, State, Unanswered
+from streams.kit.events import Answer, Effect, State, Unanswered, Unasked, Unreached
 from streams.kit.lane import Delivery, Draft, Holding
 from streams.kit.log import Extent, Record, Said, ToSay
 from streams.kit.parking import Parked
@@ -361,7 +361,8 @@ class SimulatedWorld:
         if self._host.faults.strikes(self._host.rng, "world_away"):
             raise WorldUnavailable("simulated: away")
         if self._host.faults.strikes(self._host.rng, "unanswered"):
-            return [Unanswered(reason="simulated: not for now") for _ in effects]
+            kinds = (Unanswered, Unreached, Unasked)
+            return [self._host.rng.choice(kinds)(reason="simulated: not for now") for _ in effects]
         numbers = [self._done.setdefault(effect.key, len(self._done) + 1) for effect in effects]
         await self._host.takes()
         if self._host.faults.strikes(self._host.rng, "world_away"):

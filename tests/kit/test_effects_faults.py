@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from streams.kit.effects import Guarded
 from streams.kit.errors import WorldUnavailable
-from streams.kit.events import Answer, Effect, Unanswered
+from streams.kit.events import Answer, Effect, Unanswered, Unreached
 from streams.kit.liveness import Progress
 from streams.kit.policies import REDIS
 from streams.kit.run import readiness
@@ -211,14 +211,14 @@ async def test_a_round_answered_in_part_is_kept_in_part(valkey: FaultyValkey) ->
     assert whole.asked == {first: 1}
 
 
-async def test_a_world_that_answers_nothing_at_all_counts_as_away(valkey: FaultyValkey) -> None:
+async def test_a_world_of_which_nothing_comes_back_counts_as_away(valkey: FaultyValkey) -> None:
     class Silent(Bells):
         async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
-            return [Unanswered(reason="500", retry_after_seconds=0.5) for _ in effects]
+            return [Unreached(reason="503", retry_after_seconds=0.5) for _ in effects]
 
     async with owner(valkey.url, Silent()) as guarded:
         for _ in range(POLICY.failures_to_open):
-            assert await guarded.ask([BELL]) == [Unanswered(reason="500", retry_after_seconds=0.5)]
+            assert await guarded.ask([BELL]) == [Unreached(reason="503", retry_after_seconds=0.5)]
         assert guarded.dependencies[0].state().breaker == "open"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pavane.forget.shown import without_tokens
 from streams.kit.keyring import CACHE_SECONDS, MOST_CACHED, Keyring, KeysAway, KeySettings, Lately
-from streams.kit.keystore import Connection, KeyStore, Person, make_tables
+from streams.kit.keystore import Connection, KeyStore, NotSwept, Person, make_tables
 from streams.kit.masters import Masters
 
 OLD, NEW = "2026:" + "o" * 32, "2027:" + "n" * 32
@@ -42,6 +42,33 @@ async def test_a_person_has_one_key_whoever_makes_it_first(url: str) -> None:
         assert made[0][ADA] != made[0][BOB]
 
 
+async def test_whoever_ran_on_while_the_database_was_made_anew_finds_the_same_keys_as_who_began_after(
+    url: str, connection: Connection
+) -> None:
+    async with Keyring.at(settings(url)) as before, Keyring.at(settings(url)) as after:
+        await before.made_for([BOB])
+        await connection.execute("TRUNCATE data_keys, index_key")
+        made = await after.made_for([ADA])
+
+        assert await before.of([ADA]) == await before.made_for([ADA]) == made
+
+
+async def test_an_index_comes_with_the_first_key_and_is_never_made_beside_keys(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+
+    async with Keyring.at(settings(url)) as keys:
+        assert await keys.of([ADA]) == {} and await store.kept(connection, ADA) is None
+        assert await store.by_master(connection) == {}, "a backup of keys brings its own"
+        await keys.made_for([ADA])
+        await connection.execute("DELETE FROM index_key")
+        for ask in (keys.of, keys.made_for):
+            with pytest.raises(KeysAway, match="no row in index_key"):
+                await ask([BOB])
+    assert await store.by_master(connection) == {"2026": 1}
+
+
 async def test_neither_the_person_nor_the_key_can_be_read_in_the_database(url: str, connection: Connection) -> None:
     async with Keyring.at(settings(url)) as keys:
         key = (await keys.made_for([ADA]))[ADA]
@@ -64,6 +91,23 @@ async def test_what_was_destroyed_is_told_from_what_was_never_there(url: str, co
         assert (await keys.made_for([ADA]))[ADA].id != gone.id
 
 
+async def test_a_destroyed_row_is_said_to_be_in_the_file_while_somebody_looks_at_how_it_was(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    async with await psycopg.AsyncConnection.connect(url, application_name="pg_dump") as dump:
+        await dump.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        await dump.execute("SELECT 1")
+        await store.destroy(connection, key.id)
+
+        with pytest.raises(NotSwept, match=r"as pg_dump of .* \(process \d+\) looks at PAVANE_DATABASE_KEYS"):
+            await store.sweep(connection, patience_seconds=0.0)
+        waiting = asyncio.create_task(store.sweep(connection))
+        await dump.rollback()
+        await waiting
+
+
 async def test_an_operator_is_shown_that_a_text_is_personal_or_forgotten(url: str, connection: Connection) -> None:
     async with Keyring.at(settings(url)) as keys:
         gone, stays = [(await keys.made_for([ADA, BOB]))[person] for person in (ADA, BOB)]
@@ -77,17 +121,76 @@ async def test_an_operator_is_shown_that_a_text_is_personal_or_forgotten(url: st
 
 async def test_a_closed_key_says_so_until_it_is_opened_or_its_time_is_over(url: str, connection: Connection) -> None:
     store = KeyStore(Masters.read(OLD))
-    await store.make(connection, [ADA])
-    key = (await store.of(connection, [ADA]))[ADA]
+    key = (await store.make(connection, [ADA]))[ADA]
 
-    seen = [key.is_closing]
+    async def is_closing() -> bool:
+        return (await store.of(connection, [ADA]))[ADA].is_closing
+
+    seen = [await is_closing()]
     for seconds in (60.0, 0.0, 60.0):
-        await store.close(connection, key.id, seconds)
-        seen.append((await store.of(connection, [ADA]))[ADA].is_closing)
-    await store.reopen(connection, key.id)
-    seen.append((await store.of(connection, [ADA]))[ADA].is_closing)
+        closed = await store.close(connection, key.id, seconds)
+        seen.append(await is_closing())
+    assert closed is not None
+    await store.reopen(connection, key.id, closed)
 
-    assert seen == [False, True, False, True, False]
+    assert [*seen, await is_closing()] == [False, True, False, True, False]
+
+
+async def test_a_key_is_destroyed_and_opened_again_only_by_who_closed_it_last(url: str, connection: Connection) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    mine, others = [await store.close(connection, key.id, 60.0) for _ in range(2)]
+    assert mine is not None and others is not None
+
+    await store.reopen(connection, key.id, mine)
+
+    assert (await store.of(connection, [ADA]))[ADA].is_closing
+    assert await store.destroy_closed(connection, key.id, mine) is None
+    assert await store.destroy_closed(connection, key.id, others) is not None
+    assert await store.close(connection, key.id, 60.0) is None
+
+
+async def test_a_key_that_opened_again_as_its_time_was_over_is_not_destroyed(url: str, connection: Connection) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 0.0)
+    assert closed is not None
+
+    assert await store.destroy_closed(connection, key.id, closed) is None
+    assert await store.of(connection, [ADA]) == {ADA: key}
+
+
+async def test_a_request_in_plain_text_opens_a_closing_key_again_so_that_it_is_not_destroyed(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 60.0)
+    assert closed is not None
+
+    async with Keyring.at(settings(url)) as keys:
+        assert (await keys.made_for([ADA]))[ADA].is_closing
+        made = await keys.made_for([ADA], plain=True)
+        assert (made, made[ADA].is_closing, (await keys.of([ADA]))[ADA].is_closing) == ({ADA: key}, False, False)
+
+    assert await store.destroy_closed(connection, key.id, closed) is None
+
+
+async def test_a_request_in_plain_text_is_protected_under_a_new_key_once_the_closing_one_is_destroyed(
+    url: str, connection: Connection
+) -> None:
+    store = KeyStore(Masters.read(OLD))
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 60.0)
+    assert closed is not None
+
+    async with Keyring.at(settings(url)) as keys:
+        await keys.of([ADA])
+        await store.destroy_closed(connection, key.id, closed)
+        made = await keys.made_for([ADA, BOB], plain=True)
+
+    assert made[ADA].id != key.id
+    assert made == await store.of(connection, [ADA, BOB])
 
 
 async def test_who_asked_in_plain_text_is_noted(url: str, connection: Connection) -> None:
@@ -114,6 +217,18 @@ async def test_after_rewrapping_the_old_master_key_is_needed_no_more(url: str, c
     assert await store.by_master(connection) == {"2027": 3}
     async with Keyring.at(settings(url, NEW)) as keys:
         assert await keys.made_for([ADA, BOB]) == before
+
+
+async def test_a_key_of_a_master_key_that_is_not_there_is_found_and_destroyed_all_the_same(
+    url: str, connection: Connection
+) -> None:
+    async with Keyring.at(settings(url)) as keys:
+        back = (await keys.made_for([ADA]))[ADA].id
+    store = KeyStore(Masters.read(NEW))
+
+    assert await store.readable(connection, [back, "never"]) == {back}
+    assert await store.destroy(connection, back) is not None
+    assert await store.readable(connection, [back]) == set()
 
 
 async def test_a_database_that_is_away_or_has_no_tables_is_told(new_database: Callable[[], Awaitable[str]]) -> None:

@@ -3,11 +3,14 @@
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from api.events import ReceiveStock
+from streams.inventory.model import Stock
 from streams.inventory.service import inventory
 from streams.kit.batch import Batches
 from streams.kit.codec import Codec
+from streams.kit.errors import Refused
 from streams.kit.kafka import partition_of
 from streams.kit.lane import Draft, Holding, Lane
 from streams.kit.language import Language
@@ -17,6 +20,7 @@ from streams.kit.store import BatchRefused
 from streams.kit.worker import Worker
 from tests.kit.counter import SchemaIds, make_counter
 from tests.kit.folding import NOON
+from tests.pavane.audited import PARTITIONS, Database
 
 LANES = 4
 
@@ -82,3 +86,22 @@ async def test_a_row_that_records_of_two_lanes_name_is_heard_of_one_by_one() -> 
     drafts = [lane.order(10) for lane in lanes.values()]
     with pytest.raises(BatchRefused, match=r"name the row shop/lamp/r-1"):
         await batches.run(drafts, dict.fromkeys(range(LANES), 0))
+
+
+async def test_requests_of_two_lanes_that_may_not_be_stored_are_put_aside_among_all_others() -> None:
+    codec = Codec(Language.load(), SchemaIds())
+    await codec.prepare("inventory.requests", [ReceiveStock])
+    await codec.prepare("inventory", inventory.says.values())
+    right = ReceiveStock(tenant="shop", sku="lamp", quantity=10, request_id="r-1")
+    wrong = codec.encode(replace(right, request_id="a/b"))
+    lanes = {p: Lane("inventory", p, inventory.topics, Holding(1, {}, {}, 0, 0)) for p in range(PARTITIONS)}
+    keys = [next(key for key in (b"k%d" % n for n in range(99)) if partition_of(key, PARTITIONS) == p) for p in (0, 1)]
+    for key, value in ((keys[0], wrong), (keys[1], wrong), (b"shop/lamp", codec.encode(right))):
+        push(lanes[partition_of(key, PARTITIONS)], "inventory.requests", (key, value))
+    store = cast("Any", Database())
+    batches = Batches(inventory, codec, store, None, lambda key: partition_of(key, PARTITIONS), lambda: NOON)
+
+    fold = await batches.run([lane.order(10) for lane in lanes.values()], dict.fromkeys(range(PARTITIONS), 0))
+
+    assert [(one.key.encode(), type(error)) for one, error in fold.put_aside] == [(key, Refused) for key in keys]
+    assert store.rows[Stock]["shop/lamp"].on_hand == 10

@@ -125,8 +125,9 @@ async def test_a_server_that_is_not_there_is_told(database: str) -> None:
 async def test_an_owner_frozen_within_its_transaction_cannot_hold_up_its_successor(
     new_store: NewStore, ask: Ask, has_locked: bool
 ) -> None:
-    frozen, successor = new_store(transaction_seconds=0.4), new_store()
+    frozen, successor = new_store(transaction_seconds=2.0), new_store()
     draft = hears(await taken(frozen), says=[b"a"])
+    await taken(successor, 1)
     with pytest.raises(DatabaseAway if has_locked else StaleEpoch):
         async with frozen.transaction([draft]) as transaction:
             if has_locked:

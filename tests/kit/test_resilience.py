@@ -182,6 +182,15 @@ async def test_a_breaker_closes_when_the_dependency_is_back(dependency: Dependen
     assert breaker_gauge(dependency) == 0
 
 
+async def test_an_open_breaker_that_nobody_calls_any_more_is_shown_half_open(
+    dependency: Dependency, clock: Clock
+) -> None:
+    await open_breaker(dependency)
+    clock.seconds += POLICY.open_seconds
+    assert dependency.state() == ("half-open", 0, "no route to host", 0.0)
+    assert breaker_gauge(dependency) == 1
+
+
 async def test_while_one_call_tries_whether_it_is_back_others_are_not_let_in(
     dependency: Dependency, clock: Clock
 ) -> None:

@@ -56,21 +56,25 @@ async def test_instances_that_come_and_go_share_the_lanes_and_nothing_is_lost_do
 ) -> None:
     first = await counting.start()
     await eventually(lambda: first.lanes == {0, 1})
-    asked = 0
+    asked, is_over = 0, asyncio.Event()
 
-    async def ask_for_a_while() -> None:
+    async def ask_until_it_is_over() -> None:
         nonlocal asked
-        for _ in range(12):
+        while not is_over.is_set():
             await counting.ask(*((key, 1) for key in KEYS * 5))
             asked += 5
+            await asyncio.sleep(0.05)
 
-    asking = asyncio.create_task(ask_for_a_while())
+    asking = asyncio.create_task(ask_until_it_is_over())
     second = await counting.start()
+    before_shared = asked
     await eventually(lambda: len(first.lanes) == len(second.lanes) == 1)
-    shared = await counting.epochs()
+    shared, before_left = await counting.epochs(), asked
     await first.stop()
     counting.instances.remove(first)
     await eventually(lambda: second.lanes == {0, 1})
+    assert before_shared < before_left < asked, "records came while lanes changed hands"
+    is_over.set()
     await asking
     await counting.until_totals(dict.fromkeys(KEYS, asked))
 

@@ -45,6 +45,25 @@ async def test_the_carrier_is_asked_in_plain_text() -> None:
     assert (carrier.asked, answers) == ([BOOK], [BOOKED])
 
 
+@pytest.mark.parametrize(
+    ("says", "kept"),
+    [
+        ("no such street: Main 1, 10115 Berlin", "no such street: (personal)"),
+        ("MAIN 1 is not served; ask ada.", "(personal) is not served; ask (personal)."),
+        ("no Mainline to DE within 11 days", "no Mainline to DE within 11 days"),
+    ],
+)
+@pytest.mark.parametrize("answer", [NotBooked, Unanswered])
+async def test_nothing_that_was_revealed_comes_back_in_a_reason(
+    says: str, kept: str, answer: type[NotBooked | Unanswered]
+) -> None:
+    keys, carrier = KeysAtHand(), Carrier(answer(reason=says))
+
+    answers = await RevealingCarrier(carrier, keys).ask([protected(keys.of_person("shop", "c7"))])
+
+    assert answers == [answer(reason=kept)]
+
+
 async def test_what_was_planned_in_plain_text_is_asked_as_it_is() -> None:
     carrier = Carrier(BOOKED, NothingBooked())
 

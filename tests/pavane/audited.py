@@ -181,8 +181,11 @@ class Instance:
                 lane.push(record)
             self._read[topic, partition] = len(records)
         draft = lane.order(limit)
-        for each in self.database.parked[partition].values():
-            if retry and each.retry_at is not None:
+        parked = self.database.parked[partition].values()
+        last = {each.key: each.number for each in parked if each.holds and each.retry_at is not None}
+        for each in parked:
+            # What waits is not tried, unless it calls off what is before it.
+            if retry and each.retry_at is not None and not (each.holds and last[each.key] != each.number):
                 draft.deliveries.append(Delivery(each.record, each.envelope, each))
         if not draft.moved and not draft.deliveries:
             return False
@@ -202,6 +205,14 @@ class Instance:
             self._acknowledged[partition] += len(rows)
         return bool(rows)
 
+    def go_on(self, partition: int, topic: str, at: int) -> None:
+        """Hear a topic of requests from there on (`pavane lanes skip`)."""
+        held = self.database.lanes[partition]
+        held = held._replace(positions={**held.positions, topic: at}, clock={**held.clock, topic: at})
+        self.database.lanes[partition] = held
+        self._lanes[partition] = Lane(self.service.name, partition, self.service.topics, held)
+        self._read = {where: 0 if where[1] == partition else read for where, read in self._read.items()}
+
     def snapshot(self) -> "Seen":
         """What its database holds now."""
         unsaid = [
@@ -212,7 +223,7 @@ class Instance:
         ]
         parked = [
             seen_by_audit.Parked(
-                partition, each.key, each.holds, each.record.topic, each.record.offset,
+                partition, each.number, each.key, each.holds, each.record.topic, each.record.offset,
                 each.reason, each.message, each.retry_at,
             )
             for partition, all_parked in self.database.parked.items()
@@ -234,6 +245,7 @@ class Seen:
     unsaid: list[tuple[int, ToSay]]
     parked: list[seen_by_audit.Parked]
     rows: dict[type[State], dict[str, State]]
+    decisions: list[list[str]] = field(default_factory=list)
 
     def put(self, row: State, **changes: Any) -> None:
         """Change a row behind the service's back."""
@@ -241,13 +253,13 @@ class Seen:
 
     def copy(self) -> "Seen":
         rows = {state: dict(found) for state, found in self.rows.items()}
-        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows)
+        return Seen(self.service, dict(self.lanes), list(self.unsaid), list(self.parked), rows, list(self.decisions))
 
     def frozen(self) -> Snapshot:
         def documents(state: type[State]) -> Iterable[bytes]:
             return map(msgspec.json.encode, self.rows[state].values())
 
-        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents)
+        return Snapshot(self.service, self.lanes, self.unsaid, self.parked, documents, self.decisions)
 
 
 @dataclass
@@ -263,6 +275,7 @@ class Look:
     now: datetime = field(default=NOW + timedelta(seconds=1))
     partitions: int = PARTITIONS
     schema_of: Callable[[int], str | None] = lambda schema_id: SCHEMAS[schema_id] if schema_id < len(SCHEMAS) else None
+    starts: dict[Where, int] = field(default_factory=dict)
     world: World | None = None
     """What is at hand of the provider and the carrier, where that is not `charges` and `parcels`."""
 
@@ -288,6 +301,7 @@ class Look:
             decoder=Decoder(LANGUAGE, self.schema_of),
             partition_of=self.home,
             now=self.now,
+            starts=self.starts,
         )
 
     def between(self, starts: Mapping[Where, int], ends: Mapping[Where, int]) -> list[Record]:
@@ -420,7 +434,9 @@ class Shop:
         }  # fmt: skip
         parcels = {
             each.order_id: [
-                Parcel(key, each.order_id, each.status.value, self.carrier.happened.get((key, "Booked"), 0))
+                Parcel(
+                    key, each.order_id, each.status.value, each.items, self.carrier.happened.get((key, "Booked"), 0)
+                )
             ]
             for key, each in self.carrier.records.items()
         }

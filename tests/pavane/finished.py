@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pavane.audit.decoding import Decoder
 from pavane.audit.snapshot import Parked
 from streams.billing.model import Invoice
 from streams.billing.model import Status as Paid
@@ -14,7 +15,7 @@ from streams.kit import envelope
 from streams.kit.events import State
 from streams.kit.log import Record, ToSay
 from streams.orders.model import Order, Status
-from tests.pavane.audited import Look, Shop, headed
+from tests.pavane.audited import LANGUAGE, Look, Shop, headed, wire
 
 LETTERS = "orders.dead-letters"
 
@@ -96,8 +97,9 @@ class Run:
 
     def park(self, service: str, order_id: str, fact: Record) -> None:
         """A record waits to be handled."""
-        where = (fact.partition, order_id, True, fact.topic, fact.offset)
-        self.look.seen[service].parked.append(Parked(*where, "ValueError", "planted", None))
+        parked = self.look.seen[service].parked
+        where = (fact.partition, len(parked) + 1, order_id, True, fact.topic, fact.offset)
+        parked.append(Parked(*where, "ValueError", "planted", None))
 
     # -- the world ----------------------------------------------------------------------------------------------------
 
@@ -132,6 +134,12 @@ class Run:
     def head(self, name: str, **headers: str) -> None:
         """A fact about the confirmed order has other headers."""
         self.look.replace(self.fact(name), headed(self.fact(name), **headers))
+
+    def tell(self, name: str, **fields: Any) -> None:
+        """A fact about the confirmed order says something else in these fields."""
+        fact = self.fact(name)
+        _, said = Decoder(LANGUAGE, self.look.schema_of).decode(fact.topic, fact.value)
+        self.look.replace(fact, replace(fact, value=wire(fact.topic, name, {**said, **fields})))
 
     def clock(self, name: str, **heard: int) -> None:
         """A fact about the confirmed order claims that its speaker had heard something else."""

@@ -35,6 +35,20 @@ def years_later(run: Run) -> None:
     run.look.now += timedelta(days=365)
 
 
+def parked_for_hours(run: Run) -> None:
+    """Billing has parked the cancellation, and nobody decides about it."""
+    run.park("billing", run.cancelled, run.fact("OrderCancelled", run.cancelled))
+    run.change("billing", Invoice, run.cancelled, status=Paid.AUTHORIZED)
+    run.look.now += timedelta(hours=2)
+
+
+def unheard_for_days(run: Run) -> None:
+    """Inventory has not come as far as the end of the order."""
+    run.lane("inventory", run.confirmed, orders=-100)
+    run.change("inventory", Reservation, run.confirmed, status=Goods.RESERVED)
+    run.look.now += timedelta(days=90)
+
+
 def letters_gone(run: Run) -> None:
     """The log has no dead letters any more."""
     for where in [where for where in run.look.log if where[0] == LETTERS]:
@@ -136,10 +150,46 @@ OF_ORDERS: Sequence[Mutation] = [
         "but its stock is {{'another': 1}} (released)",
     ),
     Mutation(
+        "nothing dispatched of what was ordered",
+        lambda run: run.change("inventory", Reservation, run.confirmed, lines=()),
+        CONFIRMED,
+        "but its stock is {{}} (dispatched)",
+    ),
+    Mutation(
+        "nothing set aside of what was ordered",
+        lambda run: run.change("inventory", Reservation, run.cancelled, lines=()),
+        CONFIRMED,
+        "but its stock is {{}} (released)",
+    ),
+    Mutation(
+        "a total that is not that of the lines",
+        lambda run: run.tell("OrderPlaced", total={"amount_minor": 1, "currency": "EUR"}),
+        CONFIRMED,
+        "{confirmed} has a total of 1 EUR, but its lines cost 2000",
+    ),
+    Mutation(
+        "a shipment of fewer pieces",
+        lambda run: run.change("shipping", Shipment, run.confirmed, items=0),
+        CONFIRMED,
+        "{confirmed} is of 2 pieces, but its shipment of 0",
+    ),
+    Mutation(
+        "a parcel of fewer pieces",
+        lambda run: run.parcel(run.confirmed, items=0),
+        CONFIRMED,
+        "{confirmed} is of 2 pieces, but the carrier has shipment/{confirmed} of 0",
+    ),
+    Mutation(
         "a shipment not booked",
         lambda run: run.change("shipping", Shipment, run.confirmed, status=Sent.PLANNED),
         CONFIRMED,
         "shipment is planned, not booked",
+    ),
+    Mutation(
+        "a confirmation that nobody acts on",
+        unheard_for_days,
+        CONFIRMED,
+        "'pavane lanes list inventory'; until then its stock is reserved, not dispatched (for 90d, since",
     ),
     Mutation(
         "a parcel booked twice",
@@ -152,6 +202,12 @@ OF_ORDERS: Sequence[Mutation] = [
         lambda run: run.look.parcels.pop(run.confirmed),
         CONFIRMED,
         "one parcel booked once but: none",
+    ),
+    Mutation(
+        "a cancellation that is parked for hours",
+        parked_for_hours,
+        UNDONE,
+        "in billing it is held up by",
     ),
     Mutation(
         "an authorization left over",
@@ -197,13 +253,13 @@ OF_ORDERS: Sequence[Mutation] = [
     ),
     Mutation(
         "a shipment left over",
-        lambda run: run.look.parcels.update({run.cancelled: [Parcel("x", run.cancelled, "booked", 1)]}),
+        lambda run: run.look.parcels.update({run.cancelled: [Parcel("x", run.cancelled, "booked", 2, 1)]}),
         UNDONE,
         "the carrier still has x booked",
     ),
     Mutation(
         "a parcel of a rejected order",
-        lambda run: run.look.parcels.update({run.rejected: [Parcel("x", run.rejected, "closed", 0)]}),
+        lambda run: run.look.parcels.update({run.rejected: [Parcel("x", run.rejected, "closed", 0, 0)]}),
         UNDONE,
         "{rejected} was rejected, but there is",
     ),

@@ -36,7 +36,7 @@ class Read:
         everything = {where: len(records) for where, records in self._look.log.items()}
         return self._look.between(starts, everything if ends is self.ends else ends)
 
-    def check(self, marks: Collection[Mark]) -> None:
+    def check(self, marks: Collection[Mark], kept: Path) -> None:
         """It is the same log."""
 
 
@@ -161,11 +161,37 @@ async def test_a_database_that_knows_less_than_before_is_audited_from_the_start(
     assert audited(look, kept)["rows-rebuilt"].clean, "its rows are the fold of what it knows"
 
 
+async def test_nothing_is_kept_of_databases_that_lag_behind_the_log_that_was_read(tmp_path: Path):
+    """A speaker's URL names two hosts, and one of them is a standby."""
+    shop, kept = await a_shop(1), tmp_path / "kept"
+    lagging = shop.look_at_databases(["billing"])
+    await sell_every_kind(shop)
+    look = shop.look()
+    look.seen |= lagging
+
+    assert all(verdict.clean for verdict in audited(look, kept).values())
+    assert not kept.exists()
+
+
+async def test_what_was_told_of_strangers_is_told_again(tmp_path: Path):
+    shop, kept = await a_shop(1), tmp_path / "kept"
+    shop.log["orders.dead-letters", 0] = [Record("orders.dead-letters", 0, 0, 0, b"k", b"v", ())]
+
+    for _ in range(2):
+        look = shop.look()
+        verdicts = audited(look, kept)
+        assert verdicts == look.verdicts()
+        assert any("it is no dead letter of ours" in note for note in verdicts["sequences"].notes)
+
+
 async def test_other_code_begins_anew_and_what_is_no_checkpoint_is_refused(tmp_path: Path):
     kept = tmp_path / "kept"
     audited((await a_shop()).look(), kept)
 
     assert checkpoint.read(kept, "other code") is None
+    earlier = tmp_path / "earlier"
+    earlier.write_bytes(b"pavane-audit-1\nof another form")
+    assert checkpoint.read(earlier, CODE) is None
     assert checkpoint.read(tmp_path / "nothing", CODE) is None
     for broken in (b"", b"notes", kept.read_bytes()[:-9]):
         kept.write_bytes(broken)

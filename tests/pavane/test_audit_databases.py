@@ -11,6 +11,8 @@ from psycopg import sql
 from pavane.audit import EvidenceMissing, databases
 from pavane.audit.databases import open_snapshot, read_world
 from pavane.audit.world import Charge
+from pavane.lanes.skipping import SKIP
+from pavane.rebuild.restoring import RESTORE
 from streams.billing.model import Invoice
 from streams.kit.run import find
 
@@ -113,6 +115,10 @@ def test_a_simulator_without_a_table_was_asked_for_nothing_yet(connecting: Calla
     world = read_world(WORLD)
 
     assert (world.charges is None, world.parcels, world.absent) == (False, {}, ())
+
+
+def test_the_decisions_asked_for_are_those_that_operators_make():
+    assert all(f"'{what}'" in databases.DECISIONS for what in (SKIP, RESTORE))
 
 
 # -- a service's database --------------------------------------------------------------------------------------------

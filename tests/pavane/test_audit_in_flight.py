@@ -1,15 +1,18 @@
 """The audit while orders flow: whatever is merely on its way is not settled yet, and never a violation."""
 
 import random
+from datetime import timedelta
 
 import pytest
 
 from streams.kit.service import Evolution
+from streams.orders.events import PaymentCaptured as PaymentCapturedHeard
 from streams.orders.model import Order, Status
+from streams.orders.service import DEADLINE_SECONDS
 from streams.timeline.events import PaymentCaptured
 from streams.timeline.model import Story
 from streams.timeline.service import timeline
-from tests.pavane.audited import PARTITIONS, SERVICES, Shop
+from tests.pavane.audited import NOW, PARTITIONS, SERVICES, Shop
 
 #: So many walks are taken by `make check` too.
 QUICK = 3
@@ -134,6 +137,70 @@ async def test_a_cancellation_that_inventory_has_not_heard_is_not_settled_yet(sh
     verdict = shop.look().verdicts()["cancelled-undone"]
 
     assert (verdict.checked, verdict.unsettled, verdict.clean) == (1, 1, True)
+
+
+@pytest.mark.parametrize(("late", "kept"), [(timedelta(minutes=59), True), (timedelta(days=90), False)])
+async def test_money_that_is_held_for_a_cancelled_order_is_a_violation_after_an_hour(
+    shop: Shop, late: timedelta, kept: bool
+):
+    await shop.settle()
+    order = shop.place("lamp")
+    await shop.settle("orders", "inventory", "billing")
+    shop.cancel(order)
+    await shop.settle("orders", "inventory", "shipping", "timeline")
+    look = shop.look()
+    look.now = NOW + late
+
+    verdict = look.verdicts()["cancelled-undone"]
+
+    assert verdict.clean is kept
+    [told] = verdict.violations or [verdict.oldest.what if verdict.oldest else ""]
+    assert told.startswith(f"order {order} (OrderCancelled, orders/")
+    assert "billing has yet to hear it: 'pavane lanes list billing'; until then its invoice is authorized" in told
+
+
+async def test_a_request_that_nobody_has_heard_for_an_hour_is_a_violation(shop: Shop):
+    await shop.settle()
+    order = shop.place("lamp")
+    look = shop.look()
+    look.now = NOW + timedelta(minutes=59)
+    oldest = look.verdicts()["requests-answered"].oldest
+    assert oldest is not None
+    assert (oldest.since, look.broken()) == (NOW, {})
+
+    look.now = NOW + timedelta(days=90)
+
+    [told] = look.broken()["requests-answered"]
+    assert f"PlaceOrder about {order}: orders has yet to hear it: 'pavane lanes list orders' (for 90d" in told
+
+
+async def test_an_order_that_is_open_behind_a_parked_record_is_a_violation_after_an_hour(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+):
+    await shop.settle()
+    order = shop.place("lamp")
+    await shop.settle("orders", "inventory")
+
+    def fail(*_: object) -> Story:
+        raise ValueError("a fold that fails")
+
+    with monkeypatch.context() as broken:
+        of_orders = shop.instances["orders"].service
+        right = of_orders.reactions[PaymentCapturedHeard]
+        broken.setitem(of_orders.reactions, PaymentCapturedHeard, right._replace(decide=fail))
+        await shop.settle()
+    look = shop.look()
+    due = NOW + timedelta(seconds=DEADLINE_SECONDS)
+
+    look.now = due + timedelta(minutes=59)
+    verdict = look.verdicts()["orders-end"]
+    assert (verdict.clean, verdict.until_redrive) == (True, 1)
+    assert f"order {order} is open after it was due to end: in orders it is held up by orders/" in verdict.notes[0]
+
+    look.now = due + timedelta(minutes=61)
+    assert "ValueError: a fold that fails; waits for a redrive): 'pavane dead-letters show orders/" in look.broken()[
+        "orders-end"
+    ][0]
 
 
 async def test_an_order_whose_reversal_is_parked_is_not_settled_yet(shop: Shop):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pavane.audit import ledger
 from streams.kit import envelope
 from streams.kit.lane import Holding
 from streams.kit.log import Record, ToSay
@@ -34,6 +35,18 @@ class Case:
 
     def words(self, name: str) -> str:
         return "\n".join(self.look.broken().get(name, ()))
+
+    def notes(self, name: str) -> str:
+        return "\n".join(self.look.verdicts()[name].notes)
+
+    def write(self, topic: str, partition: int, *records: Record) -> None:
+        """The partition's log reads so now, and whoever hears it has heard it to its end."""
+        self.look.log[topic, partition] = [replace(record, offset=at) for at, record in enumerate(records)]
+        self.look.ends[topic, partition] = len(records)
+        for seen in self.look.seen.values():
+            lane = seen.lanes[partition]
+            if topic in lane.positions:
+                seen.lanes[partition] = lane._replace(positions={**lane.positions, topic: len(records)})
 
 
 @pytest.fixture
@@ -74,6 +87,58 @@ def test_facts_in_another_order_than_they_were_said_are_named(case: Case):
     case.look.replace(first, second, first)
 
     assert "appears for the first time after" in case.words(SEQUENCES)
+
+
+def test_facts_that_stood_behind_a_gap_are_heard_where_they_come_once_more(case: Case):
+    """A topic lost two facts, its speaker said two more before it noticed, and the log was restored."""
+    partition = case.fact("billing").partition
+    opened, authorized, captured = case.look.log["billing", partition]
+    case.write("billing", partition, captured, opened, authorized, captured)
+
+    assert case.look.broken() == {}
+    assert f"billing/{partition}: facts up to 3 stood behind a gap; the log was restored" in case.notes(SEQUENCES)
+
+
+def test_facts_that_an_outbox_says_again_may_stand_behind_a_gap_until_then(case: Case):
+    partition = case.fact("billing").partition
+    facts = case.look.log["billing", partition]
+    case.write("billing", partition, facts[-1])
+    case.look.seen["billing"].decisions.append([f"billing/{partition}"])
+    elsewhere = [each for each in case.look.seen["billing"].unsaid if each[0] != partition]
+    case.look.seen["billing"].unsaid = [*elsewhere, *((partition, said_again(fact)) for fact in facts)]
+
+    assert case.look.broken() == {}
+    assert case.look.verdicts()[LOST].unsettled >= len(facts)
+
+
+async def test_what_listeners_had_heard_is_still_to_be_read_again_right_after_a_restore(case: Case):
+    partition = case.fact("billing").partition
+    for name in ("orders", "shipping", "timeline"):
+        seen = case.look.seen[name]
+        lane = seen.lanes[partition]
+        seen.lanes[partition] = lane._replace(positions={**lane.positions, "billing": 1})
+    assert "the log does not hold what it heard" in case.words(LOST)
+
+    case.look.seen["billing"].decisions.append([f"billing/{partition}"])
+
+    assert case.look.broken() == {}
+    change_clock(case.look, "orders", partition, billing=1)
+    assert "the log does not hold what it heard" in case.words(LOST)
+
+
+def said_again(fact: Record) -> ToSay:
+    """The fact as an outbox holds it."""
+    return ToSay(fact.topic, fact.timestamp, fact.key, fact.value or b"", envelope.with_values(fact.headers))
+
+
+def test_facts_behind_a_gap_that_stays_are_folded_where_they_stand(case: Case, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ledger, "MOST_STRAYS", 1)
+    partition = case.fact("billing").partition
+    case.write("billing", partition, *case.look.log["billing", partition][1:])
+
+    assert "1 facts of billing are missing" in case.words(SEQUENCES)
+    assert len(case.look.broken()[SEQUENCES]) == 1
+    assert "status" not in case.words("rows-rebuilt")
 
 
 def test_a_fact_that_is_said_again_with_other_bytes_is_named(case: Case):
@@ -157,7 +222,8 @@ def test_a_dead_letter_with_a_number_that_nobody_counts_up_to_is_none_of_ours(ca
     forged = [(name, value.encode()) for name, value in headers.items()]
     case.look.log[topic, 0] = [Record(topic, 0, 0, 0, b"k", b"v", forged)]
 
-    assert "it is no dead letter of ours (it has a number that nobody counts up to)" in case.words(SEQUENCES)
+    assert case.look.broken() == {}
+    assert "it is no dead letter of ours (it has a number that nobody counts up to)" in case.notes(SEQUENCES)
 
 
 @pytest.mark.parametrize("number", [str(2**63), "9" * 5000])
@@ -168,10 +234,11 @@ def test_a_cause_with_a_number_that_nobody_counts_up_to_is_none(case: Case, numb
     assert "it names no cause that can be read" in case.words(CAUSES)
 
 
-def test_a_foreign_record_among_the_dead_letters_is_named(case: Case):
+def test_a_foreign_record_among_the_dead_letters_which_nobody_hears_is_only_told(case: Case):
     case.look.log["orders.dead-letters", 0] = [Record("orders.dead-letters", 0, 0, 0, b"k", b"v", ())]
 
-    assert "it is no dead letter of ours (the header 'dead_letter_id' is missing)" in case.words(SEQUENCES)
+    assert case.look.broken() == {}
+    assert "it is no dead letter of ours (the header 'dead_letter_id' is missing)" in case.notes(SEQUENCES)
 
 
 def test_bytes_that_are_no_event_are_named(case: Case):
@@ -257,6 +324,78 @@ async def test_a_dead_letter_that_was_lost_is_named(case: Case):
     look.seen["orders"].unsaid.clear()
 
     assert "has committed orders.dead-letters/" in "\n".join(look.broken()[LOST])
+
+
+# -- what need not be kept -------------------------------------------------------------------------------------------
+
+
+def expire(look: Look, topic: str, kept: int = 0) -> None:
+    """Retention has taken all but the last records of every partition."""
+    for where in [where for where in look.log if where[0] == topic]:
+        look.log[where] = look.log[where][-kept:] if kept else []
+        look.starts[where] = look.ends[where] - len(look.log[where])
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_requests_that_retention_has_taken_are_no_longer_kept_and_break_nothing(case: Case, kept: int):
+    for _ in range(9):
+        case.shop.place("lamp")
+    await case.shop.settle()
+    look = case.shop.look()
+    for topic in ("orders.requests", "inventory.requests"):
+        expire(look, topic, kept)
+    as_if_lost = look.copy()
+    as_if_lost.starts = {}
+
+    assert look.broken() == {}
+    assert any("requests that are no longer kept" in note for note in look.verdicts()[CAUSES].notes)
+    assert "is not in the log" in "\n".join(as_if_lost.broken()[CAUSES])
+
+
+async def with_letters(case: Case, of: int) -> Look:
+    for _ in range(of):
+        case.shop.append("orders.requests", case.order, b"garbage")
+    await case.shop.settle()
+    look = case.shop.look()
+    look.seen["orders"].unsaid.clear()
+    return look
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_dead_letters_that_retention_has_taken_are_no_longer_kept_and_break_nothing(case: Case, kept: int):
+    look = await with_letters(case, 3)
+    expire(look, "orders.dead-letters", kept)
+
+    assert look.broken() == {}
+    assert any("are no longer kept" in note for note in look.verdicts()[LOST].notes)
+
+
+async def test_a_dead_letter_that_was_lost_is_named_though_older_ones_are_no_longer_kept(case: Case):
+    look = await with_letters(case, 3)
+    expire(look, "orders.dead-letters", 2)
+    look.replace(look.records("orders.dead-letters", case.order)[-1])
+
+    assert "has committed orders.dead-letters/" in "\n".join(look.broken()[LOST])
+    assert "is no event about" in "\n".join(look.broken()["requests-answered"])
+
+
+async def test_what_was_heard_of_a_topic_of_requests_before_it_was_made_again_is_not_held_against_a_lane(case: Case):
+    shop, topic = case.shop, "orders.requests"
+    partition, orders = shop.home(case.order), shop.instances["orders"]
+    said = orders.database.lanes[partition].clock["orders"]
+    shop.log[topic, partition] = []
+    orders.go_on(partition, topic, 0)
+    while shop.home(shop.place("lamp")) != partition:
+        pass
+    shop.append(topic, case.order, b"garbage")
+    await shop.settle()
+    look = shop.look()
+    assert {CAUSES, SEQUENCES} <= look.broken().keys()
+
+    look.seen["orders"].decisions.append([f"{topic}/{partition}/0", f"orders/{partition}/{said}"])
+
+    assert look.broken() == {}
+    assert any("requests that are no longer kept" in note for note in look.verdicts()[CAUSES].notes)
 
 
 # -- causes ----------------------------------------------------------------------------------------------------------

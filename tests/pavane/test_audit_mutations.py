@@ -1,6 +1,7 @@
 """The audit names whatever is broken on purpose in a finished run: one table, complete to every invariant."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,13 @@ def test_what_is_parked_is_listed_and_makes_nothing_broken(finished: Look):
 
     verdicts = run.look.verdicts()
 
-    assert verdicts["parked"].unsettled == 1
+    assert verdicts["parked"].unsettled == verdicts["parked"].until_redrive == 1
     assert f"about {run.confirmed}: ValueError: planted; waits for a redrive" in verdicts["parked"].notes[0]
-    assert verdicts["confirmed-paid-and-sent"].unsettled == 1
+    confirmed = verdicts["confirmed-paid-and-sent"]
+    assert confirmed.unsettled == confirmed.until_redrive == 1
     assert run.look.broken() == {}
+    run.look.now += timedelta(hours=2)
+    assert run.look.broken() == {}, "nothing is left that the order is owed"
 
 
 def test_a_dead_letter_is_listed_and_makes_nothing_broken(finished: Look):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pavane.audit import Report, table
 from pavane.audit.dead_letters import DeadLetter, listed
-from pavane.audit.report import MOST_CHARACTERS, MOST_EXAMPLES, Tally
+from pavane.audit.report import MOST_CHARACTERS, MOST_EXAMPLES, PATIENCE_SECONDS, Tally
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -122,6 +122,8 @@ def test_json_holds_every_verdict_with_its_counts():
             "note_count": 0,
             "notes": [],
             "lists": False,
+            "until_redrive": 0,
+            "oldest": None,
             "clean": False,
         }
     ]
@@ -133,3 +135,43 @@ def test_a_verdict_is_found_by_its_name():
     assert report.verdict("stock-balances").checked == 1234
     with pytest.raises(KeyError):
         report.verdict("unheard-of")
+
+
+# -- what is not settled ---------------------------------------------------------------------------------------------
+
+
+def test_what_waits_longest_is_named_with_since_when_and_the_closing_line_says_for_how_long():
+    counted = tally()
+    for minutes in (5, 40, 10):
+        counted.wait(f"order {minutes}", AT - timedelta(minutes=minutes), AT)
+
+    report = Report(AT, 1.5, (counted.verdict(),))
+
+    text = shown(report)
+    assert "stock-balances: 3 not settled, the oldest since 2025-12-31 23:20:00Z:\n  order 40\n" in text
+    assert "3 things were still on their way. The oldest waits for 40m." in text
+    [verdict] = json.loads(report.as_json())["verdicts"]
+    assert verdict["oldest"] == {"since": "2025-12-31T23:20:00+00:00", "what": "order 40"}
+
+
+def test_what_waits_for_a_redrive_is_not_on_its_way_and_all_of_it_is_named():
+    counted = tally()
+    for number in range(3):
+        counted.wait(f"order {number}", AT, AT, redrive=number < 2)
+
+    text = shown(Report(AT, 1.5, (counted.verdict(),)))
+
+    assert "1 thing was still on its way. 2 wait for a redrive: 'pavane dead-letters list'." in text
+    assert "order 0" in text
+    assert "order 1" in text
+
+
+def test_what_waits_for_longer_than_an_hour_is_a_violation():
+    counted = tally()
+    counted.wait("order 1 waits for billing", AT - timedelta(seconds=PATIENCE_SECONDS), AT)
+    counted.wait("order 2 waits for billing", AT - timedelta(seconds=PATIENCE_SECONDS + 1), AT, redrive=True)
+
+    verdict = counted.verdict()
+
+    assert (verdict.unsettled, verdict.until_redrive, verdict.violation_count) == (1, 0, 1)
+    assert verdict.violations == ("order 2 waits for billing (for 60m, since 2025-12-31 22:59:59Z)",)

@@ -177,7 +177,7 @@ def test_an_invoice_that_says_otherwise_than_the_provider_is_named(placed: Place
 
 def test_a_parcel_left_at_the_carrier_is_named(placed: Placed):
     look = placed.shop.look()
-    look.parcels[placed.cancelled] = [Parcel("shipment/x", placed.cancelled, "booked", 1)]
+    look.parcels[placed.cancelled] = [Parcel("shipment/x", placed.cancelled, "booked", 1, 1)]
 
     assert "the carrier still has shipment/x booked" in words(look, CANCELLED)
 
@@ -192,7 +192,7 @@ def test_a_shipment_of_a_cancelled_order_is_named(placed: Placed):
 
 def test_anything_done_for_a_rejected_order_is_named(placed: Placed):
     look = placed.shop.look()
-    look.parcels[placed.rejected] = [Parcel("shipment/x", placed.rejected, "booked", 1)]
+    look.parcels[placed.rejected] = [Parcel("shipment/x", placed.rejected, "booked", 1, 1)]
 
     assert f"order {placed.rejected} was rejected, but there is something of it in the carrier's bookings" in words(
         look, CANCELLED

@@ -1,36 +1,31 @@
-"""The commands about schemas: where they knock."""
+"""The commands about schemas: where there is no registry."""
 
-import socket
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from pavane import cluster
-from pavane.cluster import RegistryAway
+from contracts import registry
+from pavane.main import app
+from streams.kit.errors import RegistryAway
+
+AWAY = ("http://127.0.0.1:1", "http://nowhere.invalid", "http://127.0.0.1:port", "127.0.0.1:1", "")
 
 
-@pytest.mark.parametrize(
-    ("url", "port"),
-    [
-        ("https://registry.example", 443),
-        ("http://registry.example/apis", 80),
-        ("https://registry.example:8443", 8443),
-    ],
-)
-def test_a_registry_is_looked_for_at_the_port_of_its_address(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, port: int
+@pytest.mark.parametrize("url", AWAY)
+def test_a_registry_that_is_away_is_named_with_its_variable(url: str) -> None:
+    with pytest.raises(RegistryAway, match=r"cannot be asked: .*Is PAVANE_REGISTRY right"):
+        registry.by_id(url, [1])
+
+
+@pytest.mark.parametrize("words", [("schemas", "diff"), ("schemas", "push")])
+def test_commands_that_need_the_registry_end_without_a_trace_while_it_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    knocked: list[tuple[str, int]] = []
+    monkeypatch.setenv("PAVANE_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("PAVANE_REGISTRY", "http://127.0.0.1:1")
 
-    def refuse(address: tuple[str, int], seconds: float) -> socket.socket:
-        knocked.append(address)
-        raise ConnectionRefusedError
+    ended = CliRunner().invoke(app, [*words, "--data", str(tmp_path)])
 
-    monkeypatch.setenv("PAVANE_KAFKA", "broker.example:9092")
-    monkeypatch.setenv("PAVANE_REGISTRY", url)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-
-    with pytest.raises(RegistryAway, match="Is PAVANE_REGISTRY right"):
-        cluster.push_schemas(tmp_path)
-
-    assert knocked == [("registry.example", port)]
+    assert ended.exit_code == 1, ended.output
+    assert ended.output.startswith("pavane: the schema registry at http://127.0.0.1:1 cannot be")

@@ -237,7 +237,7 @@ def test_strays_that_nobody_would_say_again_are_not_deleted() -> None:
     assert not loss._replace(strays=frozenset()).begins_anew
 
 
-@pytest.mark.parametrize(("last", "becomes"), [(0, "deleted from it"), (90, "goes on to name them there")])
+@pytest.mark.parametrize(("last", "becomes"), [(0, "deleted from it"), (90, "notes them there")])
 def test_what_becomes_of_strays_is_told(last: int, becomes: str) -> None:
     loss = Loss(partition=2, last=last, said=100, first_kept=last + 1, row=41, end=92, strays=frozenset({95, 96}))
     assert "has 2 facts from behind the gap" in loss.told("billing")

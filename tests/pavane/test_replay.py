@@ -315,6 +315,42 @@ async def test_what_was_parked_and_said_since_the_database_was_looked_at_is_no_d
     assert report.decisions > 0
 
 
+@pytest.mark.parametrize("answered", ["at once", "later", "not yet"])
+async def test_what_a_cancellation_called_off_is_no_difference(answered: str) -> None:
+    """The payment of each was not answered, and is called off without being asked for again."""
+    shop = Shop()
+    shop.stock("lamp", 100)
+    await shop.settle()
+    orders = [shop.place("lamp") for _ in range(8)]
+    await shop.settle("orders", "inventory")
+    instance, unanswered = shop.instances["billing"], shop.provider.is_away
+    shop.provider.is_away = lambda: True
+    for partition in range(PARTITIONS):
+        await instance.step(partition)
+        instance.say(partition)
+    assert len(instance.snapshot().frozen().unhandled) == len(orders)
+    for order in orders:
+        shop.cancel(order)
+    await shop.settle("orders")
+    if answered == "at once":
+        shop.provider.is_away = unanswered
+    for partition in range(PARTITIONS):
+        await instance.step(partition, retry=False)
+        instance.say(partition)
+    if answered == "later":
+        shop.provider.is_away = unanswered
+        await shop.settle()
+
+    report = await asyncio.to_thread(replay, billing, past_of(shop, "billing"))
+
+    assert report.same, report.text()
+    told = [
+        record for (topic, _), records in shop.log.items() for record in records
+        if topic == "billing" and dict(record.headers)["ce_type"] == b"PaymentAuthorized"
+    ]  # fmt: skip
+    assert told == [], "nobody is asked for money after the cancellation was heard"
+
+
 async def test_what_an_operator_discarded_is_no_difference() -> None:
     """Once it had been put aside, and once while it only waited."""
     shop = Shop()

@@ -17,9 +17,9 @@ from pavane.platform import Platform
 from streams.kit.events import Answer, Effect
 from streams.kit.service import World
 from streams.kit.shop import Order, Shop, order_body
-from streams.shipping.carrier import BookShipment
+from streams.shipping.carrier import BookShipment, NotBooked
 from streams.shipping.service import shipping
-from streams.shipping.simulator import SCRIPT
+from streams.shipping.simulator import COUNTRY_NOT_SERVED, SCRIPT
 from tests.faults.counterparty import Counterparty
 from tests.faults.harness import audited_at_rest
 from tests.privacy.everything import Everything, everything
@@ -36,12 +36,13 @@ ADDRESS = {
 WORDS = (ADA, *(text for name, text in ADDRESS.items() if name != "country"))
 #: What stands in plain text wherever an order is kept: that the search finds what is there.
 CONTROL = "sku-quitte-control"
+ECHO = "no such street"
 #: What tests.stories.foreign sends in plain text.
 FOREIGN_WORDS = ("Ada Lovelace", "Ockham Park 1")
 
 
 class Listening:
-    """The carrier's world, and what it was asked."""
+    """The carrier's world, and what it was asked. Its refusals repeat the address."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -49,7 +50,14 @@ class Listening:
 
     async def ask(self, effects: Sequence[Effect]) -> Sequence[Answer]:
         self.asked += effects
-        return await self._world.ask(effects)
+        answers = await self._world.ask(effects)
+        return [_with_the_address(*each) for each in zip(effects, answers, strict=True)]
+
+
+def _with_the_address(effect: Effect, answer: Answer) -> Answer:
+    if not (isinstance(effect, BookShipment) and isinstance(answer, NotBooked)):
+        return answer
+    return NotBooked(reason=f"{ECHO}: {', '.join(getattr(effect.ship_to, name) for name in ADDRESS)}")
 
 
 class Ground(NamedTuple):
@@ -58,8 +66,8 @@ class Ground(NamedTuple):
     carrier: Counterparty
     heard: Listening
 
-    async def order(self, customer: str, sku: str = CONTROL) -> Order:
-        body = order_body([(sku, 1)], "card-ok", "DE", "EUR") | {"ship_to": ADDRESS}
+    async def order(self, customer: str, sku: str = CONTROL, country: str = "DE") -> Order:
+        body = order_body([(sku, 1)], "card-ok", country, "EUR") | {"ship_to": ADDRESS | {"country": country}}
         answer = await self.shop.ask("POST", "/v1/orders", customer=customer, key=uuid4().hex, body=body)
         assert answer.status_code == 202, answer.text
         return Order(answer.json()["order_id"], customer)
@@ -107,6 +115,7 @@ async def test_nothing_personal_is_written_in_plain_text_and_only_the_carrier_re
     rejected = await ground.order(ADA, "sku-without-price")
     assert await ground.shop.status(confirmed) == "confirmed"
     assert await ground.shop.status(rejected) == "rejected"
+    assert await ground.shop.status(await ground.order(ADA, country=COUNTRY_NOT_SERVED)) == "cancelled"
     await ground.shop.cancel(confirmed)
     await ground.shop.told(confirmed, "CancellationRefused")
 
@@ -117,8 +126,9 @@ async def test_nothing_personal_is_written_in_plain_text_and_only_the_carrier_re
     assert any(where.startswith("file kafka-1") for where in places)
     assert any(where.startswith("file postgres") for where in places)
     assert found.holding(confirmed.id) >= {"redis", "table shipping.shipments", "log shipping"}
+    assert found.holding(ECHO) >= {"log shipping", "table timeline.entries"}
     assert found.holding_any(WORDS) == {}
-    [booked] = [effect for effect in ground.heard.asked if isinstance(effect, BookShipment)]
+    [booked, _] = [effect for effect in ground.heard.asked if isinstance(effect, BookShipment)]
     assert {name: getattr(booked.ship_to, name) for name in ADDRESS} == ADDRESS
 
 

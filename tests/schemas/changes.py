@@ -26,6 +26,10 @@ def maybe(name: str, kind: Any = "string", **more: Any) -> dict[str, Any]:
     return field(name, ["null", kind], default=None, **more)
 
 
+def maybe_one_of(name: str, *kinds: Any) -> dict[str, Any]:
+    return field(name, ["null", *kinds], default=None)
+
+
 def told(name: str, kind: Any, default: Any, **more: Any) -> dict[str, Any]:
     """A field whose doc says what its default stands for."""
     return {**field(name, kind, default=default, **more), "doc": "What it is; the default: nobody said it."}
@@ -80,6 +84,7 @@ NOT_AVRO = "is not an Avro schema"
 LOST = "has lost A"
 RENAMED = "which is alike, has come"
 READ_OTHERWISE = "would be read otherwise"
+UNION = "Told.n is a union of A and B"
 UNMARKED = "is not marked as personal any more"
 STANDS_FOR = "its doc does not say what it stands for"
 
@@ -189,6 +194,12 @@ MEANINGS = [
         ours="is a decimal",
     ),
     stricter(
+        "a fixed becomes a span of time",
+        [field("n", fixed(12))],
+        [field("n", fixed(12, logicalType="duration"))],
+        ours="meant fixed and means duration",
+    ),
+    stricter(
         "milliseconds within lines become microseconds",
         lines(field("at", MILLIS)),
         lines(field("at", MICROS)),
@@ -267,6 +278,33 @@ RECORDS = [
     refuses("a record becomes a list of it", [field("line", record(field("sku")))], [field("line", array(record()))]),
     stricter("lines lose their doc", lines(), [field("lines", array(record(field("sku"), doc="")))], ours="has no doc"),
 ]
+UNIONS = [
+    takes("a text or a number stays", [field("n", ["string", "long"])], [field("n", ["string", "long"]), maybe("m")]),
+    stricter(
+        "a time of the first of two records becomes a number",
+        [field("n", [record(field("x", MILLIS), name="A"), record(field("x", "long"), name="B")])],
+        [field("n", [record(field("x", "long"), name="A"), record(field("x", "long"), name="B")])],
+        ours=UNION,
+    ),
+    stricter(
+        "a symbol goes from the first of two enums",
+        [field("n", [enum("UNKNOWN", "P", name="A"), enum("UNKNOWN", "P", name="B")])],
+        [field("n", [enum("UNKNOWN", name="A"), enum("UNKNOWN", "P", name="B")])],
+        ours=UNION,
+    ),
+    stricter(
+        "two records come, of which one is known by its name",
+        [field("line", record(field("sku")))],
+        [field("line", record(field("sku"))), maybe_one_of("n", "Line", record(field("sku"), name="Row"))],
+        ours="Told.n is a union of Line and Row",
+    ),
+    stricter(
+        "a time beside a list of numbers becomes a number beside a list of times",
+        [field("n", [MILLIS, array("long")])],
+        [field("n", ["long", array(MILLIS)])],
+        ours="Told.n is a union of long and array",
+    ),
+]
 NAMES = [
     takes("an optional field is renamed, with its old name as alias", [maybe("a")], [maybe("b", aliases=["a"])]),
     refuses("a field is renamed, with its old name as alias", [field("a")], [field("b", aliases=["a"])]),
@@ -335,4 +373,4 @@ OVER_TIME = [
         ours="meant timestamp-millis",
     ),
 ]
-CHANGES = [*COMING_AND_GOING, *DEFAULTS, *TYPES, *MEANINGS, *ENUMS, *RECORDS, *NAMES, *PEOPLE, *OVER_TIME]
+CHANGES = [*COMING_AND_GOING, *DEFAULTS, *TYPES, *MEANINGS, *ENUMS, *RECORDS, *UNIONS, *NAMES, *PEOPLE, *OVER_TIME]

@@ -11,6 +11,8 @@ from contracts import compatibility
 from streams.kit.language import Language
 
 ENUM = {"type": "enum", "name": "Why", "doc": "d", "symbols": ["UNKNOWN", "A"], "default": "UNKNOWN"}
+FIXED = {"type": "fixed", "name": "Span", "size": 12, "doc": "d"}
+SPAN = {**FIXED, "logicalType": "duration"}
 TIME = {"type": "long", "logicalType": "timestamp-millis"}
 
 
@@ -78,6 +80,7 @@ def test_what_older_records_did_not_say_is_read_by_all_as_the_same(tmp_path: Pat
         (field("n", "int"), field("n", "string"), "field 'n': reader type: string not compatible"),
         (field("n", "int"), field("n", "long"), "field 'n': reader type: int not compatible"),
         (AT, field("at", {**TIME, "logicalType": "timestamp-micros"}), "Told.at meant timestamp-millis and means"),
+        (field("n", FIXED), field("n", SPAN), "the field Told.n meant fixed and means duration"),
         (AT, field("at", "long"), "the field Told.at meant timestamp-millis and means long"),
     ],
 )
@@ -118,6 +121,9 @@ MONEY = {
         ([TENANT, field("n", ["null", "double"], default=None)], "Told.n is a double"),
         ([TENANT, field("price_minor", "int")], "Told.price_minor is money, but not a long"),
         ([TENANT, field("n", {"type": "bytes", "logicalType": "decimal", "precision": 9})], "Told.n is a decimal"),
+        ([TENANT, field("n", ["null", ENUM, MONEY])], "Told.n is a union of Why and Money"),
+        ([TENANT, field("n", ["string", {"type": "array", "items": "long"}])], "Told.n is a union of string and array"),
+        ([TENANT, field("n", ["null", "string", TIME])], None),
         ([TENANT, field("total", MONEY)], None),
         ([TENANT, field("total", changed(MONEY, fields=[field("amount_minor", "long")]))], "Told.total: Money has"),
         ([TENANT, field("total", changed(MONEY, fields=[field("amount_minor", "int"), field("currency")]))], "long"),

@@ -1,5 +1,6 @@
 """What services declare is what the schemas say; and a declaration that is not is told."""
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from contracts import views
 from streams.billing.service import billing
 from streams.kit.events import Event, Fact, Heard, Value
-from streams.kit.language import Language
+from streams.kit.language import Language, Schema
 
 LANGUAGE = Language.load()
 
@@ -97,6 +98,31 @@ def test_what_may_be_null_is_read_as_such() -> None:
 def test_a_view_of_an_event_that_nobody_says_is_told() -> None:
     (told,) = found(view("orders", "OrderPraised"), "orders")
     assert "topic orders has no event 'OrderPraised'" in told
+
+
+def also(topic: str, name: str, *fields: dict[str, Any]) -> Language:
+    """The language with a next version of one event that has these fields too."""
+    last = LANGUAGE.latest(topic, name)
+    raw = {**last.raw, "fields": [*last.raw["fields"], *fields]}
+    version = last.version + 1
+    return Language([*LANGUAGE, Schema(topic, name, version, last.fullname, raw, json.dumps(raw), last.file)])
+
+
+def test_a_time_that_the_event_itself_says_is_not_the_kits() -> None:
+    placed = also("orders", "OrderPlaced", {"name": "at", "type": "string"})
+
+    [wrong] = views.check_event(placed, billing, view("orders", "OrderPlaced", at=datetime), "orders", reads=True)
+    assert "reads OrderPlaced.at as datetime, but it is string" in wrong.what
+    assert views.check_event(placed, billing, view("orders", "OrderPlaced", at=str), "orders", reads=True) == []
+
+
+def test_a_map_is_left_out_and_cannot_be_read() -> None:
+    tags = also("orders", "OrderPlaced", {"name": "tags", "type": {"type": "map", "values": "string"}})
+
+    assert views.check_event(tags, billing, view("orders", "OrderPlaced"), "orders", reads=True) == []
+    reading = view("orders", "OrderPlaced", tags=dict[str, str])
+    [wrong] = views.check_event(tags, billing, reading, "orders", reads=True)
+    assert "it is a map, which no class holds: an array of records says as much" in wrong.what
 
 
 class InvoiceCancelled(Fact):

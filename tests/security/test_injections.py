@@ -3,9 +3,11 @@
 The effects are looked for where they would be: in the answers, in the database, on the log, and in what is logged.
 """
 
+import io
 import json
+import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from streams.kit import logs
 from tests.api.conftest import Door, as_customer, as_operator, new_key, order
 from tests.security.injecting import HEADER, LOG, RAW, SHAPES, TEXTS, UNICODE, places
 
@@ -76,23 +79,35 @@ async def test_text_in_a_query_or_a_header_changes_nothing(shop: httpx.AsyncClie
     assert is_refused_well(answer)
 
 
-@pytest.mark.parametrize("text", [*HEADER, *LOG, *UNICODE], ids=ascii)
-async def test_what_is_logged_of_a_caller_stays_one_line(door: Door, text: str, capsys: pytest.CaptureFixture[str]):
-    door.log.refuses_with = ZeroDivisionError(text)
-    usual = structlog.get_config()
-    structlog.configure(
-        processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.PrintLoggerFactory(sys.stdout)
-    )
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """The lines that are written since, as the gateway's process writes them."""
+    usual, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    errors = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", errors)
+        logs.set_up("gateway")
+    structlog.configure(cache_logger_on_first_use=False)
     try:
-        body = order(payment_method="card-ok")
-        await door.http.post("/v1/orders", json=body, headers=as_customer(idempotency_key=new_key()))
+        yield lambda: [line for line in errors.getvalue().split("\n") if line]
     finally:
         structlog.configure(**usual)
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert lines
-    assert all(json.loads(line).get("event") != "forged" for line in lines)
-    assert not any("\x1b" in line or "\x00" in line for line in lines)
+
+@pytest.mark.parametrize("text", [*HEADER, *LOG, *UNICODE], ids=ascii)
+async def test_what_is_logged_of_a_caller_stays_one_line(door: Door, text: str, written: Callable[[], list[str]]):
+    door.log.refuses_with = ZeroDivisionError(text)
+    body = order(payment_method="card-ok")
+    await door.http.post("/v1/orders", json=body, headers=as_customer(idempotency_key=new_key()))
+
+    lines = written()
+    assert all(line.isprintable() and line.isascii() for line in lines)
+    [unexpected] = [said for said in map(json.loads, lines) if said["event"] == "unexpected"]
+    assert f"ZeroDivisionError: {text}" in unexpected["exception"]
+    assert all(json.loads(line)["event"] != "forged" for line in lines)
 
 
 @pytest.mark.parametrize("text", [*UNICODE, "", " ", "\t", "a\nb", "x" * 201], ids=ascii)

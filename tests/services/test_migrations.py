@@ -10,6 +10,8 @@ from contracts.views import services
 from pavane import prepare
 from pavane.rebuild.databases import expect_whole, made_whole
 from pavane.rebuild.errors import TablesAhead, TablesBehind
+from streams.kit import migrations
+from streams.kit.errors import TablesHeld
 from streams.kit.migrations import check, migrate
 
 NAMES = [service.name for service in services()]
@@ -64,6 +66,20 @@ async def test_who_only_compares_does_not_migrate_the_live_tables(empty: Callabl
     await made_whole("billing", environment)
     await expect_whole("billing", environment, may_be_behind=False)
     assert check("billing", url) == []
+
+
+async def test_who_holds_a_table_for_long_is_named_and_makes_nobody_wait_behind_a_migration(
+    empty: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 2)
+    url = empty("orders")
+    migrate("orders", url)
+    with psycopg.connect(url, application_name="an-audit") as holding:
+        holding.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+
+        with pytest.raises(TablesHeld, match=rf"an-audit \(PID {holding.info.backend_pid}\) for \d+ s"):
+            await asyncio.to_thread(migrate, "orders", url)
+    migrate("orders", url)
 
 
 def test_tables_that_differ_are_told(empty: Callable[[str], str]) -> None:

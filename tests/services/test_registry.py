@@ -80,7 +80,7 @@ def test_a_new_version_that_breaks_an_old_one_is_refused(stack: Any, tmp_path: P
 
 def test_a_push_leaves_the_rule_of_all_others_as_it_is(stack: Any, tmp_path: Path, topic: str) -> None:
     url = stack.addresses.registry_url
-    client = registry._client(url)
+    client = registry.SchemaRegistryClient({"url": url})
     before = client.get_config().to_dict()
     (pushed,) = registry.push(url, release(tmp_path, topic, 1))
     assert client.get_config().to_dict() == before

@@ -1,5 +1,6 @@
 """What stories are told with: the whole platform as processes on the session's stack, and shops on it."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from infra.stack import Stack
+from pavane.audit import audit
 from pavane.platform import Platform
 from streams.kit.testing import Shop
 from tests.stories.records import Records
@@ -17,21 +19,17 @@ SESSION_TIMEOUT_MS = 6_000
 NewShop = Callable[..., Shop]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is said about everything that all stories left comes after them."""
-    items.sort(key=lambda item: item.get_closest_marker("after_all_stories") is not None)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "after_all_stories: looks at what all other tests left behind")
-
-
 @pytest.fixture(scope="session")
 async def platform(stack: Stack) -> AsyncIterator[Platform]:
-    """All services and the gateway, each as one process; a story that starts more or ends some says so."""
+    """All services and the gateway, each as one process; a story that starts more or ends some says so. All stories
+    together have broken no invariant, and left nothing on its way."""
     environment = {"PAVANE_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS)}
     async with Platform(stack, environment=environment) as platform:
         yield platform
+        await platform.settled()
+        report = await audit({**os.environ, **stack.addresses.environment()})
+        assert {verdict.name: verdict.violations for verdict in report.verdicts if not verdict.clean} == {}
+        assert report.unsettled == 0, {verdict.name: verdict.unsettled for verdict in report.verdicts}
 
 
 @pytest.fixture(scope="session")
