@@ -120,11 +120,12 @@ class Redrive:
                 moved_at = time.monotonic()
                 self._shown(self._handled)
             elif time.monotonic() - moved_at > self._patience:
+                first = self._set[0].head.id
                 return self._outcome(
                     Stopped.NOT_TAKEN,
-                    f"nobody took {self._set[0].head.id} within {self._patience:.0f} s: {self._service} does not seem "
-                    f"to run, or its lane {self._set[0].head.id.partition} is halted (see /health/ready); it was taken "
-                    f"back and is parked as before",
+                    f"nobody took {first} within {self._patience:.0f} s: {self._service} does not seem to run, or its "
+                    f"lane {first.partition} is halted (see /health/ready), or what calls the record off is tried "
+                    f"first (see 'pavane dead-letters show {first}'); it was taken back and is parked as before",
                 )
             if waiting or self._set:
                 await asyncio.sleep(

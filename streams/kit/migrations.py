@@ -36,7 +36,8 @@ _ALEMBIC = threading.Lock()
 _STATEMENT_TIMEOUT_SECONDS = 300
 LOCK_TRIES = 60
 BETWEEN_TRIES_SECONDS = 0.5
-_SHORTLY = "SET LOCAL lock_timeout = '500ms'"
+#: Longer than PostgreSQL takes to call an autovacuum off for who waits (its deadlock_timeout: a second, mostly).
+_SHORTLY = "SET LOCAL lock_timeout = '1500ms'"
 _HOLDING = """
 SELECT DISTINCT a.pid, a.application_name, extract(epoch FROM now() - a.xact_start)::int
   FROM pg_stat_activity a JOIN pg_locks l USING (pid)
@@ -56,7 +57,7 @@ def migrate(service_name: str, url: str) -> tuple[str, ...]:
     """Upgrade the database at `url` (postgresql://) to the newest tables. Several may call it at once, and again.
 
     Returns the migrations there that this code does not know: a newer version made them, and nothing is done then.
-    Raises `TablesHeld` when a table is held for a minute.
+    Raises `TablesHeld` when a table is held for two minutes.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     script = _history(service_name)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from pavane.forget.shown import without_tokens
 from streams.kit.keyring import CACHE_SECONDS, MOST_CACHED, Keyring, KeysAway, KeySettings, Lately
 from streams.kit.keystore import Connection, KeyStore, NotSwept, Person, make_tables
 from streams.kit.masters import Masters
+from streams.kit.protection import DataKey
 
 OLD, NEW = "2026:" + "o" * 32, "2027:" + "n" * 32
 ADA, BOB = Person("shop", "kd-83-ada"), Person("shop", "kd-84-bob")
@@ -160,13 +162,19 @@ async def test_a_key_that_opened_again_as_its_time_was_over_is_not_destroyed(url
     assert await store.of(connection, [ADA]) == {ADA: key}
 
 
+async def closing(store: KeyStore, connection: Connection) -> tuple[DataKey, datetime]:
+    """Ada's key, which somebody is about to destroy, and what they know it by."""
+    key = (await store.make(connection, [ADA]))[ADA]
+    closed = await store.close(connection, key.id, 60.0)
+    assert closed is not None
+    return key, closed
+
+
 async def test_a_request_in_plain_text_opens_a_closing_key_again_so_that_it_is_not_destroyed(
     url: str, connection: Connection
 ) -> None:
     store = KeyStore(Masters.read(OLD))
-    key = (await store.make(connection, [ADA]))[ADA]
-    closed = await store.close(connection, key.id, 60.0)
-    assert closed is not None
+    key, closed = await closing(store, connection)
 
     async with Keyring.at(settings(url)) as keys:
         assert (await keys.made_for([ADA]))[ADA].is_closing
@@ -180,9 +188,7 @@ async def test_a_request_in_plain_text_is_protected_under_a_new_key_once_the_clo
     url: str, connection: Connection
 ) -> None:
     store = KeyStore(Masters.read(OLD))
-    key = (await store.make(connection, [ADA]))[ADA]
-    closed = await store.close(connection, key.id, 60.0)
-    assert closed is not None
+    key, closed = await closing(store, connection)
 
     async with Keyring.at(settings(url)) as keys:
         await keys.of([ADA])
